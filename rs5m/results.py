@@ -1,0 +1,95 @@
+"""Where numbers and artefacts are kept: results/<scale>/*.json and runs/<scale>/<stage>-<hash>/. Chapter: setup."""
+
+import hashlib
+import inspect
+import json
+import os
+import platform
+import shutil
+import subprocess
+from collections.abc import Callable
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from types import ModuleType
+
+PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
+
+
+def root() -> Path:
+    """The project's folder: the nearest parent of the working directory that holds our book, else the directory."""
+    here = Path.cwd()
+    for folder in (here, *here.parents):
+        if (folder / "_toc.yml").is_file() and (folder / "rs5m").is_dir():
+            return folder
+    return here
+
+
+def provenance(scale: str, seed: int) -> dict:
+    """Scale, device, versions, commit and seed: what every result carries beside its seconds and its date."""
+    from rs5m.clip import device  # torch is slow to import, and a table needs none of it
+
+    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, check=False)
+    return {
+        "scale": scale,
+        "device": str(device()),
+        "machine": platform.machine(),
+        "python": platform.python_version(),
+        "versions": {name: version(name) for name in PACKAGES},
+        "commit": commit.stdout.strip() or None,
+        "seed": seed,
+    }
+
+
+def save(name: str, scale: str, values: dict, seconds: float, seed: int = 0) -> Path:
+    """Write results/<scale>/<name>.json: the values with their provenance, by a temporary name and a rename."""
+    path = root() / "results" / scale / f"{name}.json"
+    path.parent.mkdir(parents=True, exist_ok=True)
+    record = {
+        "values": values,
+        "provenance": provenance(scale, seed),
+        "seconds": round(seconds, 1),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    temporary = path.with_suffix(f".{os.getpid()}.tmp")
+    temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
+    temporary.replace(path)
+    return path
+
+
+def load(name: str, scale: str) -> dict | None:
+    """The record that `save` wrote ({values, provenance, seconds, date}), or None where there is none."""
+    path = root() / "results" / scale / f"{name}.json"
+    return json.loads(path.read_text()) if path.is_file() else None
+
+
+def digest(*parts) -> str:
+    """Twelve hex digits of SHA-256 over modules (source), files (name and bytes) and anything with a stable repr."""
+    total = hashlib.sha256()
+    for part in parts:
+        if isinstance(part, ModuleType):
+            total.update(inspect.getsource(part).encode())
+        elif isinstance(part, Path):
+            total.update(part.name.encode() + part.read_bytes())
+        else:
+            total.update(repr(part).encode())
+    return total.hexdigest()[:12]
+
+
+def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]) -> Path:
+    """The folder runs/<scale>/<stage>-<hash of inputs>, loaded if it is there, else filled by `make(folder)`.
+
+    `make` writes to a temporary folder that is renamed when it is whole, so a killed run leaves nothing half-made.
+    Which of the two happened is printed.
+    """
+    folder = root() / "runs" / scale / f"{stage}-{digest(*inputs)}"
+    if folder.is_dir():
+        print(f"{stage}: loaded {folder.relative_to(root())}")
+        return folder
+    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
+    shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True)
+    make(temporary)
+    temporary.replace(folder)
+    print(f"{stage}: computed, kept in {folder.relative_to(root())}")
+    return folder

@@ -1,0 +1,56 @@
+"""The one dial of the project: what each scale runs on. Chapter: setup."""
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Everything that differs between two sizes of the same run."""
+
+    name: str
+    model: str  # "pocket" or an open_clip architecture
+    pretrained: str | None  # open_clip's name for the general weights
+    pairs: tuple[str, ...]  # what the domain model is tuned on
+    tests: tuple[str, ...]  # what it is tested on, never seen in tuning
+    image_size: int  # pixels at the network's input
+    batch: int
+    epochs: int
+    learning_rate: float
+    machine: str
+    needs: str  # what to fetch when the data folder lacks it; empty: nothing
+
+
+_HUB = (
+    "put the hub's rs5m_test_data/ and RS5M's shards ({pub11,rs3}-train-NNNN.tar, in a folder rs5m/) into a folder "
+    "and name it in RS5M_DATA"
+)
+
+SCALES = {
+    scale.name: scale
+    for scale in (
+        Scale("mini", "pocket", None, ("pocket",), ("pocket",), 96, 128, 8, 2e-3, "2 CPU cores", ""),
+        Scale(
+            "local", "pocket", None, ("ucm",), ("eurosat", "ucm"), 128, 128, 10, 2e-3, "2 CPU cores",
+            "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and name it in RS5M_DATA",
+        ),
+        Scale("colab", "ViT-B-32-quickgelu", "openai", ("rs5m",), ("eurosat",), 224, 256, 1, 2e-4, "one GPU", _HUB),
+        Scale("paper", "ViT-H-14", "laion2b_s32b_b79k", ("rs5m",), ("eurosat",), 224, 600, 1, 2e-4, "a cluster", _HUB),
+    )
+}  # fmt: skip
+
+
+def get(name: str) -> Scale:
+    """The scale of that name. Raises ValueError, naming the four, for any other."""
+    if name not in SCALES:
+        raise ValueError(f"unknown scale {name!r}: choose one of {', '.join(SCALES)}")
+    return SCALES[name]
+
+
+def data_folder(scale: Scale) -> Path:
+    """The folder that RS5M_DATA names. Raises FileNotFoundError that says what to put where."""
+    folder = Path(os.environ.get("RS5M_DATA") or "data")
+    if not folder.is_dir():
+        raise FileNotFoundError(f"scale {scale.name!r} reads {folder}, which does not exist: {scale.needs}")
+    return folder

@@ -1,0 +1,152 @@
+"""Tuning: the general model becomes a domain model, by LoRA or in full. Paper: PEFT section. Chapter: tune."""
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from open_clip.loss import ClipLoss
+from peft import LoraConfig, get_peft_model
+from torch import nn
+from torch.nn import functional
+from tqdm.auto import tqdm
+
+from rs5m import clip
+from rs5m.clip import Model, device
+
+WARM_UP = 0.1  # share of the steps over which the learning rate rises
+CROP = (0.9, 1.0)  # scale of the random crop (official evaluation code: 0.9 to 1.0)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """One tuning run. `method` is "lora" or "full"; with `lock_text` the text tower is left as it is."""
+
+    method: str = "lora"
+    rank: int = 16
+
+    learning_rate: float = 2e-3
+    weight_decay: float = 0.01
+    batch: int = 128
+    epochs: int = 8
+    lock_text: bool = True
+    seed: int = 0
+
+
+def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
+    """CLIP's loss of normalised vectors (n, dim) whose rows belong together; open_clip's implementation."""
+    return ClipLoss()(image, text, scale)
+
+
+def lora_targets(net: nn.Module, lock_text: bool = True) -> list[str]:
+    """The layers that get an adapter: attention, linear layers and 1x1 convolutions of the towers being tuned."""
+    names = []
+    for name, layer in net.named_modules():
+        tower = name.startswith("visual.") or (not lock_text and not name.startswith("visual."))
+        pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
+        inside_attention = name.endswith("attn.out_proj")  # peft adapts it together with its attention
+        if tower and not inside_attention and (pointwise or isinstance(layer, nn.Linear | nn.MultiheadAttention)):
+            names.append(name)
+    return names
+
+
+def prepare(net: nn.Module, settings: Settings) -> nn.Module:
+    """The network with exactly the parameters of `settings.method` trainable; with "lora", wrapped by peft."""
+    for parameter in net.parameters():
+        parameter.requires_grad_(False)
+    if settings.method == "lora":
+        targets = lora_targets(net, settings.lock_text)
+        net = get_peft_model(net, LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=targets))
+    elif settings.method == "full":
+        for name, parameter in net.named_parameters():
+            parameter.requires_grad_(name.startswith("visual.") or not settings.lock_text)
+    else:
+        raise ValueError(f"unknown method {settings.method!r}: choose lora or full")
+    return net
+
+
+def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Random rotation (0 to 360 degrees), mirror image and crop (0.9 to 1.0) of floats (n, 3, s, s), corners reflected.
+
+    Nothing is up in an image from above, so the paper turns freely (official evaluation code).
+    """
+    n = len(pixels)
+    angle = 2 * math.pi * torch.rand(n, generator=generator)
+    flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
+    side = torch.empty(n).uniform_(*CROP, generator=generator).sqrt()
+    cos, sin = side * angle.cos(), side * angle.sin()
+    zero = torch.zeros(n)
+    theta = torch.stack([torch.stack([flip * cos, -sin, zero], 1), torch.stack([flip * sin, cos, zero], 1)], 1)
+    grid = functional.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
+    return functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+
+
+class Captions:
+    """Draws a caption vector for each image of a batch; a locked text tower encodes every distinct caption once."""
+
+    def __init__(self, model: Model, captions: list[tuple[str, ...]], locked: bool):
+        self.model, self.captions, self.vectors = model, captions, None
+        if locked:
+            distinct = sorted({text for texts in captions for text in texts})
+            self.vectors = functional.normalize(torch.from_numpy(clip.encode_texts(model, distinct)), dim=-1)
+            self.row = {text: i for i, text in enumerate(distinct)}
+
+    def draw(self, index: list[int], generator: torch.Generator) -> torch.Tensor:
+        """Normalised vectors (n, dim) of one random caption of each image in `index`."""
+        picks = torch.rand(len(index), generator=generator).tolist()
+        texts = [self.captions[i][int(pick * len(self.captions[i]))] for i, pick in zip(index, picks, strict=True)]
+        if self.vectors is not None:
+            return self.vectors[[self.row[text] for text in texts]].to(device())
+        tokens = clip.tokenize(self.model, texts).to(device())
+        with clip.autocast():
+            return self.model.net.encode_text(tokens, normalize=True).float()
+
+
+def rate(step: int, steps: int) -> float:
+    """The learning rate's factor: a linear rise over WARM_UP of the steps, then half a cosine to zero."""
+    rise = max(1, int(WARM_UP * steps))
+    return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+
+
+def batches(count: int, settings: Settings, generator: torch.Generator) -> list[list[int]]:
+    """Shuffled positions for all epochs, in whole batches: a short last batch would be an easier task."""
+    size = min(settings.batch, count)
+    order = [torch.randperm(count, generator=generator).tolist() for _ in range(settings.epochs)]
+    return [epoch[start : start + size] for epoch in order for start in range(0, count - size + 1, size)]
+
+
+def squares(model: Model, images: list[np.ndarray]) -> torch.Tensor:
+    """All images at the network's size, uint8 (n, 3, size, size): resized once, not once an epoch."""
+    return torch.cat([clip.crop([image], model.image_size) for image in images])
+
+
+def tune(
+    model: Model, images: list[np.ndarray], captions: list[tuple[str, ...]], settings: Settings
+) -> tuple[Model, list[float]]:
+    """Tune the model in place on pairs; returns the domain model (adapters merged) and the loss of every step.
+
+    images: n uint8 arrays (h, w, 3) of any size; captions: one or more per image, one drawn at random each epoch.
+    """
+    torch.manual_seed(settings.seed)
+    generator = torch.Generator().manual_seed(settings.seed)
+    pixels, texts = squares(model, images), Captions(model, captions, settings.lock_text)
+    net = prepare(model.net, settings)
+    net.train(settings.method == "full")  # LoRA leaves the batch statistics of the general model alone
+    trained = [p for p in net.parameters() if p.requires_grad]
+    optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
+    plan = batches(len(images), settings, generator)
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, len(plan)))
+    losses = []
+    for index in (bar := tqdm(plan, desc=settings.method, unit="step")):
+        floats = augment(pixels[index].to(device()).float().div_(255), generator)
+        with clip.autocast():
+            image = model.net.encode_image(clip.normalise_pixels(floats, model), normalize=True).float()
+        loss = contrastive_loss(image, texts.draw(index, generator), model.net.logit_scale.exp())
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        losses.append(loss.item())
+        bar.set_postfix(loss=f"{losses[-1]:.3f}")
+    merged = net.merge_and_unload() if settings.method == "lora" else net
+    return replace(model, net=merged.eval()), losses

@@ -1,0 +1,76 @@
+"""Zero-shot classification on arrays: no path, no data set inside. Paper: zero-shot tables. Chapter: zeroshot."""
+
+import numpy as np
+
+RESAMPLES = 2000
+
+
+def normalise(vectors: np.ndarray) -> np.ndarray:
+    """Vectors of length one along the last axis; a zero vector stays zero."""
+    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
+    return vectors / np.where(length == 0, 1, length)
+
+
+def classifier(text: np.ndarray, protocol: str = "rs5m") -> np.ndarray:
+    """One vector per class from un-normalised prompt vectors: (classes, prompts, dim) -> (classes, dim).
+
+    "rs5m" averages the prompts and then normalises (official evaluation code); "clip" normalises each prompt first, as
+    CLIP and open_clip do. Raises ValueError for another protocol.
+    """
+    if protocol not in ("rs5m", "clip"):
+        raise ValueError(f"unknown protocol {protocol!r}: choose rs5m or clip")
+    text = normalise(text) if protocol == "clip" else text
+    return normalise(text.mean(1))
+
+
+def logits(image: np.ndarray, classifier: np.ndarray) -> np.ndarray:
+    """100 x cosine of every image (n, dim) with every class (classes, dim): (n, classes)."""
+    return 100 * normalise(image) @ classifier.T
+
+
+def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
+    """Whether the true class is among the k best of each image: bool (n,)."""
+    scores = logits(image, classifier)
+    best = np.argpartition(-scores, min(k, scores.shape[1]) - 1, axis=1)[:, :k]
+    return (best == np.asarray(label)[:, None]).any(1)
+
+
+def accuracy(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, top: tuple[int, ...] = (1, 5)) -> dict:
+    """Accuracies in %: top1, top5, ... over all images, and balanced (the mean of the classes' top-1)."""
+    result = {f"top{k}": 100 * float(hits(image, classifier, label, k).mean()) for k in top}
+    return result | {"balanced": balanced(hits(image, classifier, label), label)}
+
+
+def balanced(hit: np.ndarray, label: np.ndarray) -> float:
+    """The mean over classes of the share of hits, in %: a class counts the same however many images it has."""
+    label = np.asarray(label)
+    return 100 * float(np.mean([hit[label == c].mean() for c in np.unique(label)]))
+
+
+def _resampled(hit: np.ndarray, label: np.ndarray, seed: int) -> np.ndarray:
+    """Balanced accuracy of RESAMPLES bootstrap samples, drawn within each class.
+
+    Within a class of n images with a distinct values, a sample is a multinomial draw of how often each value occurs:
+    the same distribution as drawing images one by one, at the cost of the values instead of the images.
+    """
+    generator = np.random.default_rng(seed)
+    means = []
+    for c in np.unique(label):
+        values, counts = np.unique(hit[label == c].astype(float), return_counts=True)
+        draws = generator.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES)
+        means.append(draws @ values / counts.sum())
+    return 100 * np.mean(means, axis=0)
+
+
+def interval(hit: np.ndarray, label: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
+    """Bootstrap confidence interval of the balanced accuracy, in %. Images are resampled within their classes."""
+    tail = (1 - level) / 2
+    low, high = np.quantile(_resampled(hit, np.asarray(label), seed), (tail, 1 - tail))
+    return float(low), float(high)
+
+
+def paired_difference(before: np.ndarray, after: np.ndarray, label: np.ndarray, level: float = 0.95) -> dict:
+    """Gain in balanced accuracy on the same images, with its paired bootstrap interval: gain, low, high in points."""
+    change = after.astype(float) - before.astype(float)
+    low, high = interval(change, label, level)
+    return {"gain": balanced(change, label), "low": low, "high": high}

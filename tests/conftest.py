@@ -1,0 +1,64 @@
+"""For every test: a marker named after its chapter (`pytest -m clip`), and no network but loopback.
+
+The guard covers the sockets of this Python process. A subprocess is not covered: pip may ask the package index there.
+"""
+
+import ipaddress
+import socket
+from pathlib import Path
+
+import pytest
+
+STEMS = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
+REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
+RESOLVE = socket.getaddrinfo
+
+
+class NetworkBlocked(ConnectionError):
+    """A test tried to leave this machine."""
+
+
+def check(host: object) -> None:
+    """Raise for a host that is not loopback; `None` and "" are this machine."""
+    name = host.decode() if isinstance(host, bytes) else host
+    if not name or name == "localhost":
+        return
+    try:
+        local = ipaddress.ip_address(name.partition("%")[0]).is_loopback
+    except ValueError:
+        local = False
+    if not local:
+        raise NetworkBlocked(f"tests may reach loopback only, not {name}: serve what this test needs from 127.0.0.1")
+
+
+def guarded(name: str):
+    def call(self, *arguments):
+        if self.family in (socket.AF_INET, socket.AF_INET6):
+            check(arguments[-1][0])  # (host, port, ...) is the last argument of all three
+        return REAL[name](self, *arguments)
+
+    return call
+
+
+def resolve(host, *arguments, **options):
+    check(host)
+    return RESOLVE(host, *arguments, **options)
+
+
+def pytest_configure(config):
+    for stem in STEMS:
+        config.addinivalue_line("markers", f"{stem}: the tests of {stem}")
+    for name in REAL:
+        setattr(socket.socket, name, guarded(name))
+    socket.getaddrinfo = resolve
+
+
+def pytest_unconfigure(config):
+    for name, method in REAL.items():
+        setattr(socket.socket, name, method)
+    socket.getaddrinfo = RESOLVE
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        item.add_marker(getattr(pytest.mark, item.path.stem.removeprefix("test_")))
