@@ -36,7 +36,7 @@ import open_clip  # noqa: E402  (imports torchvision)
 
 TOWERS = {
     "image": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", "timm_proj": "linear"},
-    "text": {"hf_pooler_type": "mean_pooler", "hf_tokenizer_name": "", "hf_model_pretrained": True},
+    "text": {"hf_pooler_type": "mean_pooler", "hf_proj_type": None},  # no projection: open_clip would add a random one
 }
 MAX_TOKENS = 77  # CLIP's context; captions of the pocket world are far shorter
 
@@ -71,13 +71,35 @@ def image_tower_weights() -> dict[str, torch.Tensor]:
 
 
 def ridge(rows: torch.Tensor, targets: torch.Tensor, strength: float) -> torch.Tensor:
-    """The matrix W (targets' width, rows' width) that minimises |rows W' - targets|^2 + strength |W|^2.
+    """The matrix W (q, p) that minimises |rows W' - targets|^2 + strength |W|^2; rows (n, p), targets (n, q)."""
+    rows, targets = rows - rows.mean(0), targets - targets.mean(0)
+    gram = rows @ rows.T + strength * torch.eye(len(rows), dtype=rows.dtype)  # (n, n), smaller than (p, p)
+    return (rows.T @ torch.linalg.solve(gram, targets)).T
 
-    rows (n, p), targets (n, q): both are centred first. Solved in the smaller dual form when n < p.
+
+def left_out(rows: torch.Tensor, targets: torch.Tensor, strength: float) -> float:
+    """Mean cosine of each target with its ridge prediction from all other rows: what the strength is chosen by.
+
+    In closed form: leaving row i out divides its residual by 1 - h_ii, h the matrix from targets to predictions.
     """
     rows, targets = rows - rows.mean(0), targets - targets.mean(0)
-    gram = rows @ rows.T + strength * torch.eye(len(rows), dtype=rows.dtype)
-    return (rows.T @ torch.linalg.solve(gram, targets)).T
+    gram = rows @ rows.T
+    hat = torch.linalg.solve(gram + strength * torch.eye(len(rows), dtype=rows.dtype), gram)
+    predicted = targets - (targets - hat @ targets) / (1 - hat.diagonal())[:, None]
+    return float(functional.cosine_similarity(predicted, targets).mean())
+
+
+STRENGTHS = (1, 3, 10, 30, 100, 300)
+
+
+def image_to_text(classifier: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
+    """The projection (384, 1280) from image features to sentence embeddings, from the classifier's rows alone.
+
+    classifier (1000, 1280): the ImageNet classifier; names (1000, 384): embeddings of its classes' names. The strength
+    is the best of STRENGTHS when each class is predicted from the others. No image and no pair is seen.
+    """
+    rows, targets = classifier.double(), functional.normalize(names.double(), dim=-1)
+    return ridge(rows, targets, max(STRENGTHS, key=lambda strength: left_out(rows, targets, strength)))
 
 
 def quiet_transformers() -> None:
@@ -88,7 +110,7 @@ def quiet_transformers() -> None:
     logging.disable_progress_bar()
 
 
-def pocket_model(image_size: int, strength: float = 1.0) -> Model:
+def pocket_model(image_size: int) -> Model:
     """The general model of scales mini and local: an ImageNet tower and a sentence tower that never saw a pair.
 
     The projection from image features (1280) to sentence embeddings (384) is the ridge solution that maps each ImageNet
@@ -105,9 +127,9 @@ def pocket_model(image_size: int, strength: float = 1.0) -> Model:
     classifier = weights.pop("classifier.weight")
     weights.pop("classifier.bias")
     net.visual.trunk.load_state_dict(weights)
-    names = torch.from_numpy(encode_texts(model, [f"a photo of a {name}" for name in open_clip.IMAGENET_CLASSNAMES]))
+    names = torch.from_numpy(encode_texts(model, open_clip.IMAGENET_CLASSNAMES))
     with torch.no_grad():
-        net.visual.head.proj.weight.copy_(ridge(classifier.double(), names.double(), strength))
+        net.visual.head.proj.weight.copy_(image_to_text(classifier, names))
     net.to(device=device(), memory_format=torch.channels_last)
     return model
 

@@ -6,6 +6,7 @@ Official layouts only: what a reader downloads is read as it is. A corrupt image
 import io
 import json
 import zipfile
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -82,7 +83,7 @@ def _zipped(path: Path, inside: str) -> Iterator[tuple[str, str, bytes]]:
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, EOFError, ValueError):  # a damaged member: no bytes decode to no image
+    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):  # a damaged member: no bytes decode to no image
         return b""
 
 

@@ -1,5 +1,6 @@
 """The pair record and RS5M's shards in the official layout: img_content, img_name, caption. Chapter: data."""
 
+import tarfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +25,7 @@ def read(shards: Iterable[Path]) -> Iterator[Record]:
         try:
             for sample in webdataset.WebDataset(str(shard), shardshuffle=False, empty_check=False):
                 yield _record(sample, shard)
-        except (OSError, EOFError) as error:  # tarfile's errors are OSErrors
+        except (OSError, EOFError, tarfile.TarError) as error:
             raise ValueError(f"{shard} is not a whole tar file: fetch it again") from error
 
 

@@ -93,3 +93,15 @@ def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]
     temporary.replace(folder)
     print(f"{stage}: computed, kept in {folder.relative_to(root())}")
     return folder
+
+
+def glue(name: str, value: object) -> None:
+    """Keep a value of this run for the chapter's prose, where {glue:text}`name` shows it; displays nothing.
+
+    The same message that myst_nb's glue sends, without needing myst_nb: Colab does not have it.
+    """
+    from IPython.display import display
+
+    prefix = "application/papermill.record/"
+    record = {"name": name, "mime_prefix": prefix}
+    display({prefix + "text/plain": repr(value)}, raw=True, metadata={"scrapbook": record})

@@ -1,20 +1,26 @@
 """Tuning: the general model becomes a domain model, by LoRA or in full. Paper: PEFT section. Chapter: tune."""
 
+import json
 import math
+import re
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 import torch
 from open_clip.loss import ClipLoss
 from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from rs5m import clip
+from rs5m import clip, datasets, pocket, results
 from rs5m.clip import Model, device
+from rs5m.scales import Scale
 
 WARM_UP = 0.1  # share of the steps over which the learning rate rises
+EARLY = re.compile(r"visual\.trunk\.(conv_stem|blocks\.[0-3]\.)")  # half of the time, left as they are
 CROP = (0.9, 1.0)  # scale of the random crop (official evaluation code: 0.9 to 1.0)
 
 
@@ -39,13 +45,18 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tenso
 
 
 def lora_targets(net: nn.Module, lock_text: bool = True) -> list[str]:
-    """The layers that get an adapter: attention, linear layers and 1x1 convolutions of the towers being tuned."""
+    """The layers that get an adapter: attention, linear layers and 1x1 convolutions of the towers being tuned.
+
+    The first stages of a convolutional trunk are left out: they work at the highest resolution and cost the most.
+    """
     names = []
     for name, layer in net.named_modules():
-        tower = name.startswith("visual.") or (not lock_text and not name.startswith("visual."))
+        tower = name.startswith("visual.") or not lock_text
         pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
         inside_attention = name.endswith("attn.out_proj")  # peft adapts it together with its attention
-        if tower and not inside_attention and (pointwise or isinstance(layer, nn.Linear | nn.MultiheadAttention)):
+        if EARLY.match(name) or not tower or inside_attention:
+            continue
+        if pointwise or isinstance(layer, nn.Linear | nn.MultiheadAttention):
             names.append(name)
     return names
 
@@ -150,3 +161,45 @@ def tune(
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
     merged = net.merge_and_unload() if settings.method == "lora" else net
     return replace(model, net=merged.eval()), losses
+
+
+def settings(scale: Scale, **changes) -> Settings:
+    """The settings of a scale: the pocket model's text tower is locked, CLIP's own is tuned with the images."""
+    locked = scale.model == "pocket"
+    base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, epochs=scale.epochs, lock_text=locked)
+    return replace(base, **changes)
+
+
+def domain_model(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> tuple[Model, list[float]]:
+    """The domain model of a scale (the paper's DVLM) and its losses, from runs/ if it is there, else tuned now.
+
+    run: names of the pairs to tune on (default: the scale's first run); changes: fields of Settings.
+    """
+    chosen, run = settings(scale, **changes), run or scale.runs[0]
+    model = clip.load(scale)
+
+    def make(folder: Path) -> None:
+        parts = [datasets.pairs(name, scale) for name in run]
+        images, captions = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
+        tuned, losses = tune(clip.load(scale), images, captions, chosen)
+        tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / "model.safetensors")
+        (folder / "losses.json").write_text(json.dumps(losses))
+
+    # a change in any of these modules may change the pixels, the text or the steps
+    inputs = (scale, chosen, run, clip, datasets, pocket, tune_source())
+    folder = results.artefact("tuned-" + "-".join(run), scale.name, inputs, make)
+    model.net.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    return model, json.loads((folder / "losses.json").read_text())
+
+
+def tuned_name(name: str, chosen: Settings) -> bool:
+    """Whether a tensor of the network can differ after tuning: the image tower's, and the text tower's if unlocked."""
+    return name.startswith("visual.") or name == "logit_scale" or not chosen.lock_text
+
+
+def tune_source():
+    """This module, for the hash of what made an artefact."""
+    import rs5m.tune
+
+    return rs5m.tune

