@@ -35,6 +35,7 @@ $(STAMP):  # named after the pins' checksum: a change of them installs, nothing 
 reproduce: $(STAMP)  ## run every chapter at SCALE and render the book into _build/html
 	@$(BIN)/python tools/notebooks.py --check
 	@$(BIN)/python tools/reproduce.py --scale $(SCALE)
+	@$(BIN)/python tools/readme.py
 
 test: $(STAMP)  ## run the tests
 	@$(BIN)/python -m pytest

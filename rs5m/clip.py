@@ -160,9 +160,9 @@ def state_dict(path: Path) -> dict[str, torch.Tensor]:
 
             return load_file(path)
         tensors = torch.load(path, map_location="cpu", weights_only=True)
+        return tensors.get("state_dict", tensors)
     except Exception as error:
         raise ValueError(f"{path} is not a checkpoint that can be read safely ({type(error).__name__})") from error
-    return tensors.get("state_dict", tensors)
 
 
 def preprocess(images: Sequence[np.ndarray], model: Model) -> torch.Tensor:
@@ -189,10 +189,10 @@ def crop(images: Sequence[np.ndarray], size: int) -> torch.Tensor:
 def _crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
     height, width = pixels.shape[-2:]
     short = min(height, width)
-    shape = (round(height * size / short), round(width * size / short))
+    shape = (height * size // short, width * size // short)  # rounded down, and the crop to even, as torchvision does
     if shape != (height, width):
         pixels = functional.interpolate(pixels, shape, mode="bicubic", antialias=True)
-    top, left = (shape[0] - size) // 2, (shape[1] - size) // 2
+    top, left = round((shape[0] - size) / 2), round((shape[1] - size) / 2)
     return pixels[:, :, top : top + size, left : left + size]
 
 

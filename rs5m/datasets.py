@@ -3,6 +3,7 @@
 Official layouts only: what a reader downloads is read as it is. A corrupt image is skipped, counted and named.
 """
 
+import hashlib
 import io
 import json
 import zipfile
@@ -138,6 +139,14 @@ def ucm_captions(folder: Path, data: Labelled) -> tuple[list[tuple[str, ...]], n
         entries[name] = (tuple(s["raw"].strip() for s in entry["sentences"]), entry["split"])
     found = [entries[Path(name).stem] for name in data.names]
     return [captions for captions, _ in found], np.array([split for _, split in found])
+
+
+def fingerprint(images: list[np.ndarray], *texts) -> str:
+    """SHA-256 over pixels and texts: other data under the same names is other data."""
+    total = hashlib.sha256(repr(texts).encode())
+    for image in images:
+        total.update(repr(image.shape).encode() + np.ascontiguousarray(image).data)
+    return total.hexdigest()
 
 
 def class_prompt(data_name: str, folder_name: str) -> str:

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rs5m import clip, datasets, paper, pocket, results, zeroshot
+from rs5m import clip, datasets, paper, pocket, results, tune, zeroshot
 from rs5m.clip import Model
 from rs5m.datasets import Labelled
 from rs5m.scales import Scale
@@ -24,7 +24,7 @@ def class_text(model: Model, data: Labelled) -> np.ndarray:
     return flat.reshape(len(texts), len(texts[0]), -1)
 
 
-def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model], text: bool = True) -> dict:
+def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict:
     """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set under the model called `name`.
 
     Loaded from runs/ where this model met this data before; encoded once otherwise. `model` makes the model if needed.
@@ -35,7 +35,8 @@ def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model],
         np.save(folder / "image.npy", clip.encode_images(encoder, data.images))
         np.save(folder / "text.npy", class_text(encoder, data))
 
-    inputs = (scale, name, data.names, data.classes, clip, datasets, paper, pocket)
+    # the scale and the module tune stand for the model called `name`
+    inputs = (scale, name, datasets.fingerprint(data.images, data.classes), clip, datasets, paper, pocket, tune)
     folder = results.artefact(f"vectors-{data.name}", scale.name, inputs, make)
     return {key: np.load(folder / f"{key}.npy") for key in ("image", "text")}
 

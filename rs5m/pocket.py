@@ -163,10 +163,16 @@ def _continents() -> dict[str, str]:
         return {code: row["continent"] for row in csv.DictReader(stream) for code in row["countries"].split()}
 
 
-def continent(country_code: str, longitude: float) -> str:
-    """The continent of a country (ISO alpha-2), with Russia parted at the Urals (60 E); '' if unknown."""
+def continent(country_code: str, latitude: float, longitude: float) -> str:
+    """The continent of a place, from the country (ISO alpha-2) of the nearest town; '' if unknown.
+
+    Russia is parted at the Urals (60 E). Greenland is recognised by its coordinates: the towns nearest to its empty
+    east are Icelandic and Norwegian.
+    """
     if country_code == "RU":
         return "Europe" if 0 < longitude < 60 else "Asia"
+    if -74 < longitude < -10 and latitude > 59 and (latitude > 67 or longitude < -25):
+        return "Americas"
     return _continents().get(country_code, "")
 
 
@@ -180,21 +186,31 @@ def _candidates() -> tuple[np.ndarray, np.ndarray, list[dict], np.ndarray]:
     cells = cells[cells[:, 0] < 150]  # Antarctica belongs to no continent of the split
     centres = [(89.5 - row, column - 179.5) for row, column in cells]
     places = reverse_geocode.search(centres)
-    continents = np.array([continent(p["country_code"], lon) for p, (_, lon) in zip(places, centres, strict=True)])
+    continents = np.array([continent(p["country_code"], *at) for p, at in zip(places, centres, strict=True)])
     return cells, code[tuple(cells.T)], places, continents
+
+
+def beside(cells: np.ndarray, others: np.ndarray) -> np.ndarray:
+    """Which cells (n, 2) touch one of the others, sideways, cornerwise or across the date line: bool (n,)."""
+    taken = np.zeros((180, 360), bool)
+    taken[tuple(others.T)] = True
+    near = np.pad(taken, 1, mode="wrap")
+    near[[0, -1]] = False  # the poles do not touch each other
+    near = np.logical_or.reduce([near[r : r + 180, c : c + 360] for r in range(3) for c in range(3)])
+    return near[tuple(cells.T)]
 
 
 def chips(split: str, seed: int = 0) -> Chips:
     """Chips of one split with majority labels: "train" (Americas, Asia, Oceania) or "test" (Europe, Africa).
 
-    Never split at random: neighbouring chips are near-duplicates. Classes with fewer than FLOOR test chips are left
-    out, classes are capped at CAP chips, drawn with the seed.
+    Never split at random: neighbouring chips are near-duplicates, and no training chip touches a test chip. Classes
+    with fewer than FLOOR test chips are left out, classes are capped at CAP chips, drawn with the seed.
     """
     if split not in CAP:
         raise ValueError(f"unknown split {split!r}: choose train or test")
     cells, code, places, continents = _candidates()
     in_test = np.isin(continents, TEST_CONTINENTS)
-    in_train = np.isin(continents, ("Americas", "Asia", "Oceania"))
+    in_train = np.isin(continents, ("Americas", "Asia", "Oceania")) & ~beside(cells, cells[in_test])
     kept = [c for c in range(17) if min((in_test & (code == c)).sum(), (in_train & (code == c)).sum()) >= FLOOR]
     generator = np.random.default_rng(seed)
     chosen = []

@@ -23,10 +23,20 @@ def read(shards: Iterable[Path]) -> Iterator[Record]:
     """
     for shard in shards:
         try:
+            _whole(shard)
             for sample in webdataset.WebDataset(str(shard), shardshuffle=False, empty_check=False):
                 yield _record(sample, shard)
         except (OSError, EOFError, tarfile.TarError) as error:
             raise ValueError(f"{shard} is not a whole tar file: fetch it again") from error
+
+
+def _whole(shard: Path) -> None:
+    """Raise TarError unless the members end with the format's mark: tarfile takes a damaged header for the end too."""
+    with tarfile.open(shard, "r:") as archive:
+        archive.getmembers()
+        archive.fileobj.seek(archive.offset)
+        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
+            raise tarfile.ReadError("no end mark")
 
 
 def _record(sample: dict, shard: Path) -> Record:

@@ -104,4 +104,5 @@ def glue(name: str, value: object) -> None:
 
     prefix = "application/papermill.record/"
     record = {"name": name, "mime_prefix": prefix}
-    display({prefix + "text/plain": repr(value)}, raw=True, metadata={"scrapbook": record})
+    plain = value.item() if hasattr(value, "item") else value  # numpy's repr would not format
+    display({prefix + "text/plain": repr(plain)}, raw=True, metadata={"scrapbook": record})

@@ -3,13 +3,12 @@
 import json
 import math
 import re
+import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from open_clip.loss import ClipLoss
-from peft import LoraConfig, get_peft_model
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
@@ -30,7 +29,6 @@ class Settings:
 
     method: str = "lora"
     rank: int = 16
-
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
     batch: int = 128
@@ -41,7 +39,7 @@ class Settings:
 
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
     """CLIP's loss of normalised vectors (n, dim) whose rows belong together; open_clip's implementation."""
-    return ClipLoss()(image, text, scale)
+    return clip.open_clip.ClipLoss()(image, text, scale)
 
 
 def lora_targets(net: nn.Module, lock_text: bool = True) -> list[str]:
@@ -66,6 +64,8 @@ def prepare(net: nn.Module, settings: Settings) -> nn.Module:
     for parameter in net.parameters():
         parameter.requires_grad_(False)
     if settings.method == "lora":
+        from peft import LoraConfig, get_peft_model  # imports torchvision, which rs5m.clip makes importable
+
         targets = lora_targets(net, settings.lock_text)
         net = get_peft_model(net, LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=targets))
     elif settings.method == "full":
@@ -157,6 +157,8 @@ def tune(
         loss.backward()
         optimiser.step()
         schedule.step()
+        with torch.no_grad():
+            model.net.logit_scale.clamp_(max=math.log(100))  # as CLIP does: a larger factor makes training unstable
         losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
     merged = net.merge_and_unload() if settings.method == "lora" else net
@@ -176,30 +178,25 @@ def domain_model(scale: Scale, run: tuple[str, ...] | None = None, **changes) ->
     run: names of the pairs to tune on (default: the scale's first run); changes: fields of Settings.
     """
     chosen, run = settings(scale, **changes), run or scale.runs[0]
-    model = clip.load(scale)
+    parts = [datasets.pairs(name, scale) for name in run]
+    images, captions = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
 
     def make(folder: Path) -> None:
-        parts = [datasets.pairs(name, scale) for name in run]
-        images, captions = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
         tuned, losses = tune(clip.load(scale), images, captions, chosen)
         tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / "model.safetensors")
         (folder / "losses.json").write_text(json.dumps(losses))
 
     # a change in any of these modules may change the pixels, the text or the steps
-    inputs = (scale, chosen, run, clip, datasets, pocket, tune_source())
+    data = datasets.fingerprint(images, captions)
+    inputs = (scale, chosen, data, clip, datasets, pocket, sys.modules[__name__])
     folder = results.artefact("tuned-" + "-".join(run), scale.name, inputs, make)
-    model.net.load_state_dict(load_file(folder / "model.safetensors"), strict=False)
+    model = clip.load(scale)
+    kept = model.net.state_dict() | load_file(folder / "model.safetensors")
+    model.net.load_state_dict(kept)
     return model, json.loads((folder / "losses.json").read_text())
 
 
 def tuned_name(name: str, chosen: Settings) -> bool:
     """Whether a tensor of the network can differ after tuning: the image tower's, and the text tower's if unlocked."""
     return name.startswith("visual.") or name == "logit_scale" or not chosen.lock_text
-
-
-def tune_source():
-    """This module, for the hash of what made an artefact."""
-    import rs5m.tune
-
-    return rs5m.tune

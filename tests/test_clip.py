@@ -155,16 +155,12 @@ def test_clips_own_tower_gets_all_77_places(tiny_scale):
     assert clip.tokenize(clip.load(tiny_scale), ["a farm"]).shape == (1, 77)
 
 
-def test_image_vectors_do_not_depend_on_the_batch(pocket_model):
-    images = [photographs.chelsea(), photographs.astronaut(), photographs.coffee()]
-    together = clip.encode_images(pocket_model, images, quiet=True)
-    assert together.shape == (3, 384) and together.dtype == np.float32
-    assert clip.encode_images(pocket_model, images, batch=1, quiet=True) == pytest.approx(together, abs=1e-3)
-
-
 def test_the_general_model_joins_pictures_and_words(pocket_model):
-    """It never saw a pair; the projection alone must put a cat nearer to "cat" than to "coffee", and so on."""
-    images = clip.encode_images(pocket_model, [photographs.chelsea(), photographs.coffee()], quiet=True)
+    """It never saw a pair; the projection alone must put a cat nearer to "cat" than to "espresso", and a cup not."""
+    pictures = [photographs.chelsea(), photographs.coffee()]
+    images = clip.encode_images(pocket_model, pictures, quiet=True)
+    assert images.shape == (2, 384) and images.dtype == np.float32
+    assert clip.encode_images(pocket_model, pictures, batch=1, quiet=True) == pytest.approx(images, abs=1e-3)
     texts = clip.encode_texts(pocket_model, ["cat", "espresso"])
     scores = (images / np.linalg.norm(images, axis=1)[:, None]) @ texts.T
     assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]

@@ -134,7 +134,7 @@ def test_the_continents_are_those_of_the_split(world):
     for split, allowed in {"train": {"Americas", "Asia", "Oceania"}, "test": {"Europe", "Africa"}}.items():
         chips = world[split]
         codes = [place["country_code"] for place in chips.places]
-        found = {pocket.continent(*pair) for pair in zip(codes, chips.longitude, strict=True)}
+        found = {pocket.continent(*at) for at in zip(codes, chips.latitude, chips.longitude, strict=True)}
         assert found == allowed
     chips = world["test"]  # on the map, whatever the table of countries says; the open sea goes by its nearest island
     land = chips.labels != chips.classes.index("open water")
@@ -147,12 +147,30 @@ def test_the_continents_are_those_of_the_split(world):
 
 
 @pytest.mark.parametrize(
-    ("code", "longitude", "expected"),
-    [("FR", 2, "Europe"), ("RU", 30, "Europe"), ("RU", 100, "Asia"), ("RU", -175, "Asia"), ("EG", 30, "Africa"),
-     ("BR", -50, "Americas"), ("GF", -53, "Americas"), ("AU", 140, "Oceania"), ("CN", 100, "Asia"), ("", 0, "")],
+    ("code", "latitude", "longitude", "expected"),
+    [("FR", 46, 2, "Europe"), ("RU", 60, 30, "Europe"), ("RU", 60, 100, "Asia"), ("RU", 66, -175, "Asia"),
+     ("EG", 27, 30, "Africa"), ("BR", -9, -50, "Americas"), ("GF", 4, -53, "Americas"), ("AU", -25, 140, "Oceania"),
+     ("CN", 35, 100, "Asia"), ("", 0, 0, ""), ("IS", 65, -18, "Europe"), ("IS", 72, -25, "Americas"),
+     ("IS", 65, -40, "Americas"), ("SJ", 80, -15, "Americas"), ("SJ", 78, 16, "Europe")],
 )  # fmt: skip
-def test_continent(code, longitude, expected):
-    assert pocket.continent(code, longitude) == expected
+def test_continent(code, latitude, longitude, expected):
+    assert pocket.continent(code, latitude, longitude) == expected
+
+
+def test_no_training_chip_touches_a_test_chip(world):
+    train, test = world["train"], world["test"]
+    down = np.abs(test.latitude[:, None] - train.latitude)
+    across = np.abs(test.longitude[:, None] - train.longitude)
+    across = np.minimum(across, 360 - across)
+    assert np.maximum(down, across).min() >= 2
+
+
+def test_beside_equals_looking_around():
+    generator = np.random.default_rng(0)
+    cells, others = (np.stack([generator.integers(0, 180, 300), generator.integers(0, 360, 300)], 1) for _ in range(2))
+    cells[0], others[0] = (90, 0), (91, 359)  # across the date line
+    slow = [any(abs(r - a) <= 1 and min((c - b) % 360, (b - c) % 360) <= 1 for a, b in others) for r, c in cells]
+    assert slow[0] and pocket.beside(cells, others).tolist() == slow
 
 
 def test_majority_equals_counting():

@@ -1,0 +1,172 @@
+"""Where numbers and artefacts are kept: what is written is whole, and what made it is known."""
+
+import importlib
+import json
+import os
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rs5m import results, scales
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture(autouse=True)
+def here(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_root_is_the_nearest_book(here, monkeypatch):
+    assert results.root() == here, "outside a book: the working directory"
+    inside = here / "project" / "book" / "deep"
+    inside.mkdir(parents=True)
+    (here / "project" / "rs5m").mkdir()
+    monkeypatch.chdir(inside)
+    assert results.root() == inside
+    (here / "project" / "_toc.yml").write_text("")
+    assert results.root() == here / "project"
+
+
+def test_what_is_saved_is_loaded(here):
+    assert results.load("zeroshot", "mini") is None
+    path = results.save("zeroshot", "mini", {"top1": 57.4, "classes": ["a"]}, seconds=1.26, seed=7)
+    assert path == here / "results/mini/zeroshot.json"
+    record = results.load("zeroshot", "mini")
+    assert record["values"] == {"top1": 57.4, "classes": ["a"]} and record["seconds"] == 1.3
+    assert results.load("zeroshot", "local") is None, "another scale is another result"
+    assert [p.name for p in path.parent.iterdir()] == ["zeroshot.json"], "no temporary file stays"
+
+
+def test_every_result_carries_its_provenance():
+    results.save("tune", "mini", {}, seconds=0, seed=7)
+    record = results.load("tune", "mini")
+    assert set(record) == {"values", "provenance", "seconds", "date"}
+    origin = record["provenance"]
+    assert {"scale", "device", "machine", "python", "versions", "commit", "seed"} <= set(origin)
+    assert origin["scale"] == "mini" and origin["seed"] == 7 and origin["commit"] is None, "no git here"
+    assert {"torch", "open_clip_torch", "peft"} <= set(origin["versions"])
+    assert record["date"].endswith("+00:00")
+
+
+@pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source tree without git")
+def test_the_commit_is_named(monkeypatch):
+    monkeypatch.chdir(ROOT / "tests")
+    commit = results.provenance("mini", 0)["commit"]
+    assert commit and len(commit) == 40 and set(commit) <= set("0123456789abcdef")
+
+
+def test_two_runs_differ_in_nothing_but_seconds_and_date():
+    texts = []
+    for seconds in (1, 2):
+        record = json.loads(results.save("a", "mini", {"b": 1, "a": 2}, seconds).read_text())
+        record.pop("seconds"), record.pop("date")
+        texts.append(json.dumps(record))
+    assert texts[0] == texts[1]
+
+
+def test_a_value_that_is_no_json_leaves_the_old_result():
+    path = results.save("a", "mini", {"x": 1}, 0)
+    before = path.read_bytes()
+    with pytest.raises(TypeError):
+        results.save("a", "mini", {"x": object()}, 0)
+    assert path.read_bytes() == before and len(list(path.parent.iterdir())) == 1
+
+
+def test_digest_sees_sources_files_and_settings(here, monkeypatch):
+    monkeypatch.syspath_prepend(here)
+    source, data = here / "some_module_of_a_test.py", here / "data.bin"
+    source.write_text("x = 1\n")
+    data.write_bytes(b"one")
+    module = importlib.import_module("some_module_of_a_test")
+    mini = scales.get("mini")
+    parts = (module, data, mini, ("pocket",))
+    first = results.digest(*parts)
+    assert first == results.digest(*parts) and len(first) == 12 and set(first) <= set("0123456789abcdef")
+    seen = {first, results.digest(module, data, replace(mini, epochs=99), ("pocket",))}
+    seen.add(results.digest(module, data, mini, ("pocket", "ucm")))
+    data.write_bytes(b"two")
+    seen.add(results.digest(*parts))
+    source.write_text("x = 1  # a comment is enough\n")
+    os.utime(source, (1, 1))
+    seen.add(results.digest(*parts))
+    data.rename(here / "other.bin")
+    seen.add(results.digest(module, here / "other.bin", mini, ("pocket",)))
+    assert len(seen) == 6
+
+
+def test_digest_is_the_same_in_another_process():
+    code = "from rs5m import results, scales; print(results.digest(scales, scales.get('mini'), ('a', 1.5)))"
+    run = subprocess.run(
+        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "5"},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    assert run.stdout.strip() == results.digest(scales, scales.get("mini"), ("a", 1.5))
+
+
+def test_an_artefact_is_made_once_and_then_loaded(here, capsys):
+    made = []
+
+    def make(folder: Path) -> None:
+        assert folder.is_dir() and not folder.with_name(folder.name.split(".")[0]).exists()
+        made.append(folder)
+        (folder / "sub").mkdir()
+        (folder / "sub/x.txt").write_text("whole")
+
+    first = results.artefact("stage", "mini", (1,), make)
+    said = capsys.readouterr().out
+    assert said == f"stage: computed, kept in {first.relative_to(here)}\n" and first.parent == here / "runs/mini"
+    assert results.artefact("stage", "mini", (1,), make) == first and len(made) == 1
+    assert capsys.readouterr().out == f"stage: loaded {first.relative_to(here)}\n"
+    assert (first / "sub/x.txt").read_text() == "whole" and not made[0].exists()
+    for other in (("stage", "mini", (2,)), ("other", "mini", (1,)), ("stage", "local", (1,))):
+        assert results.artefact(*other, make) != first
+    assert len(made) == 4
+
+
+def test_a_stage_that_raises_leaves_nothing_that_is_taken_for_whole():
+    def broken(folder: Path) -> None:
+        (folder / "half.txt").write_text("half")
+        raise RuntimeError("the disk is full")
+
+    def whole(folder: Path) -> None:
+        assert not list(folder.iterdir()), "the leftovers of the broken run"
+        (folder / "half.txt").write_text("whole")
+
+    for _ in range(2):
+        with pytest.raises(RuntimeError, match="disk is full"):
+            results.artefact("stage", "mini", (1,), broken)
+    assert (results.artefact("stage", "mini", (1,), whole) / "half.txt").read_text() == "whole"
+
+
+KILLED = """
+import os, signal
+from rs5m import results
+def make(folder):
+    (folder / "half.txt").write_text("half")
+    os.kill(os.getpid(), signal.SIGKILL)
+results.artefact("stage", "mini", (1,), make)
+"""
+
+
+def test_a_killed_stage_leaves_nothing_that_is_taken_for_whole(here):
+    run = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
+    assert run.returncode == -signal.SIGKILL and list(here.glob("runs/mini/*")), "it died inside make"
+    folder = results.artefact("stage", "mini", (1,), lambda folder: (folder / "half.txt").write_text("whole"))
+    assert (folder / "half.txt").read_text() == "whole"
+
+
+def test_glue_shows_nothing_and_keeps_the_value(monkeypatch):
+    import IPython.display
+
+    sent = []
+    monkeypatch.setattr(IPython.display, "display", lambda *args, **options: sent.append((args, options)))
+    results.glue("gain", 41.5)
+    (((bundle,), options),) = sent
+    assert bundle == {"application/papermill.record/text/plain": "41.5"}, "no type that a notebook would show"
+    assert options["raw"] and options["metadata"]["scrapbook"]["name"] == "gain"
