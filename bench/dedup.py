@@ -1,0 +1,334 @@
+"""Duplicates: a million hashes, planted near-copies among 10,000 images, and the same files through other packages.
+
+    python bench/dedup.py --data DIR [--peer-python ENV/bin/python] [--out results/bench/dedup.json]
+
+DIR holds ucm_q92.zip and eurosat_rgb.zip. The other packages live in an environment of their own:
+`python -m venv ENV; ENV/bin/pip install torch==2.13.0; ENV/bin/pip install imagehash imagededup`. Each side runs in a
+process of its own, in turn, from the same JPEG files (or decoded images) to groups; imports are not timed. Without
+--peer-python that part is skipped and the JSON says so. Chapter: dedup.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import platform
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import zipfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageEnhance, ImageFont
+
+ROOT = Path(__file__).resolve().parents[1]
+DISTANCE = 10  # imagededup's default, for all sides that use a hash alone
+FEATURELESS = 1.5  # grey levels of a picture's standard deviation: re-encoding erases what little there is
+
+
+# ---------------------------------------------------------------- planted near-copies
+
+
+def crop(image, r):
+    w, h = image.size
+    x, y = (int(r.integers(0, s - round(0.95 * s) + 1)) for s in (w, h))
+    return image.crop((x, y, x + round(0.95 * w), y + round(0.95 * h)))
+
+
+def border(image, r):
+    w, h = image.size
+    return image.crop((round(0.05 * w), round(0.05 * h), w - round(0.05 * w), h - round(0.05 * h)))
+
+
+def text(image, r):
+    image, size = image.copy(), max(8, image.height // 14)
+    place = int(r.integers(0, image.width // 3)), int(r.choice([1, image.height - size - 4]))
+    ImageDraw.Draw(image).text(place, "(c) example 2020", fill="white", font=ImageFont.load_default(size=size))
+    return image
+
+
+COPY = {  # name: picture, JPEG quality
+    "jpeg_30": (lambda i, r: i, 30),
+    "resize_half": (lambda i, r: i.resize((i.width // 2, i.height // 2), Image.Resampling.BICUBIC), 92),
+    "crop_5_percent": (crop, 92),
+    "crop_5_percent_each_border": (border, 92),
+    "brightness_30_percent": (lambda i, r: ImageEnhance.Brightness(i).enhance(float(r.choice([0.7, 1.3]))), 92),
+    "text_overlay": (text, 92),
+}
+
+
+def planted(data: Path, seed: int, ucm: int, eurosat: int, copies: int):
+    """JPEG bytes of originals then copies, names, source of each copy, kind of each copy."""
+    r, blobs, names = np.random.default_rng(seed), [], []
+    for file, count in (("ucm_q92.zip", ucm), ("eurosat_rgb.zip", eurosat)):
+        with zipfile.ZipFile(data / file) as z:
+            members = sorted(n for n in z.namelist() if n.endswith(".jpg"))
+            for k in sorted(r.choice(len(members), count, replace=False)):
+                blobs.append(z.read(members[k]))
+                names.append(Path(members[k]).stem)
+    source = r.choice(len(blobs), copies, replace=False)
+    kind = [list(COPY)[k % len(COPY)] for k in range(copies)]
+    for s, k in zip(source, kind, strict=True):
+        out = io.BytesIO()
+        COPY[k][0](Image.open(io.BytesIO(blobs[s])).convert("RGB"), r).save(out, "JPEG", quality=COPY[k][1])
+        blobs.append(out.getvalue())
+    return blobs, names, source, np.array(kind)
+
+
+def planted_scores(data: Path, seed: int) -> dict:
+    """Recall per kind, precision and curves on 9,000 images and 1,000 copies."""
+    from rs5m import dedup
+
+    blobs, names, source, kind = planted(data, seed, 2000, 7000, 1000)
+    n = len(names)
+    start = time.perf_counter()
+    found = dedup.signatures(Image.open(io.BytesIO(b)) for b in blobs)
+    middle = time.perf_counter()
+    pairs = dedup.scored_pairs(found)
+    seconds = {"signatures": middle - start, "pairs": time.perf_counter() - middle}
+    i, j = pairs.i.to_numpy(), pairs.j.to_numpy()
+    own = (j >= n) & (i == source[np.maximum(j - n, 0)])
+    score = np.full(len(source), -1.0)
+    score[j[own] - n] = pairs.score[own]
+    flat = found["thumb"][source].astype(np.float32).std((1, 2)) < FEATURELESS
+    hit, taken = score >= dedup.MIN_SCORE, (pairs.score >= dedup.MIN_SCORE).to_numpy()
+    label = names + [f"{names[s]}*{k}" for s, k in zip(source, kind, strict=True)]
+    rough = found["thumb"].astype(np.float32).std((1, 2)) >= FEATURELESS
+    rough[n:] = ~flat
+    clear = taken & rough[i] & rough[j]
+    origin = np.r_[np.arange(n), source]
+    return {
+        "seed": seed,
+        "images": len(label),
+        "planted": len(source),
+        "max_distance": dedup.MAX_DISTANCE,
+        "min_score": dedup.MIN_SCORE,
+        "seconds": seconds,
+        "candidates": len(pairs),
+        "recall": hit.mean(),
+        "precision": own[taken].sum() / taken.sum(),
+        "with_structure": {
+            "planted": int((~flat).sum()),
+            "recall": hit[~flat].mean(),
+            "precision": own[clear].sum() / clear.sum(),
+        },
+        "featureless": {"planted": int(flat.sum()), "recall": hit[flat].mean()},
+        "recall_by_kind": {k: hit[kind == k].mean() for k in COPY},
+        "recall_by_kind_with_structure": {k: hit[(kind == k) & ~flat].mean() for k in COPY},
+        "pairs_not_planted": [
+            [label[a], label[b], round(s, 3)]
+            for a, b, s in zip(i[taken & ~own], j[taken & ~own], pairs.score[taken & ~own], strict=True)
+        ],
+        "cluster_pairs": cluster_scores(dedup.groups_of(pairs, len(label)), origin, source, kind),
+        "curve_score": dedup.threshold_curve(pairs.score, own, len(source), np.arange(40, 100, 5) / 100, True).to_dict(
+            "list"
+        ),
+        "curve_distance": distance_curve(found, n, source),
+    }
+
+
+def distance_curve(found: dict, n: int, source) -> dict:
+    """Recall and precision of a 64-bit hash alone, per distance, all pairs compared."""
+    from rs5m import dedup, hamming
+
+    hashes = np.ascontiguousarray(found["hash"][:, 0])
+    i, j = (np.concatenate(x) for x in zip(*hamming.hash_pairs(hashes, hashes.copy(), 16), strict=True))
+    i, j = np.unique(np.stack([i, j])[:, i < j], axis=1)
+    own = (j >= n) & (i == source[np.maximum(j - n, 0)])
+    distance = np.bitwise_count(hashes[i] ^ hashes[j])
+    return dedup.threshold_curve(distance, own, len(source), range(0, 17, 2)).to_dict("list")
+
+
+# ---------------------------------------------------------------- a million hashes
+
+
+def million(distance: int = 8, n: int = 1_000_000) -> dict:
+    """Seconds and peak memory of grouping n hashes: a fifth near another one, 100,000 equal. Run in a fresh process."""
+    from rs5m import dedup
+
+    r = np.random.default_rng(0)
+    hashes = r.integers(0, 2**64, n, dtype=np.uint64)
+    hashes[: n // 5] = hashes[r.integers(0, n, n // 5)]
+    for _ in range(distance // 2):
+        hashes[: n // 5] ^= np.uint64(1) << r.integers(0, 64, n // 5).astype(np.uint64)
+    hashes[-n // 10 :] = 0
+    before, start = resource.getrusage(resource.RUSAGE_SELF), time.perf_counter()
+    ids = dedup.near_duplicates(hashes, distance)
+    seconds, after = time.perf_counter() - start, resource.getrusage(resource.RUSAGE_SELF)
+    return {
+        "hashes": n,
+        "max_distance": distance,
+        "seconds": seconds,
+        "cpu_seconds": after.ru_utime - before.ru_utime,
+        "peak_gb": after.ru_maxrss / 1e6,
+        "clusters": len(np.unique(ids)),
+    }
+
+
+# ---------------------------------------------------------------- sides: files to cluster ids
+
+
+def unite(n: int, edges) -> list[int]:
+    """Smallest member per component; plain, as the other environment has no scipy.sparse promise."""
+    parent = list(range(n))
+
+    def find(x):
+        while parent[x] != x:
+            parent[x] = x = parent[parent[x]]
+        return x
+
+    for i, j in edges:
+        a, b = find(i), find(j)
+        parent[max(a, b)] = min(a, b)
+    return [find(x) for x in range(n)]
+
+
+def run_imagehash(files):
+    import imagehash
+
+    hashes = [imagehash.phash(Image.open(f) if isinstance(f, Path) else f) for f in files]
+    return unite(len(files), ((i, j) for i, a in enumerate(hashes) for j in range(i) if a - hashes[j] <= DISTANCE))
+
+
+def run_imagededup(files):
+    from imagededup.methods import PHash
+
+    method = PHash(verbose=False)
+    if isinstance(files[0], Path):
+        found = method.find_duplicates(image_dir=str(files[0].parent), max_distance_threshold=DISTANCE)
+        place = {f.name: k for k, f in enumerate(files)}
+    else:
+        codes = {str(k): method.encode_image(image_array=np.asarray(i)) for k, i in enumerate(files)}
+        found = method.find_duplicates(encoding_map=codes, max_distance_threshold=DISTANCE)
+        place = {k: int(k) for k in codes}
+    return unite(len(files), ((place[a], place[b]) for a, others in found.items() for b in others))
+
+
+def run_hash(files):
+    from rs5m import dedup
+
+    return dedup.near_duplicates(dedup.image_hash(files), DISTANCE).tolist()
+
+
+def run_look(files):
+    from rs5m import dedup
+
+    return dedup.groups(dedup.signatures(files)).tolist()
+
+
+SIDES = {"imagehash": run_imagehash, "imagededup": run_imagededup, "rs5m_hash": run_hash, "rs5m": run_look}
+
+
+def side(name: str, folder: Path, decoded: bool) -> dict:
+    """One timed run. Imports, and decoding if `decoded`, are done before the clock starts."""
+    files = sorted(folder.glob("*.jpg"))
+    files = [Image.open(f).convert("RGB") for f in files] if decoded else files
+    if name == "imagehash":
+        import imagehash  # noqa: F401
+    elif name == "imagededup":
+        import imagededup.methods  # noqa: F401
+    else:
+        import rs5m.dedup  # noqa: F401
+    start = time.perf_counter()
+    ids = SIDES[name](files)
+    return {"seconds": time.perf_counter() - start, "ids": [int(k) for k in ids]}
+
+
+def cluster_scores(ids, origin, source, kind) -> dict:
+    """Recall: copies in their source's cluster. Precision: pairs in a cluster that show one source."""
+    ids, n = np.asarray(ids), len(origin) - len(source)
+    hit = ids[n:] == ids[source]
+    both, cluster = (np.unique(x, return_counts=True)[1] for x in (ids * len(ids) + origin, ids))
+    right, pairs = (both * (both - 1)).sum() / 2, (cluster * (cluster - 1)).sum() / 2
+    return {
+        "recall": hit.mean(),
+        "precision": right / pairs if pairs else 1.0,
+        "pairs": int(pairs),
+        "largest_cluster": int(cluster.max()),
+        "recall_by_kind": {k: hit[kind == k].mean() for k in COPY},
+    }
+
+
+def call(python: str, *arguments) -> dict:
+    env = os.environ | {"PYTHONPATH": str(ROOT)}
+    done = subprocess.run([python, __file__, *arguments], capture_output=True, text=True, env=env)
+    if done.returncode:
+        raise SystemExit(f"{arguments} failed under {python}: {done.stderr.strip().splitlines()[-1]}")
+    return json.loads(done.stdout.strip().splitlines()[-1])
+
+
+def peers(data: Path, python: str, rounds: int, decoded: bool, ucm=1000, eurosat=2000, copies=600) -> dict:
+    """The four sides in turn on the same files; medians, and ratios to the faster of the other packages."""
+    blobs, names, source, kind = planted(data, 2, ucm, eurosat, copies)
+    runs = {k: [] for k in SIDES}
+    with tempfile.TemporaryDirectory() as folder:
+        for k, b in enumerate(blobs):
+            (Path(folder) / f"{k:06d}.jpg").write_bytes(b)
+        for _ in range(rounds):
+            for name in SIDES:
+                runs[name].append(
+                    call(
+                        sys.executable if name.startswith("rs5m") else python,
+                        "--side",
+                        name,
+                        "--data",
+                        folder,
+                        *["--decoded"][: int(decoded)],
+                    )
+                )
+    origin = np.r_[np.arange(len(names)), source]
+    out = {"images": len(blobs), "planted": copies, "rounds": rounds, "distance": DISTANCE, "sides": {}}
+    for name, run in runs.items():
+        seconds = [x["seconds"] for x in run]
+        out["sides"][name] = {
+            "seconds": seconds,
+            "median": statistics.median(seconds),
+            **cluster_scores(run[-1]["ids"], origin, source, kind),
+        }
+    best = min(out["sides"][k]["median"] for k in ("imagehash", "imagededup"))
+    out["times_faster_than_the_faster"] = {k: best / out["sides"][k]["median"] for k in ("rs5m_hash", "rs5m")}
+    return out
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RS5M_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument("--peer-python")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "dedup.json")
+    parser.add_argument("--only", default="million,planted,peers")
+    parser.add_argument("--decoded", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--side", choices=[*SIDES, "million"], help=argparse.SUPPRESS)
+    a = parser.parse_args()
+    if a.side:
+        print(json.dumps(million() if a.side == "million" else side(a.side, a.data, a.decoded), default=float))
+        return
+    result = json.loads(a.out.read_text()) if a.out.exists() else {}
+    result |= {
+        "date": time.strftime("%Y-%m-%d"),
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    if "million" in a.only:
+        result["million"] = call(sys.executable, "--side", "million")
+    if "planted" in a.only:
+        result["planted"] = {"chosen_on": planted_scores(a.data, 0), "reported_on": planted_scores(a.data, 1)}
+    if "peers" in a.only:
+        result["peers"] = "not run: no --peer-python"
+    if "peers" in a.only and a.peer_python:
+        result["peers"] = {
+            k: peers(a.data, a.peer_python, a.rounds, k == "from_images") for k in ("from_files", "from_images")
+        }
+    a.out.parent.mkdir(parents=True, exist_ok=True)
+    a.out.write_text(json.dumps(result, indent=1, default=float) + "\n")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,157 @@
+"""PUB11's input: parquet files that are checked before any work, the folder of a run, and stage 1. Chapter: pub11."""
+
+from __future__ import annotations
+
+import glob
+import hashlib
+import json
+from pathlib import Path
+
+import daft
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rs5m import keywords
+from rs5m.urls import normalise
+
+HITS = pa.schema([("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())])
+
+
+def digest(data: bytes) -> str:
+    """SHA-256 as hex."""
+    return hashlib.sha256(data).hexdigest()
+
+
+# ---------------------------------------------------------------- input
+
+
+def inputs(pairs: str | list) -> list[Path]:
+    """The parquet files of a glob, a folder or a list, by name; each is opened, and its columns are checked, first."""
+    if isinstance(pairs, str | Path):
+        folder = Path(pairs)
+        paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else sorted(map(Path, glob.glob(str(pairs))))
+    else:
+        paths = sorted(map(Path, pairs))
+    if not paths:
+        raise FileNotFoundError(f"{pairs} holds no parquet file: give a glob such as 'pairs/*.parquet', in quotes")
+    for path in paths:
+        _check(path)
+    return paths
+
+
+def _check(path: Path) -> None:
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: check the spelling of --pairs")
+    try:
+        names = _names(path)
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{path} is not a whole parquet file: fetch it again or leave it out") from error
+    for name in ("url", "text"):
+        if name not in names:
+            raise ValueError(f"{path} has no column {name!r} (it has {', '.join(names) or 'none'}): rename one to it")
+
+
+def _names(path: Path) -> dict[str, str]:
+    """The columns of a file by lower-case name: crawls write URL and TEXT as often as url and text."""
+    return {name.lower(): name for name in pq.read_schema(path).names}
+
+
+def claim(out: Path, paths: list[Path], config: dict) -> None:
+    """Take `out` for this run by run.json, or find that it is ours. ValueError for the folder of another run."""
+    facts = {"config": config, "inputs": {str(i): [p.name, _file_digest(p)] for i, p in enumerate(paths)}}
+    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
+    note = out / "run.json"
+    if note.is_file():
+        if note.read_text() != text:
+            raise ValueError(f"{out} holds another run (its run.json differs in input or settings): name a new folder")
+        return
+    if out.is_dir() and any(p.name != "run.json.tmp" for p in out.iterdir()):
+        raise ValueError(f"{out} is not empty and holds no run.json: name a new folder")
+    out.mkdir(parents=True, exist_ok=True)
+    whole(note, lambda path: path.write_text(text))
+
+
+def _file_digest(path: Path) -> str:
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def whole(path: Path, write) -> None:
+    """`write(temporary)` and then a rename; a write that fails leaves nothing behind. OSError names file and cure."""
+    temporary = path.with_name(path.name + ".tmp")
+    try:
+        write(temporary)
+        temporary.replace(path)
+    except OSError as error:
+        temporary.unlink(missing_ok=True)
+        raise OSError(
+            f"{path} could not be written ({error.strerror or error}): free space, then run it again"
+        ) from error
+
+
+def save(table: pa.Table, path: Path) -> None:
+    """Write a table by a temporary name and a rename; same rows, same bytes."""
+    whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+
+
+# ---------------------------------------------------------------- stage 1
+
+
+def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
+    """Stage 1: rows with a keyword, and how many pairs each source listed. A Daft dataframe a file, kept on disk."""
+    folder = out / "select"
+    folder.mkdir(exist_ok=True)
+    tables, counts, first = [], [], 0
+    for i, path in enumerate(paths):
+        kept = folder / f"{i:05d}.parquet"
+        if not kept.is_file():
+            save(_select_one(path, first), kept)
+        table = pq.read_table(kept)
+        counts.append(json.loads(table.schema.metadata[b"listed"]))
+        tables.append(table.to_pandas())
+        first += pq.read_metadata(path).num_rows
+    listed: dict = {}
+    for count in counts:
+        for source, (pairs, missing) in count.items():
+            old = listed.get(source, (0, 0))
+            listed[source] = (old[0] + pairs, old[1] + missing)
+    return pd.concat(tables, ignore_index=True), listed
+
+
+def _select_one(path: Path, first: int) -> pa.Table:
+    """Keyword hits of a file, `listed` (pairs, pairs without text by source) in the metadata; batches come in order."""
+    names, found, listed, row = _names(path), [], {}, first
+    frame = daft.read_parquet(str(path))
+    source = daft.col(names["source"]).cast(daft.DataType.string()) if "source" in names else daft.lit(path.stem)
+    text, url = daft.col(names["text"]), daft.col(names["url"])
+    is_text = frame.schema()[names["text"]].dtype in (daft.DataType.string(), daft.DataType.binary())
+    frame = frame.select(source.fill_null(path.stem).alias("source"), url.alias("url"), text.alias("text"))
+    if frame.schema()["text"].dtype == daft.DataType.string():
+        frame = frame.with_column("hit", keywords.expression("text"))
+    for batch in frame.to_arrow_iter():
+        batch = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+        hit = batch["hit"].to_numpy(zero_copy_only=False) if "hit" in batch.column_names else _bytes_hit(batch, is_text)
+        missing = batch["text"].is_null().to_numpy(zero_copy_only=False) | (not is_text)
+        for name, group in pd.DataFrame({"s": batch["source"].to_pylist(), "m": missing}).groupby("s").m:
+            old = listed.get(name, (0, 0))
+            listed[name] = (old[0] + len(group), old[1] + int(group.sum()))
+        index = np.flatnonzero(hit)
+        part = {n: [keywords._string(v) for v in batch[n].take(index).to_pylist()] for n in ("source", "url", "text")}
+        found.append(pa.table({"row": row + index} | part, HITS))
+        row += len(batch)
+    table = pa.concat_tables(found) if found else HITS.empty_table()
+    return table.replace_schema_metadata({"listed": json.dumps(listed, sort_keys=True)})
+
+
+def _bytes_hit(batch: pa.Table, is_text: bool) -> np.ndarray:
+    """Binary columns (mixed encodings) are read as UTF-8 with bad bytes replaced; other types hold no text."""
+    return keywords.matches(batch["text"].to_pylist()) if is_text else np.zeros(len(batch), bool)
+
+
+def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:
+    """The distinct normalised URLs of the hits in order of their first row: key, shard. Hopeless URLs are left out."""
+    hits["key"] = pd.Series([normalise(url) for url in hits.url], hits.index, object)
+    keys = hits.key.dropna().drop_duplicates().reset_index(drop=True)
+    return pd.DataFrame({"key": keys.astype(str), "shard": np.arange(len(keys)) // size})

@@ -1,0 +1,39 @@
+"""A cheap judge for tests of the pipeline: the mean blue of a picture; importable by a child process."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rs5m import pub11, web
+
+LIMITS = web.Limits(allow_loopback=True, per_host=8, retries=0, timeout=20)
+
+
+def mean_blue(pictures):
+    """Scores and probabilities (n,) without any network."""
+    value = np.array([p[..., 2].mean() / 255 for p in pictures])
+    return value, 1 - value
+
+
+@dataclass(frozen=True)
+class Cheap:
+    """Stands where rs5m.pub11work.Model stands."""
+
+    def identity(self):
+        return ["cheap"]
+
+    def prepare(self, out):
+        pass
+
+    def load(self, out):
+        return mean_blue
+
+    def reasons(self, score, probability, out):
+        return ["too_blue" if s > 0.6 else None for s in score]
+
+
+if __name__ == "__main__":
+    print("ready", flush=True)
+    pub11.run(sys.argv[1], Path(sys.argv[2]), Cheap(), LIMITS, int(sys.argv[3]))

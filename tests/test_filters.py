@@ -1,0 +1,96 @@
+"""Chapter filters: scores, the detector, the joint rule and its thresholds."""
+
+import numpy as np
+import pytest
+
+from rs5m import clip, filters, scales
+from rs5m.filters import Thresholds
+
+
+def made(n=200, seed=0):
+    generator = np.random.default_rng(seed)
+    labels = np.arange(n) % 2 == 0
+    return generator.normal(size=(n, 8)) + 2.0 * labels[:, None] * (np.arange(8) < 2), labels
+
+
+def test_detector_learns_a_separable_world_and_repeats_itself():
+    x, y = made()
+    detector = filters.fit_detector(x, y)
+    p = filters.probability(detector, x)
+    assert ((p > 0.5) == y).mean() > 0.85
+    assert (p == filters.probability(filters.fit_detector(x, y), x)).all()
+
+
+def test_detector_equals_scikit_learns_own_probabilities():
+    from sklearn.linear_model import LogisticRegression
+
+    x, y = made()
+    z = (x - x.mean(0)) / (x.std(0) + 1e-6)
+    head = LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced").fit(z, y)
+    np.testing.assert_allclose(
+        filters.probability(filters.fit_detector(x, y), x), head.predict_proba(z)[:, 1], atol=1e-6
+    )
+
+
+def test_detector_survives_the_disk_without_pickle(tmp_path):
+    x, y = made()
+    detector, thresholds = filters.fit_detector(x, y), Thresholds(0.25, 0.5, "either")
+    filters.save_detector(tmp_path / "d.npz", detector, thresholds)
+    again, same = filters.load_detector(tmp_path / "d.npz")
+    assert same == thresholds and (filters.probability(again, x) == filters.probability(detector, x)).all()
+    assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
+    np.savez(tmp_path / "evil.npz", weight=np.array([{}], object))
+    (tmp_path / "text.npz").write_text("no archive")
+    for name in ("evil.npz", "text.npz"):
+        with pytest.raises(ValueError, match=f"{name} is not a detector"):
+            filters.load_detector(tmp_path / name)
+    with pytest.raises(ValueError, match="one of them is missing"):
+        filters.fit_detector(x, np.ones(len(x)))
+
+
+@pytest.mark.parametrize(
+    ("rule", "dropped"),
+    [("both", [0, 0, 0, 1]), ("either", [0, 1, 1, 1]), ("score", [0, 0, 1, 1]), ("probability", [0, 1, 0, 1])],
+)
+def test_joint_rule(rule, dropped):
+    cases = [(0.9, 0.9), (0.9, 0.1), (0.1, 0.9), (0.1, 0.1)]
+    reasons = [filters.joint(s, p, Thresholds(0.5, 0.5, rule)) for s, p in cases]
+    assert [r is not None for r in reasons] == list(map(bool, dropped))
+    assert filters.joint(0.5, 0.5, Thresholds(0.5, 0.5, rule)) is None, "at the threshold is kept"
+    with pytest.raises(ValueError, match="unknown rule"):
+        filters.joint(0.1, 0.1, Thresholds(0.5, 0.5, "neither"))
+
+
+def test_chosen_thresholds_are_the_best_of_brute_force():
+    generator = np.random.default_rng(1)
+    y = generator.random(300) < 0.4
+    s, p = generator.random(300) + 0.5 * y, (generator.random(300) + 0.7 * y) / 1.7
+    chosen = filters.choose_thresholds(s, p, y)
+    best = 0.0
+    for rule in ("both", "either"):
+        for a in np.quantile(s, np.linspace(0, 1, 41)):
+            for b in np.linspace(0.02, 0.98, 49):
+                kept = np.array([r is None for r in filters.joint_all(s, p, Thresholds(a, b, rule))])
+                hit = (kept & y).sum()
+                best = max(best, 2 * hit / (kept.sum() + y.sum()))
+    kept = np.array([r is None for r in filters.joint_all(s, p, chosen)])
+    assert filters.f_beta(y, kept, 1.0) == pytest.approx(best)
+
+
+def test_curves_end_where_they_must():
+    _, y = made()
+    roc = filters.roc(y.astype(float), y)
+    assert roc.true_positive_rate.iloc[-1] == 1 and (roc.false_positive_rate == 0)[roc.true_positive_rate < 1].all()
+    curve = filters.precision_recall(y.astype(float), y)
+    assert curve.precision.iloc[-1] == 1 and curve.recall.iloc[0] == 1
+
+
+def test_features_begin_with_the_vector_the_model_gives_and_do_not_depend_on_the_batch():
+    model = clip.load(scales.get("mini"))
+    images = list(np.random.default_rng(0).integers(0, 256, (5, 64, 80, 3), dtype=np.uint8))
+    vectors = filters.features(model, images)
+    np.testing.assert_allclose(vectors[:, :384], clip.encode_images(model, images, quiet=True), atol=2e-3)
+    np.testing.assert_allclose(vectors, filters.features(model, images, batch=2), atol=2e-3)
+    scores = filters.score(model, images)
+    assert scores.shape == (5,) and ((scores >= 0) & (scores <= 1)).all()
+    assert filters.prompts(model).shape == (len(filters.VIEWS) + len(filters.SCENES) - 1 + len(filters.OTHERS), 384)

@@ -1,0 +1,194 @@
+"""Chapter pub11, the whole path: accounts that add up, interruption, Ray, bad input. Real HTTP from loopback."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from fake_pub11 import LIMITS, Cheap
+
+from rs5m import cli, keywords, pocketweb, pub11, records
+
+HERE = Path(__file__).parent
+WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    web = pocketweb.build(listed=600)
+    with pocketweb.serve(web) as base:
+        folder = tmp_path_factory.mktemp("pairs")
+        pocketweb.write(web, base, folder)
+        yield web, folder
+
+
+@pytest.fixture(scope="module")
+def finished(site, tmp_path_factory):
+    return pub11.run(f"{site[1]}/*.parquet", tmp_path_factory.mktemp("run") / "out", Cheap(), LIMITS, 8)
+
+
+def contents(out):
+    return {name: (out / name).read_bytes() for name in WHOLE}
+
+
+def child(pairs, out, **environment):
+    path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    return subprocess.Popen([sys.executable, str(HERE / "fake_pub11.py"), str(pairs), str(out), "8"],
+                            env=os.environ | {"PYTHONPATH": path} | environment,
+                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+
+
+def test_every_listed_pair_is_accounted_for(site, finished):
+    table = pub11.attrition(finished)
+    web = site[0].pairs
+    hit = keywords.matches(web.text.tolist())
+    kept, dropped = (pd.read_parquet(finished / f"{n}.parquet") for n in ("kept", "dropped"))
+    assert table.source.tolist() == [*sorted(web.source.unique()), "total"] and len(table) == 5
+    total = table.iloc[-1]
+    assert total.pairs_listed == 600 and total.after_keyword_filter == hit.sum()
+    assert sorted([*kept.row, *dropped.row]) == web.row[hit].tolist(), "each hit is kept, or dropped with a reason"
+    assert dropped.reason.notna().all() and set(dropped.stage) <= set(pub11.STAGES)
+    removed = table.invalid_removed + table.duplicate_removed + table.outlier_removed
+    assert (table.downloaded - removed == table.remaining).all() and total.remaining == len(kept)
+    assert kept.row.is_monotonic_increasing and dropped.row.is_monotonic_increasing
+    text = web.set_index("row").text
+    assert (kept.text == text[kept.row].to_numpy()).all(), "row is the position in the input"
+
+
+def test_each_broken_link_ends_with_its_own_reason(site, finished):
+    dropped = pd.read_parquet(finished / "dropped.parquet").merge(site[0].pairs[["row", "broken", "role"]], on="row")
+    broken = dropped[dropped.broken != ""]
+    assert len(broken) >= 4 and (broken.reason == broken.broken).all()
+
+
+def test_shards_hold_what_kept_lists(finished):
+    kept = pd.read_parquet(finished / "kept.parquet")
+    found = list(records.read([finished / "pub11-train-0000.tar"]))
+    assert [r.caption for r in found] == kept.text.tolist()
+    assert [pub11.digest(r.image) for r in found] == kept.sha256.tolist()
+    assert pub11.content(finished, kept.head(3)) == [r.image for r in found[:3]]
+
+
+def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(site, finished, tmp_path):
+    out, generator = tmp_path / "out", random.Random(0)
+    for _ in range(20):
+        process = child(f"{site[1]}/*.parquet", out)
+        process.stdout.readline()  # imports are over
+        time.sleep(generator.uniform(0.0, 0.4))
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    process = child(f"{site[1]}/*.parquet", out)
+    assert process.wait(120) == 0
+    assert contents(out) == contents(finished)
+    log = (out / "log.txt").read_text().splitlines()
+    done = sorted(f"{stage} {path.stem}" for stage in ("fetch", "look") for path in (out / stage).glob("*.parquet"))
+    assert len(done) > 8 and set(log) <= set(done) and len(log) == len(set(log)), "a finished shard was done twice"
+
+
+def test_a_second_start_does_no_work(site, finished):
+    before = (finished / "log.txt").read_text()
+    pub11.run(f"{site[1]}/*.parquet", finished, Cheap(), LIMITS, 8)
+    assert (finished / "log.txt").read_text() == before
+
+
+def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
+    ray = pytest.importorskip("ray")
+    path = os.pathsep.join([str(HERE.parent), str(HERE)])
+    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    try:
+        address = ray.get_runtime_context().gcs_address
+        process = child(f"{site[1]}/*.parquet", tmp_path / "out", RAY_ADDRESS=address)
+        assert process.wait(100) == 0
+    finally:
+        ray.shutdown()
+    for name in ("kept", "dropped", "attrition"):
+        ours, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (tmp_path / "out", finished))
+        pd.testing.assert_frame_equal(ours, theirs)
+
+
+def write(path, **columns):
+    pq.write_table(pa.table(columns), path)
+    return path
+
+
+def test_rows_without_text_are_counted_and_other_encodings_are_read(tmp_path):
+    text = pa.array([b"satellite image", b"\xffaerial view", None, b"a dog"], pa.binary())
+    write(tmp_path / "a.parquet", URL=["http://127.0.0.1:9/x"] * 4, TEXT=text)
+    write(tmp_path / "b.parquet", url=["not a url"], text=["aerial"])
+    write(tmp_path / "c.parquet", url=["x"], text=[7])
+    pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
+    table = pub11.attrition(tmp_path / "out").set_index("source")
+    assert table.no_text.to_dict() == {"a": 1, "b": 0, "c": 1, "total": 2}
+    assert table.after_keyword_filter.to_dict() == {"a": 2, "b": 1, "c": 0, "total": 3}
+    dropped = pd.read_parquet(tmp_path / "out/dropped.parquet")
+    assert dropped.reason.tolist() == ["connection_error", "connection_error", "bad_url"]
+    assert dropped.text[1] == "\ufffdaerial view"
+
+
+def test_an_empty_parquet_gives_an_empty_table(tmp_path):
+    write(tmp_path / "a.parquet", url=pa.array([], pa.string()), text=pa.array([], pa.string()))
+    pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
+    assert len(pd.read_parquet(tmp_path / "out/kept.parquet")) == 0
+
+
+@pytest.mark.parametrize("case", ["column", "corrupt", "none", "missing"])
+def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys):
+    write(tmp_path / "good.parquet", url=["http://a.example/x"], text=["aerial"])
+    pairs = f"{tmp_path}/*.parquet"
+    if case == "column":
+        write(tmp_path / "bad.parquet", url=["x"], caption=["y"])
+    if case == "corrupt":
+        whole = (tmp_path / "good.parquet").read_bytes()
+        (tmp_path / "bad.parquet").write_bytes(whole[:-20])
+    if case in ("none", "missing"):
+        pairs = str(tmp_path / "bad.parquet")
+        (tmp_path / "bad.parquet").mkdir() if case == "none" else None
+    assert cli.main(["pub11", "--pairs", pairs, "--out", str(tmp_path / "out")]) == 2
+    message = capsys.readouterr().err
+    assert message.count("\n") == 1 and "bad.parquet" in message and "Traceback" not in message
+    assert not (tmp_path / "out").exists(), "refused before any work"
+
+
+def test_another_runs_folder_is_refused(site, finished, tmp_path):
+    write(tmp_path / "a.parquet", url=["x"], text=["aerial"])
+    with pytest.raises(ValueError, match="holds another run"):
+        pub11.run(tmp_path, finished, Cheap(), LIMITS, 8)
+    with pytest.raises(ValueError, match="holds another run"):
+        pub11.run(site[1], finished, Cheap(), LIMITS, 9)
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/thesis.tex").write_text("x")
+    with pytest.raises(ValueError, match="holds no run.json"):
+        pub11.run(tmp_path, tmp_path / "mine", Cheap(), LIMITS)
+    assert (tmp_path / "mine/thesis.tex").read_text() == "x"
+
+
+def test_a_full_disk_leaves_nothing_half_written(site, finished, tmp_path):
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True).returncode:
+        pytest.skip("mounting a small disk needs root")
+    try:
+        with pytest.raises(OSError, match="could not be written .* free space"):
+            pub11.run(site[1], disk / "out", Cheap(), LIMITS, 8)
+        assert not list(disk.rglob("*.tmp"))
+        for path in disk.rglob("*.parquet"):
+            pq.read_table(path)
+        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        pub11.run(site[1], disk / "out", Cheap(), LIMITS, 8)
+        assert contents(disk / "out") == contents(finished)
+    finally:
+        subprocess.run(["umount", disk], check=True)
+
+
+def test_the_largest_copy_stays(site, finished):
+    pairs = site[0].pairs.set_index("row")
+    kept = pd.read_parquet(finished / "kept.parquet")
+    assert pairs.loc[kept.row].duplicate_of.is_unique or np.mean(pairs.loc[kept.row].duplicate_of.duplicated()) < 0.02
