@@ -17,6 +17,7 @@ from PIL import Image
 from tqdm.auto import tqdm
 
 from rs5m import pocket, records
+from rs5m.paper import class_name
 from rs5m.scales import Scale, data_folder
 
 EUROSAT = ("2750", ("eurosat-rgb", "rs5m_test_data/eurosat-rgb", "."), ("eurosat_rgb.zip", "EuroSAT.zip"))
@@ -151,8 +152,6 @@ def fingerprint(images: list[np.ndarray], *texts) -> str:
 
 def class_prompt(data_name: str, folder_name: str) -> str:
     """The class name as it stands in prompts: UC Merced's folder names run words together, so they are parted."""
-    from rs5m.paper import class_name
-
     return UCM_WORDS.get(folder_name, class_name(folder_name)) if data_name == "ucm" else class_name(folder_name)
 
 

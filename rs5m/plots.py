@@ -70,7 +70,7 @@ def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> p
     axis.set_yticks(np.arange(len(labels)) + height * (len(values) - 1) / 2, labels)
     axis.invert_yaxis()
     axis.set_xlabel(x)
-    axis.legend(loc="lower right")
+    axis.legend(loc="lower center", bbox_to_anchor=(0.5, 1), ncols=len(values), frameon=False)
     figure.tight_layout()
     return figure
 
