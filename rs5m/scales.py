@@ -32,7 +32,7 @@ SCALES = {
     for scale in (
         Scale("mini", "pocket", None, (("pocket",),), ("pocket",), 96, 128, 3, 5e-3, "2 CPU cores", ""),
         Scale(
-            "local", "pocket", None, (("ucm",), ("ucm", "pocket")), ("eurosat", "ucm"), 96, 128, 10, 5e-3,
+            "local", "pocket", None, (("ucm",), ("ucm", "pocket")), ("eurosat", "ucm"), 96, 128, 8, 1e-3,
             "2 CPU cores",
             "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and name it in RS5M_DATA",
         ),
