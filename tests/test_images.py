@@ -109,6 +109,7 @@ def test_postscript_never_starts_a_program(monkeypatch):
     assert images.check(encode(PICTURE, "EPS")) == "not_an_image"
 
 
+@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow remarks on what is cut; the reason is what counts
 @pytest.mark.parametrize("kind", KINDS)
 def test_truncated_at_every_place(kind):
     """Cut anywhere: never an exception; never kept while pixels are missing."""
