@@ -7,6 +7,7 @@ import numpy as np
 import seaborn as sns
 
 BEFORE, AFTER, THIRD = "#8d99ae", "#1b6ca8", "#e07a3f"  # general model, domain model, a second domain model
+COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#c9a227", "#b23a48", "#4d4d4d")  # more models, on the scorecard
 
 
 def theme() -> None:
@@ -78,7 +79,7 @@ def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> p
 def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str) -> plt.Figure:
     """Points with their confidence intervals: rows of (line, model, value, low, high); one colour for each model."""
     lines, models = list(dict.fromkeys(r[0] for r in rows)), list(dict.fromkeys(r[1] for r in rows))
-    colours = dict(zip(models, (BEFORE, AFTER, THIRD), strict=False))
+    colours = dict(zip(models, COLOURS, strict=False))
     figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.7 * len(lines)))
     for line, model, value, low, high in rows:
         y = lines.index(line) + 0.16 * (models.index(model) - (len(models) - 1) / 2)
