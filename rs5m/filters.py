@@ -82,22 +82,24 @@ def _deviation(x, axes):
 
 
 def prompts(model) -> np.ndarray:
-    """Unit vectors (prompts, dim) of the prompts: those of views first, then those of everything else."""
+    """Unit vectors (2, dim), as of two classes: all prompts of views from above, all prompts of everything else.
+
+    An ensemble for each side, not the best single prompt: the chapter measures both. Chapter: filters.
+    """
     from rs5m import clip
 
-    texts = [v.format(s) for v in VIEWS for s in (SCENES if "{}" in v else ("",))] + list(OTHERS)
-    return classifier(clip.encode_texts(model, texts)[:, None])
+    views = [v.format(s) for v in VIEWS for s in (SCENES if "{}" in v else ("",))]
+    return np.concatenate([classifier(clip.encode_texts(model, list(side))[None], "clip") for side in (views, OTHERS)])
 
 
 def score_features(vectors: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """Score in 0..1 of features (n, >= dim) against `prompts`: the softmax's share of the prompts of views."""
-    z = logits(vectors[:, : text.shape[1]], text)
-    z = np.exp(z - z.max(1, keepdims=True))
-    return z[:, : len(text) - len(OTHERS)].sum(1) / z.sum(1)
+    """Score in 0..1 of features (n, >= dim) against `prompts`: what a softmax over the two gives to views."""
+    z = logits(vectors[:, : text.shape[1]], text).astype(np.float64)
+    return 1 / (1 + np.exp(z[:, 1] - z[:, 0]))
 
 
 def score(model, images) -> np.ndarray:
-    """Vision-language score in 0..1 (n,): how much of the softmax falls on prompts of remote sensing.
+    """Vision-language score in 0..1 (n,): how much nearer an image is to views from above than to everything else.
 
     Paper: PUB11, outliers by a vision-language model. Chapter: filters.
     """

@@ -38,8 +38,8 @@ def run(pairs: str | list, out: str | Path, model: Model | None = None, limits: 
         shard_size: int = SHARD) -> Path:  # fmt: skip
     """All stages from `pairs` (a glob or a list of parquet files with url and text) into the folder `out`.
 
-    Leaves kept.parquet, dropped.parquet (stage, reason), attrition.parquet and pub11-train-NNNN.tar; a source is the
-    column `source`, else the file's stem. Resumes an interrupted run. ValueError or FileNotFoundError, before any work,
+    Leaves kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops), attrition.parquet and
+    pub11-train-NNNN.tar; a source is the column `source`, else the file's stem. Resumes an interrupted run. ValueError or FileNotFoundError, before any work,
     for unreadable input and for the folder of another run. Chapter: pub11.
     """
     out, model = Path(out), model or Model()
@@ -164,7 +164,8 @@ def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
 
 def finish(table: pd.DataFrame, listed: dict, out: Path) -> None:
     """Shards first, then kept, attrition and, as the mark of a whole run, dropped.parquet."""
-    facts = ["row", "source", "url", "text", "width", "height", "sha256", "score", "probability"]
+    facts = ["row", "source", "url", "text", "shard", "width", "height", "sha256", "score", "probability"]
+    table["shard"] = table.shard.astype("Int64")  # of fetch/, where the bytes are; none for a hopeless URL
     kept = table[table.reason.isna()].reset_index(drop=True)
     kept["tar"] = [f"pub11-train-{i // TAR:04d}.tar" for i in range(len(kept))]
     for name, part in kept.groupby("tar"):
@@ -196,9 +197,9 @@ def _ending(data: bytes) -> str:
 
 def content(out: Path, rows: pd.DataFrame) -> list[bytes | None]:
     """The downloaded bytes of rows of kept or dropped.parquet, None where nothing came. Chapter: pub11."""
-    keys = [normalise(url) for url in rows.url]
-    found = {}
-    for path in sorted((Path(out) / "fetch").glob("*.parquet")):
+    keys, found = [normalise(url) for url in rows.url], {}
+    for number in rows.shard.dropna().unique():
+        path = Path(out) / "fetch" / f"{int(number):05d}.parquet"
         table = pq.read_table(path, columns=["key", "content"], filters=[("key", "in", list(set(keys) - {None}))])
         found |= dict(zip(table["key"].to_pylist(), table["content"].to_pylist(), strict=True))
     return [found.get(key) for key in keys]

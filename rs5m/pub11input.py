@@ -17,6 +17,9 @@ from rs5m import keywords
 from rs5m.urls import normalise
 
 HITS = pa.schema([("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())])
+UNMATCHED = pa.schema([("row", pa.int64()), ("reason", pa.string())])
+TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
+        pa.types.is_large_binary, pa.types.is_dictionary, pa.types.is_null)  # fmt: skip
 
 
 def digest(data: bytes) -> str:
@@ -45,12 +48,15 @@ def _check(path: Path) -> None:
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: check the spelling of --pairs")
     try:
-        names = _names(path)
+        names, schema = _names(path), pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(f"{path} is not a whole parquet file: fetch it again or leave it out") from error
     for name in ("url", "text"):
         if name not in names:
             raise ValueError(f"{path} has no column {name!r} (it has {', '.join(names) or 'none'}): rename one to it")
+        kind = schema.field(names[name]).type
+        if not any(is_text(kind) for is_text in TEXT):
+            raise ValueError(f"{path} has {kind} in its column {names[name]!r}: give strings (or bytes) there")
 
 
 def _names(path: Path) -> dict[str, str]:
@@ -100,14 +106,20 @@ def save(table: pa.Table, path: Path) -> None:
 
 
 def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
-    """Stage 1: rows with a keyword, and how many pairs each source listed. A Daft dataframe a file, kept on disk."""
-    folder = out / "select"
+    """Stage 1: rows with a keyword, and how many pairs each source listed. A Daft dataframe a file, kept on disk.
+
+    The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword, no_text).
+    """
+    folder, rest = out / "select", out / "unmatched"
     folder.mkdir(exist_ok=True)
+    rest.mkdir(exist_ok=True)
     tables, counts, first = [], [], 0
     for i, path in enumerate(paths):
         kept = folder / f"{i:05d}.parquet"
         if not kept.is_file():
-            save(_select_one(path, first), kept)
+            hits, unmatched = _select_one(path, first)
+            save(unmatched, rest / kept.name)
+            save(hits, kept)
         table = pq.read_table(kept)
         counts.append(json.loads(table.schema.metadata[b"listed"]))
         tables.append(table.to_pandas())
@@ -120,34 +132,44 @@ def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
     return pd.concat(tables, ignore_index=True), listed
 
 
-def _select_one(path: Path, first: int) -> pa.Table:
-    """Keyword hits of a file, `listed` (pairs, pairs without text by source) in the metadata; batches come in order."""
-    names, found, listed, row = _names(path), [], {}, first
-    frame = daft.read_parquet(str(path))
-    source = daft.col(names["source"]).cast(daft.DataType.string()) if "source" in names else daft.lit(path.stem)
-    text, url = daft.col(names["text"]), daft.col(names["url"])
-    is_text = frame.schema()[names["text"]].dtype in (daft.DataType.string(), daft.DataType.binary())
-    frame = frame.select(source.fill_null(path.stem).alias("source"), url.alias("url"), text.alias("text"))
-    if frame.schema()["text"].dtype == daft.DataType.string():
-        frame = frame.with_column("hit", keywords.expression("text"))
-    for batch in frame.to_arrow_iter():
-        batch = pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-        hit = batch["hit"].to_numpy(zero_copy_only=False) if "hit" in batch.column_names else _bytes_hit(batch, is_text)
-        missing = batch["text"].is_null().to_numpy(zero_copy_only=False) | (not is_text)
-        for name, group in pd.DataFrame({"s": batch["source"].to_pylist(), "m": missing}).groupby("s").m:
+def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
+    """HITS of a file, `listed` (pairs, pairs without text by source) in their metadata; UNMATCHED of the rest."""
+    found, rest, listed, row = [], [], {}, first
+    for batch in _batches(path):
+        text = batch["text"].is_valid().to_numpy(zero_copy_only=False)
+        hit = batch["hit"].to_numpy(zero_copy_only=False) if "hit" in batch.column_names else _bytes_hit(batch)
+        for name, group in pd.DataFrame({"s": batch["source"].to_pylist(), "m": ~text}).groupby("s").m:
             old = listed.get(name, (0, 0))
             listed[name] = (old[0] + len(group), old[1] + int(group.sum()))
-        index = np.flatnonzero(hit)
+        index, other = np.flatnonzero(hit), np.flatnonzero(~hit)
         part = {n: [keywords._string(v) for v in batch[n].take(index).to_pylist()] for n in ("source", "url", "text")}
         found.append(pa.table({"row": row + index} | part, HITS))
+        rest.append(pa.table([row + other, np.where(text[other], "no_keyword", "no_text")], UNMATCHED))
         row += len(batch)
-    table = pa.concat_tables(found) if found else HITS.empty_table()
-    return table.replace_schema_metadata({"listed": json.dumps(listed, sort_keys=True)})
+    hits = pa.concat_tables(found) if found else HITS.empty_table()
+    unmatched = pa.concat_tables(rest) if rest else UNMATCHED.empty_table()
+    return hits.replace_schema_metadata({"listed": json.dumps(listed, sort_keys=True)}), unmatched
 
 
-def _bytes_hit(batch: pa.Table, is_text: bool) -> np.ndarray:
-    """Binary columns (mixed encodings) are read as UTF-8 with bad bytes replaced; other types hold no text."""
-    return keywords.matches(batch["text"].to_pylist()) if is_text else np.zeros(len(batch), bool)
+def _batches(path: Path):
+    """Tables of source, url, text and, for string columns, hit; in the file's order. ValueError names a broken file."""
+    names = _names(path)
+    try:
+        frame = daft.read_parquet(str(path))
+        source = daft.col(names["source"]).cast(daft.DataType.string()) if "source" in names else daft.lit(path.stem)
+        text, url = daft.col(names["text"]), daft.col(names["url"])
+        frame = frame.select(source.fill_null(path.stem).alias("source"), url.alias("url"), text.alias("text"))
+        if frame.schema()["text"].dtype == daft.DataType.string():
+            frame = frame.with_column("hit", keywords.expression("text"))
+        for batch in frame.to_arrow_iter():
+            yield pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
+    except (daft.exceptions.DaftCoreException, OSError) as error:
+        raise ValueError(f"{path} is damaged inside: fetch it again or leave it out ({error})") from error
+
+
+def _bytes_hit(batch: pa.Table) -> np.ndarray:
+    """Binary columns (mixed encodings) are read as UTF-8 with bad bytes replaced; a column of nulls has no text."""
+    return keywords.matches(batch["text"].to_pylist())
 
 
 def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import daft
@@ -11,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from rs5m import dedup, filters, images, web
+from rs5m.pub11input import save
 
 KEY = [("key", pa.string()), ("shard", pa.int64())]
 FETCHED = pa.schema([*KEY, ("status", pa.string()), ("http_status", pa.int64()), ("content", pa.large_binary())])
@@ -41,13 +43,19 @@ class Fetcher:
         return daft.Series.from_arrow(pa.array(rows, struct(FETCHED)))
 
 
+@cache
+def _loaded(model: Model, out: str):
+    """Once per process: Ray makes a new Looker for each wave of shards."""
+    return model.load(Path(out))
+
+
 @daft.cls(use_process=False, max_concurrency=None)
 class Looker:
     """Stage 3 and what stages 4 and 5 need: content to validity, size, signature, score and probability."""
 
     def __init__(self, model: Model, out: str):
         self.model = model
-        self.values = model.load(Path(out))
+        self.values = _loaded(model, out)
 
     @daft.method.batch(return_dtype=daft.DataType.from_arrow_type(struct(LOOKED)), batch_size=BATCH)
     def go(self, contents):
@@ -96,7 +104,7 @@ class Model:
                 detector, thresholds = filters.load_detector(Path(self.detector))
             else:
                 detector, thresholds, table = filters.pocket_detector(clip.load(scales.get(self.scale)))
-                table.to_parquet(out / "validation.parquet", index=False)
+                save(pa.Table.from_pandas(table, preserve_index=False), out / "validation.parquet")
             filters.save_detector(out / "detector.npz", detector, thresholds)
 
     def load(self, out: Path):

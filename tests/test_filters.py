@@ -93,4 +93,7 @@ def test_features_begin_with_the_vector_the_model_gives_and_do_not_depend_on_the
     np.testing.assert_allclose(vectors, filters.features(model, images, batch=2), atol=2e-3)
     scores = filters.score(model, images)
     assert scores.shape == (5,) and ((scores >= 0) & (scores <= 1)).all()
-    assert filters.prompts(model).shape == (len(filters.VIEWS) + len(filters.SCENES) - 1 + len(filters.OTHERS), 384)
+    text = filters.prompts(model)
+    assert text.shape == (2, 384)
+    np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
+    assert filters.score_features(np.r_[text, -text], text)[[0, 3]].min() > 0.99, "its own prompt scores one"

@@ -55,6 +55,8 @@ def test_every_listed_pair_is_accounted_for(site, finished):
     total = table.iloc[-1]
     assert total.pairs_listed == 600 and total.after_keyword_filter == hit.sum()
     assert sorted([*kept.row, *dropped.row]) == web.row[hit].tolist(), "each hit is kept, or dropped with a reason"
+    rest = pd.concat(pd.read_parquet(p) for p in sorted((finished / "unmatched").iterdir()))
+    assert rest.row.tolist() == web.row[~hit].tolist() and set(rest.reason) == {"no_keyword"}
     assert dropped.reason.notna().all() and set(dropped.stage) <= set(pub11.STAGES)
     removed = table.invalid_removed + table.duplicate_removed + table.outlier_removed
     assert (table.downloaded - removed == table.remaining).all() and total.remaining == len(kept)
@@ -112,6 +114,13 @@ def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
     for name in ("kept", "dropped", "attrition"):
         ours, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (tmp_path / "out", finished))
         pd.testing.assert_frame_equal(ours, theirs)
+    loads = (tmp_path / "out/loads.txt").read_text().split()
+    assert len(list((tmp_path / "out/look").iterdir())) == 8
+    assert len(loads) == len(set(loads)) <= 3, "the model is loaded once per worker, not per shard"
+
+
+def test_the_model_is_loaded_once(finished):
+    assert len((finished / "loads.txt").read_text().split()) == 1
 
 
 def write(path, **columns):
@@ -119,11 +128,11 @@ def write(path, **columns):
     return path
 
 
-def test_rows_without_text_are_counted_and_other_encodings_are_read(tmp_path):
+def test_rows_without_text_have_a_reason_and_other_encodings_are_read(tmp_path):
     text = pa.array([b"satellite image", b"\xffaerial view", None, b"a dog"], pa.binary())
     write(tmp_path / "a.parquet", URL=["http://127.0.0.1:9/x"] * 4, TEXT=text)
     write(tmp_path / "b.parquet", url=["not a url"], text=["aerial"])
-    write(tmp_path / "c.parquet", url=["x"], text=[7])
+    write(tmp_path / "c.parquet", url=["x"], text=pa.nulls(1))
     pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
     table = pub11.attrition(tmp_path / "out").set_index("source")
     assert table.no_text.to_dict() == {"a": 1, "b": 0, "c": 1, "total": 2}
@@ -131,6 +140,8 @@ def test_rows_without_text_are_counted_and_other_encodings_are_read(tmp_path):
     dropped = pd.read_parquet(tmp_path / "out/dropped.parquet")
     assert dropped.reason.tolist() == ["connection_error", "connection_error", "bad_url"]
     assert dropped.text[1] == "\ufffdaerial view"
+    rest = pd.concat(pd.read_parquet(p) for p in sorted((tmp_path / "out/unmatched").iterdir()))
+    assert rest.row.tolist() == [2, 3, 5] and rest.reason.tolist() == ["no_text", "no_keyword", "no_text"]
 
 
 def test_an_empty_parquet_gives_an_empty_table(tmp_path):
@@ -139,12 +150,14 @@ def test_an_empty_parquet_gives_an_empty_table(tmp_path):
     assert len(pd.read_parquet(tmp_path / "out/kept.parquet")) == 0
 
 
-@pytest.mark.parametrize("case", ["column", "corrupt", "none", "missing"])
+@pytest.mark.parametrize("case", ["column", "corrupt", "none", "missing", "numbers"])
 def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys):
     write(tmp_path / "good.parquet", url=["http://a.example/x"], text=["aerial"])
     pairs = f"{tmp_path}/*.parquet"
     if case == "column":
         write(tmp_path / "bad.parquet", url=["x"], caption=["y"])
+    if case == "numbers":
+        write(tmp_path / "bad.parquet", url=["x"], text=[7])
     if case == "corrupt":
         whole = (tmp_path / "good.parquet").read_bytes()
         (tmp_path / "bad.parquet").write_bytes(whole[:-20])
@@ -155,6 +168,20 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys):
     message = capsys.readouterr().err
     assert message.count("\n") == 1 and "bad.parquet" in message and "Traceback" not in message
     assert not (tmp_path / "out").exists(), "refused before any work"
+
+
+def test_a_parquet_damaged_inside_is_named_and_the_good_ones_survive(tmp_path):
+    generator = random.Random(0)
+    texts = [f"aerial view {generator.random()}" for _ in range(5000)]
+    for name in ("a", "b"):
+        write(tmp_path / f"{name}.parquet", url=["http://127.0.0.1:9/x"] * 5000, text=texts)
+    whole = bytearray((tmp_path / "b.parquet").read_bytes())
+    broken = whole.copy()
+    broken[len(whole) // 3 : len(whole) // 3 + 4000] = bytes(4000)  # the footer is whole, a page is not
+    (tmp_path / "b.parquet").write_bytes(broken)
+    with pytest.raises(ValueError, match="b.parquet is damaged inside"):
+        pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
+    assert not (tmp_path / "out/dropped.parquet").exists() and not list((tmp_path / "out").rglob("*.tmp"))
 
 
 def test_another_runs_folder_is_refused(site, finished, tmp_path):
