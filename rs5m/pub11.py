@@ -39,8 +39,8 @@ def run(pairs: str | list, out: str | Path, model: Model | None = None, limits: 
     """All stages from `pairs` (a glob or a list of parquet files with url and text) into the folder `out`.
 
     Leaves kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops), attrition.parquet and
-    pub11-train-NNNN.tar; a source is the column `source`, else the file's stem. Resumes an interrupted run. ValueError or FileNotFoundError, before any work,
-    for unreadable input and for the folder of another run. Chapter: pub11.
+    pub11-train-NNNN.tar; a source is the column `source`, else the file's stem. Resumes an interrupted run. ValueError
+    or FileNotFoundError, before any work, for unreadable input and for the folder of another run. Chapter: pub11.
     """
     out, model = Path(out), model or Model()
     paths = inputs(pairs)
