@@ -13,7 +13,8 @@ def pub11_command(arguments: argparse.Namespace) -> None:
 
     limits = web.Limits(allow_loopback=arguments.allow_loopback)
     model = Model(scales.get(arguments.scale).name, arguments.detector)
-    out = pub11.run(arguments.pairs, arguments.out, model, limits)
+    pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs  # a shell may have expanded the glob
+    out = pub11.run(pairs, arguments.out, model, limits)
     print(pub11.attrition(out).to_string(index=False))
 
 
@@ -22,7 +23,7 @@ def parser() -> argparse.ArgumentParser:
     root = argparse.ArgumentParser(prog="rs5m", description="RS5M and GeoRSCLIP, rebuilt line by line")
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     pub11 = commands.add_parser("pub11", help="from listed web pairs to clean remote-sensing pairs")
-    pub11.add_argument("--pairs", required=True, help="parquet files with url and text: a glob in quotes, or a folder")
+    pub11.add_argument("--pairs", required=True, nargs="+", help="parquet files with url and text, a glob or a folder")
     pub11.add_argument("--out", required=True, help="a new folder, or one of an interrupted run")
     pub11.add_argument("--scale", default="mini", help=f"whose general model judges: {', '.join(scales.SCALES)}")
     pub11.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")

@@ -144,6 +144,13 @@ def test_rows_without_text_have_a_reason_and_other_encodings_are_read(tmp_path):
     assert rest.row.tolist() == [2, 3, 5] and rest.reason.tolist() == ["no_text", "no_keyword", "no_text"]
 
 
+def test_a_glob_that_the_shell_expanded_is_a_list_of_files(tmp_path, monkeypatch, capsys):
+    paths = [str(write(tmp_path / f"{n}.parquet", url=[f"http://127.0.0.1:9/{n}"], text=["aerial"])) for n in "ab"]
+    monkeypatch.setattr("rs5m.pub11work.Model", lambda *_: Cheap())
+    assert cli.main(["pub11", "--pairs", *paths, "--out", str(tmp_path / "out")]) == 0
+    assert "total" in capsys.readouterr().out and len(pd.read_parquet(tmp_path / "out/dropped.parquet")) == 2
+
+
 def test_an_empty_parquet_gives_an_empty_table(tmp_path):
     write(tmp_path / "a.parquet", url=pa.array([], pa.string()), text=pa.array([], pa.string()))
     pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
