@@ -1,12 +1,14 @@
-"""Duplicates: exact bytes, perceptual hashes with an exact banded search, and a closer look at every candidate pair.
+"""Duplicates: exact bytes, then perceptual hashes that propose pairs, then a closer look at every proposed pair.
 
-A hash alone cannot separate copies from look-alikes (crops and captions move 16 of 64 bits, lakes agree by chance), so
-hashes only propose. A candidate is then registered: one picture is shifted and scaled onto the other, and their fine
-structure is correlated. Clusters are the connected components of the accepted pairs.
+A hash alone cannot separate copies from look-alikes: crops and captions move 16 of 64 bits, lakes agree by chance. So
+`signatures` makes thumbnails and hashes of crop windows, `hamming` finds all pairs of near hashes, `registration` moves
+one picture onto the other and correlates their structure, and this module joins the three. Flat pictures, whose hash is
+noise, are proposed by correlation instead. Clusters are the connected components of the accepted pairs.
 
 * paper, PUB11: duplicates removed after the download, the largest copy kept
 * not in the paper: crops, captions and the eight orientations; test images inside a training set
 * [NOT IMPLEMENTED] copies that keep less than about 85 % of the picture, and grey copies of colour pictures
+* impossible: copies of plain pictures, such as open sea, whose structure re-encoding has erased
 
 Cluster ids are the smallest position in the cluster, so `ids[i] == i` marks its first member. Chapter: dedup.
 """
@@ -16,30 +18,21 @@ from __future__ import annotations
 import hashlib
 import os
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
-from pathlib import Path
 
 import numpy as np
 import pandas as pd
-from PIL import Image
-from scipy.ndimage import uniform_filter
 
 from rs5m.hamming import components, hash_pairs, merge
-from rs5m.registration import look, median, warp
+from rs5m.registration import bold, coarse, local, look, median, paint, warp
+from rs5m.signatures import CROPS, HALVES, INVERSE, SIDE, image_hash, orient, signature, signatures, window_hashes
 
-SIDE = 32  # side of the grey thumbnail, as in the usual DCT hash
+__all__ = ["exact", "keep_largest", "near_duplicates", "image_hash", "signature", "signatures", "orient",
+           "scored_pairs", "groups_of", "groups", "leaks", "threshold_curve", "SIDE"]  # fmt: skip
+
 MAX_DISTANCE, MIN_SCORE = 12, 0.75  # read off the chapter's curves, on other images than the reported ones
-FLAT = 2.0  # grey levels (median deviation): below, the hash is mostly noise and candidates come from correlation
-FLOOR = 0.2  # correlation above which two flat pictures get the closer look
-LUMA = np.float32([0.299, 0.587, 0.114])
-_C, _S = 0.05, 0.5
-# Windows (y0, y1, x0, x1) that are hashed: whole, two centre and four corner crops; then four halves, since a caption
-# rarely touches all of them. The set maps onto itself under the eight orientations.
-CROPS = [(0, 1, 0, 1), (0.025, 0.975, 0.025, 0.975), (_C, 1 - _C, _C, 1 - _C)] + [
-    (y, y + 1 - _C, x, x + 1 - _C) for y in (0, _C) for x in (0, _C)
-]
-HALVES = [(0, _S, 0, 1), (_S, 1, 0, 1), (0, 1, 0, _S), (0, 1, _S, 1)]
-INVERSE = np.array([0, 3, 2, 1, 4, 5, 6, 7])  # of the orientations in `orient`
+CUT = 225  # mean level of a channel some of whose pixels are probably cut off at 255
+FLAT = 3.0  # grey levels (median deviation): below, the hash is mostly noise and candidates come from correlation
+FLOOR, COARSE_FLOOR = 0.2, 0.4  # correlations of fine, coarse structure from which two flat pictures are candidates
 
 
 # ---------------------------------------------------------------- clusters
@@ -68,76 +61,6 @@ def keep_largest(groups, pixels, row, size=None) -> np.ndarray:
     return keep
 
 
-# ---------------------------------------------------------------- hashes and their exact search
-
-
-def _open(image):
-    """PIL image of a uint8 array or a file; a JPEG file is decoded at a reduced size: all a thumbnail needs."""
-    if isinstance(image, np.ndarray):
-        return Image.fromarray(image)
-    if isinstance(image, str | Path):
-        with Image.open(image) as file:
-            file.draft("RGB", (4 * SIDE, 4 * SIDE))
-            file.load()
-            return file
-    return image
-
-
-def thumbnail(image) -> tuple[np.ndarray, np.ndarray]:
-    """Grey thumbnail float16 (32, 32), mean and median colour (2, 3) of a PIL image, uint8 array or file name."""
-    image = _open(image)
-    image = image if image.mode == "RGB" else image.convert("RGB")
-    image = image.reduce(min(image.size) // 128) if min(image.size) >= 256 else image
-    smooth = Image.Resampling.BOX if min(image.size) >= 2 * SIDE else Image.Resampling.BILINEAR
-    small = np.asarray(image.resize((2 * SIDE, 2 * SIDE), smooth), np.float32)
-    grey = small @ LUMA  # not rounded: seas differ by half a level
-    grey = (grey[::2, ::2] + grey[1::2, ::2] + grey[::2, 1::2] + grey[1::2, 1::2]) / 4
-    pixels = small.reshape(-1, 3)
-    mean, median = np.full(len(pixels), 1 / len(pixels), np.float32) @ pixels, np.sort(pixels[::4].T)[:, SIDE**2 // 2]
-    colour = np.stack([mean, median])  # a text moves the mean, a crop the median
-    return grey.astype(np.float16), colour
-
-
-def _thumbnails(images) -> tuple[np.ndarray, np.ndarray]:
-    """Thumbnails (n, 32, 32) and colours (n, 2, 3), on all cores; an iterator is read a few images ahead only."""
-    images, found, cores = iter(images), [], os.cpu_count() or 1
-    with ThreadPoolExecutor(cores) as pool:
-        while batch := list(islice(images, 64 * cores)):
-            parts = [batch[k : k + 64] for k in range(0, len(batch), 64)]  # few large tasks: threads cost time too
-            found += chain.from_iterable(pool.map(lambda part: [thumbnail(i) for i in part], parts))
-    thumb = np.array([t for t, _ in found], np.float16).reshape(-1, SIDE, SIDE)
-    return thumb, np.array([c for _, c in found], np.float32).reshape(-1, 2, 3)
-
-
-def _cosines(lo: float, hi: float, count: int) -> np.ndarray:
-    """(count, SIDE): cosines over the window [lo, hi] of the side, integrated over each pixel."""
-    edge = np.clip(np.arange(SIDE + 1) / SIDE, lo, hi) - lo
-    f = np.arange(1, count)[:, None] * np.pi / (hi - lo)
-    return np.diff(np.vstack([edge[None], np.sin(f * edge) / f]), axis=1).astype(np.float32)
-
-
-def _hashes(thumb: np.ndarray, windows, side: int = 8) -> np.ndarray:
-    """uint64 (n, windows, side**2 / 64): signs of the low DCT frequencies of each window; the mean's bit is 0."""
-    thumb, out = thumb.astype(np.float32), []
-    for y0, y1, x0, x1 in windows:
-        c = _cosines(y0, y1, side) @ thumb @ _cosines(x0, x1, side).T
-        bits = c.reshape(len(c), side * side) > 1e-4  # not 0: a constant picture hashes to 0, whatever the rounding
-        bits[:, 0] = False
-        out.append(np.packbits(bits, axis=1).view(">u8").astype(np.uint64))
-    return np.stack(out, 1)
-
-
-def image_hash(images, bits: int = 64) -> np.ndarray:
-    """Perceptual hash uint64 (n,) for 64 bits, (n, 4) for 256: signs of the lowest DCT frequencies, mean left out.
-
-    `images`: PIL images, uint8 arrays or file names. ValueError for other `bits`. Chapter: dedup.
-    """
-    if bits not in (64, 256):
-        raise ValueError(f"bits is {bits}: choose 64 or 256.")
-    hashes = _hashes(_thumbnails(images)[0], CROPS[:1], int(bits**0.5))[:, 0]
-    return hashes[:, 0] if bits == 64 else hashes
-
-
 def near_duplicates(hashes, max_distance: int = MAX_DISTANCE) -> np.ndarray:
     """Cluster ids (n,): components of the graph that joins hashes (uint64 (n,)) within `max_distance` bits.
 
@@ -154,26 +77,7 @@ def near_duplicates(hashes, max_distance: int = MAX_DISTANCE) -> np.ndarray:
     return smallest[ids][where]
 
 
-# ---------------------------------------------------------------- signatures and candidates
-
-
-def signatures(images) -> dict:
-    """Compact signatures of images: thumb float16 (n, 32, 32), colour float32 (n, 2, 3), hash uint64 (n, 11).
-
-    `images`: iterable of PIL images, uint8 arrays or file names; about 2.2 kB an image is kept. Chapter: dedup.
-    """
-    thumb, colour = _thumbnails(images)
-    return {"thumb": thumb, "colour": colour, "hash": _hashes(thumb, CROPS + HALVES)[..., 0]}
-
-
-def signature(image) -> dict:
-    """`signatures` of one image, without the first axis. Chapter: dedup."""
-    return {k: v[0] for k, v in signatures([image]).items()}
-
-
-def orient(thumb: np.ndarray, how: int) -> np.ndarray:
-    """One of the eight orientations of (n, h, w): `how` % 4 quarter turns, mirrored first if `how` >= 4."""
-    return np.rot90(thumb[:, :, ::-1] if how >= 4 else thumb, how % 4, axes=(1, 2))
+# ---------------------------------------------------------------- candidates
 
 
 def _centre(x: np.ndarray, scale: float) -> np.ndarray:
@@ -187,43 +91,55 @@ def _flat(x: np.ndarray) -> np.ndarray:
 
 
 def _structure(x: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, SIDE**2) of clipped, smoothed fine structure."""
-    x = x - uniform_filter(x, (0, 9, 9))
-    cap = 4 * median(np.abs(x))  # an overlaid text must not outweigh the picture
-    x = uniform_filter(np.clip(x, -cap, cap), (0, 3, 3)).reshape(len(x), -1)
+    """Unit vectors (n, SIDE**2) of fine structure as the closer look sees it, but of a painted text nothing."""
+    x = np.where(bold(x), 0, local(paint(x), np.ones_like(x))[0]).reshape(len(x), -1)
     return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-6)
+
+
+def _blocks(x: np.ndarray) -> np.ndarray:
+    """Unit vectors (n, SIDE**2) of coarse structure without texts: what JPEG leaves of a flat picture."""
+    return coarse(paint(x))
 
 
 def _flat_pairs(a: np.ndarray, b: np.ndarray):
     """Pairs of low-contrast thumbnails whose fine structure correlates; compares all, as few pictures are flat."""
-    fa, fb = _flat(a) if len(a) else [], _flat(b) if len(b) else []
+    fa = _flat(a) if len(a) else []
+    fb = fa if a is b else _flat(b) if len(b) else []
     if not len(fa) or not len(fb):
         return
-    whole = _structure(a[fa])
-    for scale in (1.0, 0.95, 0.9):
-        other = _structure(_centre(b[fb], scale))
-        for s in range(0, len(whole), 2000):
-            i, j = np.nonzero(whole[s : s + 2000] @ other.T > FLOOR)
+    whole, blocks = (how(a[fa]) for how in (_structure, _blocks))
+    views = [(blocks, blocks if a is b else _blocks(b[fb]), COARSE_FLOOR)]
+    views += [(whole, whole if a is b else _structure(b[fb]), FLOOR)]
+    views += [(whole, _structure(_centre(b[fb], scale)), FLOOR) for scale in (0.95, 0.9)]
+    for left, right, floor in views:
+        for s in range(0, len(left), 2000):
+            i, j = np.nonzero(left[s : s + 2000] @ right.T > floor)
             yield fa[i + s], fb[j]
 
 
 def _candidates(a: dict, b: dict, max_distance: int, how: int):
     """Edges (i, j) worth a closer look between `a` in orientation `how` and `b`."""
-    turned = orient(a["thumb"].astype(np.float32), how)
-    hashes = a["hash"] if how == 0 else _hashes(turned, CROPS + HALVES)[..., 0]
+    thumb = b["thumb"].astype(np.float32)
+    turned = thumb if a is b and how == 0 else orient(a["thumb"].astype(np.float32), how)
+    hashes = a["hash"] if how == 0 else window_hashes(turned)
     columns = [(0, k) for k in range(len(CROPS))] + [(k, k) for k in range(len(CROPS), len(CROPS + HALVES))]
     columns += [] if a is b else [(k, 0) for k in range(1, len(CROPS))]
     for k, m in columns:
         left = np.ascontiguousarray(hashes[:, k])
         right = left if a is b and how == 0 and k == m else np.ascontiguousarray(b["hash"][:, m])
         yield from hash_pairs(left, right, max_distance)
-    yield from _flat_pairs(turned, b["thumb"].astype(np.float32))
+    yield from _flat_pairs(turned, thumb)
 
 
 def _same_colour(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Whether mean or median colours (m, 2, 3) agree up to one brightness factor, within 8 % or 2 levels."""
-    ratio = ((b + 1) / (a + 1)).mean(2, keepdims=True)
-    return (np.abs(b - ratio * a) < np.maximum(0.08 * ratio * a, 2)).all(2).any(1)
+    """Whether mean or median colours (m, 2, 3) agree up to one brightness factor, within 8 % or 2 levels.
+
+    Channels that brightening may have cut off at 255 do not count.
+    """
+    swap = (a.sum((1, 2)) > b.sum((1, 2)))[:, None, None]
+    a, b, whole = np.where(swap, b, a), np.where(swap, a, b), np.maximum(a, b) < CUT
+    ratio = (whole * (b + 1) / (a + 1)).sum(2, keepdims=True) / np.maximum(whole.sum(2, keepdims=True), 1)
+    return (~whole | (np.abs(b - ratio * a) < np.maximum(0.08 * ratio * a, 2))).all(2).any(1)
 
 
 # ---------------------------------------------------------------- pairs, groups, leaks
@@ -245,7 +161,7 @@ def _unique_pairs(chunks, how: int, same: bool, width: int) -> np.ndarray:
 
 def _distance(a: dict, b: dict, i, j, how: int) -> np.ndarray:
     """Smallest hash distance over the compared windows, per pair."""
-    x = a["hash"][i] if how == 0 else _hashes(orient(a["thumb"][i], how), CROPS + HALVES)[..., 0]
+    x = a["hash"][i] if how == 0 else window_hashes(orient(a["thumb"][i], how))
     y, n = b["hash"][j], len(CROPS)
     return np.minimum.reduce(
         [
@@ -254,6 +170,15 @@ def _distance(a: dict, b: dict, i, j, how: int) -> np.ndarray:
             np.bitwise_count(x[:, n:] ^ y[:, n:]).min(1, initial=64),
         ]
     )
+
+
+def _look(a: dict, b: dict, pair: np.ndarray, how: int) -> pd.DataFrame:
+    """The rows of `scored_pairs` for some candidates (m, 2)."""
+    i, j = pair.T
+    near = _same_colour(a["colour"][i], b["colour"][j])
+    i, j = i[near], j[near]
+    score = look(orient(a["thumb"][i], how).astype(np.float32), b["thumb"][j].astype(np.float32))
+    return pd.DataFrame({"i": i, "j": j, "distance": _distance(a, b, i, j, how), "orientation": how, "score": score})
 
 
 def scored_pairs(a: dict, b: dict | None = None, max_distance: int = MAX_DISTANCE, orientations: bool = False):
@@ -268,13 +193,11 @@ def scored_pairs(a: dict, b: dict | None = None, max_distance: int = MAX_DISTANC
         if same and INVERSE[how] < how:  # (i, j) a quarter turn left is (j, i) a quarter turn right
             continue
         pair = _unique_pairs(_candidates(a, b, max_distance, how), how, same, len(b["thumb"]))
-        for s in range(0, len(pair), 2048):
-            i, j = pair[s : s + 2048].T
-            near = _same_colour(a["colour"][i], b["colour"][j])
-            i, j = i[near], j[near]
-            score = look(orient(a["thumb"][i], how).astype(np.float32), b["thumb"][j].astype(np.float32))
-            row = {"i": i, "j": j, "distance": _distance(a, b, i, j, how), "orientation": how, "score": score}
-            tables.append(pd.DataFrame(row))
+        if len(pair):
+            with ThreadPoolExecutor(os.cpu_count()) as pool:
+                tables += pool.map(
+                    lambda some, how=how: _look(a, b, some, how), np.split(pair, range(512, len(pair), 512))
+                )
     columns = {"i": np.int64, "j": np.int64, "distance": np.int64, "orientation": np.int64, "score": np.float64}
     table = pd.concat(tables) if tables else pd.DataFrame({k: np.empty(0, t) for k, t in columns.items()})
     if same:

@@ -40,11 +40,11 @@ def _plan(n: int, m: int, distance: int) -> int:
         return probes * (n * 6 + n * m / 2**width * 25 + 2e4) + b * 8 * 2**width
 
     best = min(range(3, 17), key=cost)
-    return best if cost(best) < n * m * 2.5 else 0
+    return best if cost(best) < n * m * 1.8 else 0
 
 
 def _all_pairs(a, b, distance):
-    step = max(1, 4_000_000 // max(1, len(b)))
+    step = max(1, 250_000 // max(1, len(b)))  # a piece stays in the cache
     for s in range(0, len(a), step):
         hit = np.flatnonzero(np.bitwise_count(a[s : s + step, None] ^ b[None]) <= distance)
         yield hit // len(b) + s, hit % len(b)

@@ -2,8 +2,10 @@
 
 A copy is a brightened, resized or cropped picture, so gain, offset, scale and shift are fitted (Gauss-Newton, robust
 against an overlaid text), with "no motion" as prior since a flat picture cannot tell. What counts is the fine structure
-at equal local contrast: runways and lakes share bold edges with their like, copies share everything. All functions take
-batches: pictures (m, n, n) float32, poses (m, 4: scale y, shift y, scale x, shift x). Chapter: dedup.
+at equal local contrast: runways and lakes share bold edges with their like, copies share everything. A weak correlation
+counts only if it stands out from those at wrong shifts; where JPEG has erased the fine structure of one of two flat
+pictures, coarse structure stands in. All functions take batches: pictures (m, n, n) float32, poses (m, 4: scale y,
+shift y, scale x, shift x). Chapter: dedup.
 """
 
 from __future__ import annotations
@@ -12,6 +14,13 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 NOISE = 0.5  # grey levels of local contrast that re-encoding drowns
+LEFT = 0.2  # correlation that re-encoding leaves of a picture without contrast
+CHANCE, COARSE_CHANCE = 5, 3.5  # weak correlations must exceed that many standard deviations of those at wrong shifts
+FAINT = 0.25  # grey levels: a picture that deviates less from its mean holds rounding errors, not structure
+QUIET, LEVEL = 4.0, 1.0  # grey levels: deviation below, and difference of means up to which coarse structure counts
+ERASED = 0.1  # grey levels of fine structure: a picture with less has lost it
+COARSE_LEFT = 0.53  # correlation of coarse structure that JPEG leaves
+HOPE = 0.3  # a score that a better registration may still raise
 SURE = 0.95  # a score that needs no better registration
 IDENTITY = np.float32([1, 0, 1, 0])  # the pose of no motion: scale y, shift y, scale x, shift x
 
@@ -86,7 +95,7 @@ def _plausible(pose: np.ndarray, slack: float = 0.03) -> np.ndarray:
     return ok
 
 
-def _local(x: np.ndarray, inside: np.ndarray):
+def local(x: np.ndarray, inside: np.ndarray):
     """Fine structure at equal local contrast (m, n, n), so that no bold edge outvotes the rest; its size (m,)."""
     share = uniform_filter(inside, (0, 5, 5), mode="constant") + 1e-6
     x = gaussian_filter(x, (0, 0.5, 0.5))
@@ -95,46 +104,102 @@ def _local(x: np.ndarray, inside: np.ndarray):
     return x / local, median(np.abs(x))[:, 0, 0]
 
 
-def _bold(x: np.ndarray) -> np.ndarray:
-    """Pixels far from the picture's common grey and their neighbours: the same text on two lakes makes no copies."""
+def bold(x: np.ndarray) -> np.ndarray:
+    """Pixels far from the picture's common grey, and their neighbours: one text on two lakes makes no copies.
+
+    Chapter: dedup.
+    """
     far = np.abs(x - median(x))
     return maximum_filter(far > 6 * median(far) + 15, (0, 3, 3))
 
 
-def _score(p, q, pose) -> np.ndarray:
-    """Correlation of fine structure at `pose`, relative to what re-encoding leaves of it: 0 to 1, 0 if implausible."""
+def _chance(a, b, inside, reach: int = 4) -> np.ndarray:
+    """Root mean square correlation (m,) of two fine structures over all shifts too large to be a registration.
+
+    Copies agree at one shift only. Smooth pictures, of few independent pixels, agree somewhere at any shift.
+    """
+    units = []
+    for x in (a, b):
+        x = inside * (x - ((inside * x).sum((1, 2)) / (inside.sum((1, 2)) + 1e-9))[:, None, None])
+        units.append(np.fft.rfft2(x / (np.sqrt((x * x).sum((1, 2)))[:, None, None] + 1e-6)))
+    other = np.fft.irfft2(units[0] * units[1].conj(), s=a.shape[1:])
+    near = np.r_[:reach, 1 - reach : 0]
+    other[:, near[:, None], near] = 0
+    return np.sqrt((other * other).sum((1, 2)) / (a.shape[1] * a.shape[2] - len(near) ** 2))
+
+
+def _score(p, q, pose):
+    """Correlation of fine structure at `pose`, relative to what re-encoding leaves of it: 0 to 1, 0 if implausible.
+
+    Twice: as it is, to tell what a better pose is worth a try for, and 0 where it is no better than chance.
+    """
     v, inside = warp(p, pose)
     w = _robust(v, q, inside, 3)
     ignored = ((w < 0.25) & (inside > 0)).sum((1, 2)) / inside.sum((1, 2))
-    (fv, cv), (fq, cq) = _local(v, inside), _local(q, inside)
+    (fv, cv), (fq, cq) = local(v, inside), local(q, inside)
     contrast = np.minimum(cv, cq) ** 2
-    score = np.minimum(*(_regress(fv, fq, m)[0] for m in (inside, inside * ~(_bold(v) | _bold(q)))))
-    score = score / (0.3 + 0.7 * contrast / (contrast + 1))
-    return np.where(_plausible(pose) & (ignored < 0.25), np.clip(score, 0, 1), 0)
+    plain = inside * ~(bold(v) | bold(q))
+    found = np.minimum(*(_regress(fv, fq, m)[0] for m in (inside, plain)))
+    score = found / (LEFT + (1 - LEFT) * contrast / (contrast + 1))
+    score = np.where(_plausible(pose) & (ignored < 0.25), np.clip(score, 0, 1), 0)
+    weak = np.flatnonzero((score > HOPE) & (found < 0.5))
+    sure = score.copy()
+    sure[weak[found[weak] < CHANCE * _chance(fv[weak], fq[weak], plain[weak])]] = 0
+    return score, sure
+
+
+def paint(x: np.ndarray) -> np.ndarray:
+    """Pictures with bold things such as texts painted over in their common grey. Chapter: dedup."""
+    return np.where(bold(x), median(x), x)
+
+
+def coarse(x: np.ndarray):
+    """Coarse structure of pictures (m, n, n) as unit vectors (m, n * n).
+
+    All that JPEG leaves of a flat picture are the means of its blocks. Chapter: dedup.
+    """
+    z = gaussian_filter(x, (0, 1, 1))
+    z = z - uniform_filter(z, (0, 17, 17))  # every sea has a gradient
+    z = z - z.mean((1, 2), keepdims=True)
+    cap = 6 * median(np.abs(z)) + 0.3
+    z = np.clip(z, -cap, cap).reshape(len(z), x.shape[1] * x.shape[2])
+    return z / (np.linalg.norm(z, axis=1, keepdims=True) + 1e-3)
+
+
+def _erased_score(p, q) -> np.ndarray:
+    """Score (m,) by coarse structure, without motion, where one picture has lost its fine structure; 0 elsewhere."""
+    score = np.zeros(len(p))
+    flat = np.maximum(p.std((1, 2)), q.std((1, 2))) < QUIET
+    flat = np.flatnonzero(flat & (np.abs(p.mean((1, 2)) - q.mean((1, 2))) < LEVEL))
+    a, b, whole = p[flat], q[flat], np.ones_like(p[flat])
+    erased = (local(a, whole)[1] < ERASED) != (local(b, whole)[1] < ERASED)  # two erased ones agree by chance
+    a, b, whole = (x[erased] for x in (a, b, whole))
+    a, b = (coarse(x).reshape(x.shape) for x in (a, b))
+    found = (a * b).sum((1, 2))
+    real = found > COARSE_CHANCE * _chance(a, b, whole, 6)
+    score[flat[erased]] = np.where(real, np.clip(found / COARSE_LEFT, 0, 1), 0)
+    return score
 
 
 def look(p: np.ndarray, q: np.ndarray) -> np.ndarray:
     """Score (m,) in [0, 1] of thumbnail pairs (m, 32, 32), registered; no motion is tried too, for flat pictures.
 
-    Chapter: dedup.
+    0 where a picture holds no structure, or agrees with the other no better than by chance. Chapter: dedup.
     """
     if not len(p):
         return np.zeros(0)
-    score = _score(p, q, np.tile(IDENTITY, (len(p), 1)))
-    rest = np.flatnonzero(score < SURE)
-    if not len(rest):
-        return score
-    p, q = p[rest], q[rest]
-    half = [x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2).mean((2, 4)) for x in (p, q)]
     pose = np.tile(IDENTITY, (len(p), 1))
-    for _ in range(3):
-        pose = _step(*half, pose)
-    score[rest] = np.maximum(score[rest], _score(p, q, pose))
-    hope = np.flatnonzero((score[rest] > 0.3) & (score[rest] < SURE))  # copies have 0.6 by now
-    if not len(hope):
-        return score
-    p, q, pose, rest = p[hope], q[hope], pose[hope], rest[hope]
-    for _ in range(3):
-        pose = _step(p, q, pose)
-    score[rest] = np.maximum(score[rest], _score(p, q, pose))
-    return score
+    plain = paint(p), paint(q)
+    some = np.minimum(*(x.std((1, 2)) for x in plain)) >= FAINT
+    hope, score = _score(p, q, pose)
+    score = np.maximum(score, _erased_score(*plain))
+    half = [x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2).mean((2, 4)) for x in (p, q)]
+    for (a, b), least in ((half, 0), ((p, q), HOPE)):  # copies have 0.6 after the first round
+        rest = np.flatnonzero(some & (hope >= least) & (score < SURE))
+        if not len(rest):
+            break
+        for _ in range(3):
+            pose[rest] = _step(a[rest], b[rest], pose[rest])
+        again = _score(p[rest], q[rest], pose[rest])
+        hope[rest], score[rest] = np.maximum(hope[rest], again[0]), np.maximum(score[rest], again[1])
+    return np.where(some, score, 0)

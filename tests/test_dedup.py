@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
-from rs5m import dedup, hamming
+from rs5m import dedup, hamming, registration, signatures
 
 
 def texture(seed: int, size: int = 128) -> Image.Image:
@@ -139,8 +139,7 @@ def test_image_hash_equals_a_plain_dct():
     from scipy.fft import dctn
 
     image = np.asarray(texture(3, 64).convert("L"))
-    thumb = dedup.thumbnail(image)[0].astype(np.float32)
-    want = dctn(thumb)[:8, :8] > 0
+    want = dctn(signatures.greys([image])[0])[:8, :8] > 0
     want[0, 0] = False
     got = dedup.image_hash([image])[0]
     assert got.dtype == np.uint64
@@ -167,6 +166,38 @@ def test_sources_of_an_image_agree(tmp_path):
     assert np.bitwise_count(got["hash"][0] ^ got["hash"][2]).max() <= 2
     one = dedup.signature(image)
     assert all((one[k] == got[k][0]).all() for k in one)
+
+
+@pytest.mark.parametrize("size", [48, 64, 150, 256, 700])
+def test_files_and_arrays_hash_alike(tmp_path, size):
+    """A file is decoded at a reduced size and in brightness only; its hash must not tell."""
+    images = [texture(k, 128).resize((size, size), Image.Resampling.BICUBIC) for k in range(40)]
+    for k, image in enumerate(images):
+        image.save(tmp_path / f"{k}.jpg", quality=92)
+    names = [tmp_path / f"{k}.jpg" for k in range(40)]
+    file = dedup.image_hash(names)
+    assert (file == dedup.image_hash([str(n) for n in names])).all()
+    distance = np.bitwise_count(file ^ dedup.image_hash([np.asarray(Image.open(n)) for n in names]))
+    assert distance.max() <= 4 and distance.mean() <= 1
+    assert np.bitwise_count(file ^ dedup.signatures(names)["hash"][:, 0]).max() <= 4
+
+
+def test_files_of_other_kinds(tmp_path):
+    image = texture(2, 100)
+    image.save(tmp_path / "a.png")
+    image.convert("L").save(tmp_path / "b.jpg", quality=95)
+    image.convert("CMYK").save(tmp_path / "c.jpg", quality=95)
+    image.convert("P").save(tmp_path / "d.gif")
+    for name in ("a.png", "b.jpg", "c.jpg", "d.gif"):
+        assert np.bitwise_count(dedup.image_hash([image]) ^ dedup.image_hash([tmp_path / name])) <= 4, name
+        assert dedup.signatures([tmp_path / name])["thumb"].shape == (1, 32, 32)
+
+
+def test_batches_keep_the_order():
+    """More images than one task and one read-ahead hold, from an iterator."""
+    values = np.random.default_rng(0).integers(0, 256, 3 * 4 * signatures.BATCH * (os.cpu_count() or 1) + 5)
+    found = dedup.signatures(np.full((8, 8), v, np.uint8) for v in values)
+    assert (found["colour"][:, 0, 0].round() == values).all() and len(dedup.signatures([])["hash"]) == 0
 
 
 def test_windows_keep_under_orientations():
@@ -196,6 +227,73 @@ def test_flat_pictures_are_not_copies_of_each_other():
     ]
     ids = dedup.groups(dedup.signatures(seas + [jpeg(s, 90) for s in seas[:20]]))
     assert ids[:80].tolist() == list(range(80)) and (ids[80:] == np.arange(20)).mean() >= 0.95
+
+
+def sea(seed: int, deviation: float, size: int = 64, smooth: float = 2.0) -> Image.Image:
+    """A nearly flat picture: smooth noise of a small deviation, in grey levels."""
+    waves = gaussian_filter(np.random.default_rng(seed).normal(size=(size, size)), smooth)
+    grey = 60 + deviation * waves / waves.std()
+    return Image.fromarray(np.clip(grey.round(), 0, 255).astype(np.uint8)[..., None].repeat(3, 2))
+
+
+def test_an_empty_look():
+    none = np.zeros((0, 32, 32), np.float32)
+    assert registration.look(none, none).shape == (0,)
+
+
+def test_a_text_on_a_flat_picture_is_found():
+    seas = [sea(k, 0.6) for k in range(40)]
+    pairs = dedup.scored_pairs(dedup.signatures(seas + [jpeg(caption(s), 92) for s in seas[:20]]))
+    pairs = pairs[pairs.score >= dedup.MIN_SCORE]
+    own = pairs.j - 40 == pairs.i
+    assert own.sum() >= 19 and (~own).sum() <= 1  # two copies with the same text at the same place
+
+
+def test_coarse_structure_finds_what_jpeg_has_erased():
+    """Quality 30 leaves the means of blocks: enough to tell seas apart if those differ, and no copy of another sea."""
+    seas = [sea(k, 1.2, smooth=3) for k in range(60)]
+    copies = [jpeg(s, 30) for s in seas[:30]]
+    before, after = (dedup.signatures(x)["thumb"].astype(np.float32) for x in (seas[:30], copies))
+    assert (registration._erased_score(before, after) >= dedup.MIN_SCORE).mean() > 0.7
+    assert (registration._erased_score(before, np.roll(after, 1, 0)) < dedup.MIN_SCORE).all()
+    assert (registration._erased_score(before, before) == 0).all()  # nothing is erased: that is left to fine structure
+    pairs = dedup.leaks(seas, copies, orientations=False)
+    own = pairs.test == pairs.train
+    assert own.sum() >= 24 and (~own).sum() <= 1
+
+
+def test_pictures_without_structure_are_never_copies():
+    """Rounding errors agree by chance."""
+    r = np.random.default_rng(0)
+    plain = [Image.new("RGB", (64, 64), (230, 231, 232)) for _ in range(5)]
+    noise = [Image.fromarray(np.uint8(230 + (r.random((64, 64, 1)) < 0.05).repeat(3, 2))) for _ in range(20)]
+    images = plain + noise + noise
+    assert dedup.groups(dedup.signatures(images), orientations=True).tolist() == list(range(len(images)))
+    assert len(dedup.leaks(images[::2], images[1::2])) == 0
+
+
+def test_small_chips_seldom_agree_by_chance():
+    """Few independent pixels make a high correlation likely: 90,000 comparisons of random chips, each of 15 pixels."""
+    r = np.random.default_rng(0)
+    chips = [np.uint8(228 + r.integers(0, 4, (15, 15, 1)).repeat(3, 2)) for _ in range(150)]
+    pairs = dedup.scored_pairs(dedup.signatures(chips), orientations=True)
+    assert (pairs.score >= dedup.MIN_SCORE).sum() <= 12
+
+
+def test_chance_is_the_correlation_at_wrong_shifts():
+    r = np.random.default_rng(0)
+    rough = r.normal(size=(2, 30, 32, 32)).astype(np.float32)
+    smooth = gaussian_filter(rough, (0, 0, 3, 3), mode="wrap")
+    whole = np.ones((30, 32, 32), np.float32)
+    assert np.median(registration._chance(*rough, whole)) == pytest.approx(1 / 32, rel=0.1)
+    assert np.median(registration._chance(*smooth, whole)) > 0.15
+
+
+def test_brightened_until_cut_off_is_the_same_colour():
+    colour = np.float32([[[230, 172, 155]] * 2])
+    assert dedup._same_colour(colour, np.minimum(1.3 * colour, 250)).all()
+    assert dedup._same_colour(np.minimum(1.3 * colour, 250), colour).all()
+    assert not dedup._same_colour(colour, np.float32([[[230, 130, 155]] * 2])).any()
 
 
 def test_a_slid_window_is_no_copy():
