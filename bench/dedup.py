@@ -35,7 +35,7 @@ import numpy as np
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTANCE = 10  # imagededup's default, for all sides that use a hash alone
+DISTANCE = 10  # imagededup's default, for both other packages
 FEATURELESS = 1.5  # grey levels of a picture's standard deviation: re-encoding erases what little there is
 
 
@@ -225,7 +225,7 @@ def run_imagededup(files):
 def run_hash(files):
     from rs5m import dedup
 
-    return dedup.near_duplicates(dedup.image_hash(files), DISTANCE).tolist()
+    return dedup.near_duplicates(dedup.image_hash(files)).tolist()  # at our default distance
 
 
 def run_look(files):
