@@ -60,6 +60,7 @@ def run(pairs: str | list, out: str | Path, model: Model | None = None, limits: 
 
 def runner() -> None:
     """Daft's default is the native runner; where RAY_ADDRESS names a cluster, that one is used."""
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # `work` counts shards; Daft's own fills a notebook with lines
     if os.environ.get("RAY_ADDRESS"):
         daft.set_runner_ray(os.environ["RAY_ADDRESS"], noop_if_initialized=True)
 
