@@ -92,6 +92,9 @@ def work(stage: str, urls: pd.DataFrame, out: Path, worker, schema: pa.Schema) -
         for number in wave:
             part = table.filter(pc.equal(table["shard"], number))
             order = {key: i for i, key in enumerate(urls.key[urls.shard == number])}
+            if len(part) != len(order):  # Daft 0.7 sometimes swallows the error of a damaged file
+                lost = f"{stage} {number:05d} has {len(part)} of {len(order)} rows"
+                raise ValueError(f"{lost} in {out}: run it again, and if that repeats, name a new folder")
             part = part.take(np.argsort([order[key] for key in part["key"].to_pylist()], kind="stable"))
             save(part, folder / f"{number:05d}.parquet")
             with (out / "log.txt").open("a") as log:

@@ -146,6 +146,8 @@ def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
         found.append(pa.table({"row": row + index} | part, HITS))
         rest.append(pa.table([row + other, np.where(text[other], "no_keyword", "no_text")], UNMATCHED))
         row += len(batch)
+    if row - first != pq.read_metadata(path).num_rows:  # Daft 0.7 sometimes ends at a damaged page without an error
+        raise ValueError(f"{path} is damaged inside: fetch it again or leave it out")
     hits = pa.concat_tables(found) if found else HITS.empty_table()
     unmatched = pa.concat_tables(rest) if rest else UNMATCHED.empty_table()
     return hits.replace_schema_metadata({"listed": json.dumps(listed, sort_keys=True)}), unmatched
