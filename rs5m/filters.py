@@ -95,7 +95,7 @@ def prompts(model) -> np.ndarray:
 def score_features(vectors: np.ndarray, text: np.ndarray) -> np.ndarray:
     """Score in 0..1 of features (n, >= dim) against `prompts`: what a softmax over the two gives to views.
 
-    Ten times softer than CLIP's own, which rounds half of the scores to one and leaves no threshold between them.
+    Ten times softer than CLIP's own, which rounds many scores to one and leaves no threshold between them.
     """
     z = logits(vectors[:, : text.shape[1]], text) / 10
     return 1 / (1 + np.exp(z[:, 1] - z[:, 0]))

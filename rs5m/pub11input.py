@@ -137,7 +137,10 @@ def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
     found, rest, listed, row = [], [], {}, first
     for batch in _batches(path):
         text = batch["text"].is_valid().to_numpy(zero_copy_only=False)
-        hit = batch["hit"].to_numpy(zero_copy_only=False) if "hit" in batch.column_names else _bytes_hit(batch)
+        if "hit" in batch.column_names:
+            hit = batch["hit"].to_numpy(zero_copy_only=False)
+        else:  # bytes of mixed encodings, read as UTF-8 with bad bytes replaced; or nulls
+            hit = keywords.matches(batch["text"].to_pylist())
         for name, group in pd.DataFrame({"s": batch["source"].to_pylist(), "m": ~text}).groupby("s").m:
             old = listed.get(name, (0, 0))
             listed[name] = (old[0] + len(group), old[1] + int(group.sum()))
@@ -167,11 +170,6 @@ def _batches(path: Path):
             yield pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     except (daft.exceptions.DaftCoreException, OSError) as error:
         raise ValueError(f"{path} is damaged inside: fetch it again or leave it out ({error})") from error
-
-
-def _bytes_hit(batch: pa.Table) -> np.ndarray:
-    """Binary columns (mixed encodings) are read as UTF-8 with bad bytes replaced; a column of nulls has no text."""
-    return keywords.matches(batch["text"].to_pylist())
 
 
 def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:
