@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from rs5m.clip import MAX_TOKENS, device, quiet_transformers  # first: makes torchvision importable
+from rs5m.clip import MAX_TOKENS, check_images, device, quiet_transformers  # first: makes torchvision importable
 
 BLIP2 = "Salesforce/blip2-opt-6.7b"
 CANDIDATES = 20  # paper
@@ -40,10 +40,7 @@ def check(images: Images, n: int) -> None:
         raise ValueError(f"n is {n!r}: ask for at least one candidate an image")
     if images is None or not len(images):
         raise ValueError("there are no images to caption: give at least one uint8 array (h, w, 3)")
-    for i, image in enumerate(images):
-        kind, shape = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", ())
-        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise ValueError(f"image {i} is {kind} of shape {shape}: give uint8 arrays (h, w, 3)")
+    check_images(images)
 
 
 def image_seeds(images: Images, seed: int = 0) -> list[int]:

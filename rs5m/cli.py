@@ -2,6 +2,9 @@
 
 import argparse
 import sys
+from functools import partial
+from pathlib import Path
+from types import SimpleNamespace
 
 from rs5m import scales
 
@@ -18,6 +21,72 @@ def pub11_command(arguments: argparse.Namespace) -> None:
     print(pub11.attrition(out).to_string(index=False))
 
 
+def rs3_command(arguments: argparse.Namespace) -> None:
+    """`rs5m rs3`: run the stages and print what became of the images."""
+    from rs5m import rs3
+
+    scale, part = scales.get(arguments.scale), _part(arguments.part)
+    captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
+    found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])
+    if found.left_out:
+        first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
+        print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
+    identity += f", rankers of {scale.model} at {scale.image_size} pixels"
+    order = arguments.order.replace("-", " ")
+    out = rs3.run(arguments.images, arguments.out, captioner, partial(_rankers, scale), found.records, identity,
+                  order=order, part=part)  # fmt: skip
+    if (out / "dropped.parquet").is_file():
+        print(rs3.summary(out).to_string(index=False))
+
+
+def _part(text: str) -> tuple[int, int]:
+    i, _, n = text.partition("/")
+    if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
+        raise ValueError(f"--part is {text!r}: give I/N with I from 0 to N - 1, such as 0/2")
+    return int(i), int(n)
+
+
+def _captioner(name: str, adapter: str, scale: scales.Scale) -> tuple:
+    """What loads the captioner, and its name; a local folder's name goes with a digest of its files."""
+    from rs5m import captions, clip, prefix
+    from rs5m.rs3input import folder_digest
+
+    folder, bare = Path(name), not name and scale.model == "pocket"
+    small = bool(name) and (folder / "captioner.json").is_file()
+    if adapter and (small or bare):
+        raise ValueError(f"--adapter {adapter} belongs to BLIP-2: name one with --captioner, or leave the adapter out")
+    if bare:
+        return partial(_pocket_captioner, scale), f"captioner of {scale.name}"
+    name = name or captions.BLIP2
+    local = folder != Path() and folder.is_dir()
+    identity = [folder.resolve().name, folder_digest(folder)] if local else [name]  # found again by another path
+    identity += [f"adapter {folder_digest(Path(adapter))}"] if adapter else []
+    if small:
+        return lambda: _quiet(prefix.load(folder, clip.load(scale))), " ".join(identity)
+    return lambda: captions.Blip2Captioner(name, adapter or None, quiet=True), " ".join(identity)
+
+
+def _pocket_captioner(scale: scales.Scale) -> SimpleNamespace:
+    from rs5m import pocketruns
+
+    return _quiet(pocketruns.captioner(scale))
+
+
+def _quiet(made) -> SimpleNamespace:
+    """A captioner without a progress bar of its own: the run's counts shards."""
+    return SimpleNamespace(generate=partial(made.generate, quiet=True))
+
+
+def _rankers(scale: scales.Scale) -> tuple:
+    from rs5m import clip
+
+    if scale.model == "pocket":
+        from rs5m import pocketruns
+
+        return pocketruns.rankers(scale)
+    return clip.load(scale), clip.second(scale)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line: one subcommand per task."""
     root = argparse.ArgumentParser(prog="rs5m", description="RS5M and GeoRSCLIP, rebuilt line by line")
@@ -29,6 +98,16 @@ def parser() -> argparse.ArgumentParser:
     pub11.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")
     pub11.add_argument("--allow-loopback", action="store_true", help="let URLs reach this machine (the pocket web)")
     pub11.set_defaults(run=pub11_command)
+    rs3 = commands.add_parser("rs3", help="from labelled images to image-text pairs")
+    rs3.add_argument("--images", required=True, help="a folder of images")
+    rs3.add_argument("--metadata", default="", help="a folder or zip of fMoW's or BigEarthNet's json documents")
+    rs3.add_argument("--out", required=True, help="a new folder, or one of an interrupted run")
+    rs3.add_argument("--scale", default="mini", help=f"whose models rank: {', '.join(scales.SCALES)}")
+    rs3.add_argument("--captioner", default="", help="a folder of rs5m.prefix or BLIP-2, or BLIP-2's name on the hub")
+    rs3.add_argument("--adapter", default="", help="a folder with peft's adapter for BLIP-2")
+    rs3.add_argument("--order", default="metadata-first", choices=("metadata-first", "visual-first"))
+    rs3.add_argument("--part", default="0/1", metavar="I/N", help="do every N-th shard from I; the last process joins")
+    rs3.set_defaults(run=rs3_command)
     return root
 
 

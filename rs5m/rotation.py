@@ -120,10 +120,7 @@ def rotate(
 
 
 def _squares(images: Images, pixels: int, first: int = 0) -> torch.Tensor:
-    for i, image in enumerate(images, first):
-        kind, shape = getattr(image, "dtype", type(image).__name__), np.shape(image)
-        if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
-            raise ValueError(f"image {i} is {kind} of shape {shape}: give uint8 arrays (h, w, 3)")
+    clip.check_images(images, first)
     return clip.crop(images, pixels)
 
 
@@ -188,6 +185,5 @@ def _encode(model: clip.Model, pixels: torch.Tensor, angles: Sequence[float], mi
     pixels = clip.normalise_pixels(pixels.to(clip.device()).float().div_(255), model)  # linear, so once for all views
     vectors = {}
     for place, view in _views(pixels, angles, model.image_size, mirrored):
-        with clip.autocast():
-            vectors[place] = model.net.encode_image(view.contiguous(memory_format=torch.channels_last)).float()
+        vectors[place] = clip.encode_pixels(model, view)
     return torch.stack([vectors[place] for place in range(len(vectors))], 1).cpu().numpy()
