@@ -31,7 +31,7 @@ def rs3_command(arguments: argparse.Namespace) -> None:
     if found.left_out:
         first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
         print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
-    identity += f", rankers of {scale.model} at {scale.image_size} pixels"
+    identity += f", {_rankers_name(scale)}"
     order = arguments.order.replace("-", " ")
     out = rs3.run(arguments.images, arguments.out, captioner, partial(_rankers, scale), found.records, identity,
                   order=order, part=part)  # fmt: skip
@@ -56,7 +56,9 @@ def _captioner(name: str, adapter: str, scale: scales.Scale) -> tuple:
     if adapter and (small or bare):
         raise ValueError(f"--adapter {adapter} belongs to BLIP-2: name one with --captioner, or leave the adapter out")
     if bare:
-        return partial(_pocket_captioner, scale), f"captioner of {scale.name}"
+        from rs5m import pocketruns
+
+        return partial(_pocket_captioner, scale), pocketruns.captioner_folder(scale).name  # trained now if need be
     name = name or captions.BLIP2
     local = folder != Path() and folder.is_dir()
     identity = [folder.resolve().name, folder_digest(folder)] if local else [name]  # found again by another path
@@ -75,6 +77,15 @@ def _pocket_captioner(scale: scales.Scale) -> SimpleNamespace:
 def _quiet(made) -> SimpleNamespace:
     """A captioner without a progress bar of its own: the run's counts shards."""
     return SimpleNamespace(generate=partial(made.generate, quiet=True))
+
+
+def _rankers_name(scale: scales.Scale) -> str:
+    """The rankers in run.json; the pocket's are tuned now if need be."""
+    if scale.model == "pocket":
+        from rs5m import pocketruns
+
+        return pocketruns.rankers_folder(scale).name
+    return f"{scale.model} and RN50x64 at {scale.image_size} pixels"
 
 
 def _rankers(scale: scales.Scale) -> tuple:

@@ -48,19 +48,20 @@ def weight(model: Model) -> np.ndarray:
 
 
 def fit(
-    model: Model, features: np.ndarray, texts: tune.Captions, settings: tune.Settings = SETTINGS
-) -> tuple[np.ndarray, list[float]]:
+    model: Model, features: np.ndarray, texts: tune.Captions, settings: tune.Settings = SETTINGS,
+    start: np.ndarray | None = None,
+) -> tuple[np.ndarray, list[float]]:  # fmt: skip
     """The tuned head (dim, width) and the loss of every step; the model is left as it is.
 
     features: (images, angles, width) of `features`; texts: `tune.Captions(model, captions, locked=True)`, one list of
-    captions for each image, one drawn each epoch. Same seed, same machine: same head. ValueError where their numbers
-    differ. Chapter: rs3.
+    captions for each image, one drawn each epoch; start: the head to begin with, the model's own by default. Same
+    seed, same machine: same head. ValueError where the numbers of images and texts differ. Chapter: rs3.
     """
     if len(features) != len(texts.captions):
         raise ValueError(f"{len(features)} images and {len(texts.captions)} lists of captions: give one for each image")
     generator = torch.Generator().manual_seed(settings.seed)
     inputs = torch.from_numpy(np.asarray(features, np.float32)).to(clip.device())
-    head = torch.from_numpy(weight(model)).to(clip.device()).requires_grad_()
+    head = torch.from_numpy(weight(model) if start is None else start.copy()).to(clip.device()).requires_grad_()
     scale = model.net.logit_scale.detach().clone().requires_grad_()
     optimiser = torch.optim.AdamW([head, scale], settings.learning_rate, weight_decay=settings.weight_decay)
     plan, losses = tune.batches(len(inputs), settings, generator), []

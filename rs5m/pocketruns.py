@@ -5,19 +5,49 @@ Nothing learned here has seen Europe or Africa, where the pocket world is tested
 
 from __future__ import annotations
 
+import io
+import sys
 import time
+import zipfile
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
+from PIL import Image
 
-from rs5m import captions, clip, datasets, dedup, filters, head, images, keywords, pocket, pocketpictures, pocketweb
-from rs5m import prefix, pub11, pub11work, records, results, tune, web
+from rs5m import (
+    captions,
+    clip,
+    datasets,
+    dedup,
+    filters,
+    head,
+    images,
+    keywords,
+    metadata,
+    metasentences,
+    pocket,
+    pocketpictures,
+    pocketweb,
+    prefix,
+    pub11,
+    pub11work,
+    records,
+    results,
+    rotation,
+    rs3,
+    rs3input,
+    rs3work,
+    tune,
+    web,
+)
 from rs5m.datasets import Pairs
-from rs5m.scales import Scale
+from rs5m.metasentences import Record
+from rs5m.scales import Scale, data_folder
 
 WEB_SEED = 2  # of the pocket web; set after the filters of PUB11 were fixed
 LIMITS = web.Limits(allow_loopback=True, per_host=8, backoff=0.05)  # loopback is refused unless a scale asks for it
+PER_CLASS = 50  # images of a class in RS3
 ANNOTATED = "Americas"  # its chips and their composed captions play the captioned set; RS3 has the other continents
 
 
@@ -94,18 +124,44 @@ def annotated(scale: Scale) -> Pairs:
     return Pairs("Americas", [chips.images[i] for i in index], [texts[i] for i in index], [])
 
 
-def captioner(scale: Scale, model: clip.Model | None = None) -> prefix.PrefixCaptioner:
-    """The scale's prefix captioner, trained on PUB11's pairs and the captioned set. Chapter: captions."""
-    model = model or clip.load(scale)
-    parts = [web_pairs(scale), annotated(scale)]
-    pictures, texts = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
+def _key(scale: Scale) -> tuple:
+    """What the learned things of a scale depend on, without decoding more than need be."""
+    pairs = annotated(scale)
+    web_run = crawl(scale).name  # its name holds a hash of all that made it
+    return scale, web_run, datasets.fingerprint(pairs.images, pairs.captions), clip, tune, sys.modules[__name__]
+
+
+def captioner_folder(scale: Scale) -> Path:
+    """Where the scale's prefix captioner is kept, trained on PUB11's pairs and the captioned set. Chapter: captions."""
 
     def make(folder: Path) -> None:
-        vectors = clip.encode_images(model, pictures)
-        prefix.fit(vectors, texts, model=model)[0].save(folder)
+        parts, model = [web_pairs(scale), annotated(scale)], clip.load(scale)
+        pictures, texts = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
+        prefix.fit(clip.encode_images(model, pictures), texts, model=model)[0].save(folder)
 
-    inputs = (scale, datasets.fingerprint(pictures, texts), prefix, captions, clip, tune)
-    return prefix.load(results.artefact("captioner", scale.name, inputs, make), model)
+    return results.artefact("captioner", scale.name, (*_key(scale), prefix, captions), make)
+
+
+def captioner(scale: Scale, model: clip.Model | None = None) -> prefix.PrefixCaptioner:
+    """The prefix captioner of `captioner_folder`; model: the scale's general model, if it is loaded already."""
+    return prefix.load(captioner_folder(scale), model or clip.load(scale))
+
+
+def rankers_folder(scale: Scale) -> Path:
+    """Where the heads of models A and B are kept. Chapter: captions."""
+
+    def make(folder: Path) -> None:
+        pairs = annotated(scale) if scale.name == "local" else web_pairs(scale)
+        for name, load in RANKERS.items():
+            model = load(scale)
+            rows = head.features(model, pairs.images, angles=(0,))
+            texts = tune.Captions(model, pairs.captions, locked=True)
+            np.save(folder / f"{name}.npy", head.fit(model, rows, texts)[0])
+
+    return results.artefact("rankers", scale.name, (*_key(scale), head), make)
+
+
+RANKERS = {"A": clip.load, "B": clip.second}
 
 
 def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
@@ -113,16 +169,75 @@ def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
 
     The paper's two have read the web; the pocket's general models have read no pair at all. Chapter: captions.
     """
-    pairs = annotated(scale) if scale.name == "local" else web_pairs(scale)
-    models = {"A": clip.load(scale), "B": clip.second(scale)}
+    folder = rankers_folder(scale)
+    a, b = (head.attach(load(scale), np.load(folder / f"{name}.npy")) for name, load in RANKERS.items())
+    return a, b
+
+
+def labelled(scale: Scale, folder: Path | None = None) -> dict[str, Record]:
+    """What is known of RS3's labelled images, by name; where a folder is given, they are written there as PNG.
+
+    `mini`: training chips of Asia and Oceania, at most PER_CLASS of a class, with class and place. `local`: PER_CLASS
+    images of each class of EuroSAT, of which only the class is known, and the patches of BigEarthNet that the data
+    folder holds, with their metadata.
+    """
+    if scale.name == "local":
+        return _eurosat(scale, folder) | _bigearthnet(scale, folder)
+    chips = pocket.chips("train")
+    index = np.flatnonzero(_where(chips) != ANNOTATED)
+    found = {}
+    for i in index[_some(chips.labels[index])]:
+        record = metadata.pocket_record(chips, i, f"chip{i:05d}")
+        _picture(chips.images[i], folder, record.name)
+        found[record.name] = record
+    return found
+
+
+def _some(labels: np.ndarray) -> np.ndarray:
+    """Positions of at most PER_CLASS images of each class, drawn with a fixed seed, in order."""
+    generator = np.random.default_rng(0)
+    drawn = [generator.permutation(np.flatnonzero(labels == c))[:PER_CLASS] for c in np.unique(labels)]
+    return np.sort(np.concatenate(drawn))
+
+
+def _picture(pixels: np.ndarray, folder: Path | None, name: str) -> None:
+    if folder:
+        Image.fromarray(pixels).save(folder / f"{name}.png")
+
+
+def _eurosat(scale: Scale, folder: Path | None) -> dict[str, Record]:
+    data, found = datasets.eurosat(data_folder(scale)), {}
+    for i in _some(data.labels):
+        name = Path(data.names[i]).stem
+        _picture(data.images[i], folder, name)
+        label = datasets.class_prompt("eurosat", data.classes[data.labels[i]])
+        found[name] = metasentences.make(name, "bigearthnet", labels=(label,))  # from Sentinel-2, too
+    return found
+
+
+def _bigearthnet(scale: Scale, folder: Path | None) -> dict[str, Record]:
+    """RGB of the patches in bigearthnet_tiny.zip: bands 4, 3, 2 (reflectance in 10,000ths), brightened four times."""
+    path, found = data_folder(scale) / "bigearthnet_tiny.zip", {}
+    if not path.is_file():
+        print(f"{path.name} is not there: RS3 goes without BigEarthNet")
+        return found
+    with zipfile.ZipFile(path) as archive:
+        for name, document in metadata.documents(path):
+            bands = [Image.open(io.BytesIO(archive.read(f"{name}/{name}_B{band}.tif"))) for band in ("04", "03", "02")]
+            pixels = np.stack([np.asarray(band, np.float32) for band in bands], -1) * (4 * 255 / 10_000)
+            _picture(pixels.clip(0, 255).astype(np.uint8), folder, name)
+            found[name] = metadata.read_bigearthnet(document, name)
+    return found
+
+
+def labelled_set(scale: Scale) -> Path:
+    """RS3 at the pocket's size: the folder of the run, with images/ and out/. Chapter: rs3."""
+    identity = f"{captioner_folder(scale).name} {rankers_folder(scale).name}"
 
     def make(folder: Path) -> None:
-        for name, model in models.items():
-            rows = head.features(model, pairs.images, angles=(0,))
-            texts = tune.Captions(model, pairs.captions, locked=True)
-            np.save(folder / f"{name}.npy", head.fit(model, rows, texts)[0])
+        (folder / "images").mkdir()
+        known = labelled(scale, folder / "images")
+        rs3.run(folder / "images", folder / "out", lambda: captioner(scale), lambda: rankers(scale), known, identity)
 
-    inputs = (scale, datasets.fingerprint(pairs.images, pairs.captions), head, clip, tune)
-    folder = results.artefact("rankers", scale.name, inputs, make)
-    a, b = (head.attach(model, np.load(folder / f"{name}.npy")) for name, model in models.items())
-    return a, b
+    parts = (rs3, rs3input, rs3work, rotation, captions, metadata, metasentences, sys.modules[__name__])
+    return results.artefact("rs3", scale.name, (scale, identity, *parts), make)

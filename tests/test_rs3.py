@@ -467,6 +467,7 @@ def command(tmp_path, *arguments):
 def test_the_command_prints_what_became_of_the_images(folder, documents, tmp_path, monkeypatch, capsys):
     monkeypatch.setattr(cli, "_captioner", lambda *_: (Cheap, "cheap"))
     monkeypatch.setattr(cli, "_rankers", lambda _: cheap_rankers())
+    monkeypatch.setattr(cli, "_rankers_name", lambda _: "cheap")
     arguments = ("--images", folder, "--metadata", documents, "--order", "visual-first")
     assert command(tmp_path, *arguments) == 0
     lines = " ".join(capsys.readouterr().out.split())

@@ -1,0 +1,44 @@
+"""What several chapters share: no picture of the test continents, labelled images and their records."""
+
+import numpy as np
+import pandas as pd
+from PIL import Image
+
+from rs5m import pocket, pocketruns, pocketweb, scales
+
+
+def window(latitude, longitude, side=30):
+    x, y = (longitude + 180) * pocket.CHIP - side / 2, (90 - latitude) * pocket.CHIP - side / 2
+    return {"x": int(x), "y": int(y), "side": side}
+
+
+def test_windows_of_the_test_continents_are_found():
+    places = {"Kansas": (38, -98), "Kazakhstan": (48, 68), "Australia": (-25, 135), "France": (47, 2), "Kenya": (0, 38)}
+    windows = pd.DataFrame([window(*at) for at in places.values()])
+    assert dict(zip(places, pocketruns.elsewhere(windows), strict=True)) == {
+        "Kansas": True, "Kazakhstan": True, "Australia": True, "France": False, "Kenya": False}  # fmt: skip
+
+
+def test_no_window_that_stays_shares_a_pixel_with_a_test_chip():
+    test, pictures = pocket.chips("test"), pocketweb.build(seed=pocketruns.WEB_SEED, listed=5000).pictures
+    kept = pictures[pocketruns.elsewhere(pictures) & (pictures.kind == "satellite")]
+    left, top = (test.longitude - 0.5 + 180) * pocket.CHIP, (90 - test.latitude - 0.5) * pocket.CHIP
+    for row in kept.itertuples():
+        across = (left < row.x + row.side) & (row.x < left + pocket.CHIP)
+        assert not (across & (top < row.y + row.side) & (row.y < top + pocket.CHIP)).any()
+    assert 100 < len(kept) < (pictures.kind == "satellite").sum()
+
+
+def test_annotated_and_labelled_share_no_chip_and_have_their_own_records(tmp_path):
+    scale = scales.get("mini")
+    known = pocketruns.labelled(scale, tmp_path)
+    files = sorted(path.stem for path in tmp_path.glob("*.png"))
+    assert files == sorted(known) and max(pd.Series([r.labels[0] for r in known.values()]).value_counts()) == 50
+    taken = {image.tobytes() for image in pocketruns.annotated(scale).images}
+    assert not any(np.asarray(Image.open(tmp_path / f"{name}.png")).tobytes() in taken for name in files)
+    chips = pocket.chips("train")
+    name = files[7]
+    assert np.array_equal(
+        np.asarray(Image.open(tmp_path / f"{name}.png")), chips.images[int(name.removeprefix("chip"))]
+    )
+    assert known[name].labels == (chips.classes[chips.labels[int(name.removeprefix("chip"))]],)
