@@ -90,6 +90,7 @@ def left_out(rows: torch.Tensor, targets: torch.Tensor, strength: float) -> floa
 
 
 STRENGTHS = (1, 3, 10, 30, 100, 300)
+_projections: dict[str, torch.Tensor] = {}  # by trunk, computed once a process
 
 
 def image_to_text(classifier: torch.Tensor, names: torch.Tensor) -> torch.Tensor:
@@ -127,9 +128,11 @@ def pocket_model(image_size: int, trunk: str = "lite0") -> Model:
     classifier = weights.pop("classifier.weight")
     weights.pop("classifier.bias")
     net.visual.trunk.load_state_dict(weights)
-    names = torch.from_numpy(encode_texts(model, open_clip.IMAGENET_CLASSNAMES))
+    if trunk not in _projections:  # a second load in the same process is ten times faster
+        names = torch.from_numpy(encode_texts(model, open_clip.IMAGENET_CLASSNAMES))
+        _projections[trunk] = image_to_text(classifier, names)
     with torch.no_grad():
-        net.visual.head.proj.weight.copy_(image_to_text(classifier, names))
+        net.visual.head.proj.weight.copy_(_projections[trunk])
     net.to(device=device(), memory_format=torch.channels_last)
     return model
 

@@ -6,9 +6,12 @@ Nothing learned here has seen Europe or Africa, where the pocket world is tested
 from __future__ import annotations
 
 import io
+import re
 import sys
 import time
 import zipfile
+from collections.abc import Callable
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -47,7 +50,7 @@ from rs5m.scales import Scale, data_folder
 
 WEB_SEED = 2  # of the pocket web; set after the filters of PUB11 were fixed
 LIMITS = web.Limits(allow_loopback=True, per_host=8, backoff=0.05)  # loopback is refused unless a scale asks for it
-PER_CLASS = 50  # images of a class in RS3
+PER_CLASS = 40  # images of a class in RS3
 ANNOTATED = "Americas"  # its chips and their composed captions play the captioned set; RS3 has the other continents
 
 
@@ -66,6 +69,7 @@ def crawl(scale: Scale) -> Path:
     return results.artefact("pub11", scale.name, (scale, WEB_SEED, repr(LIMITS), *parts), make)
 
 
+@cache
 def web_pairs(scale: Scale) -> Pairs:
     """PUB11's half at the pocket's size: the kept pairs of `crawl`, read from its shards. Chapter: captions.
 
@@ -111,6 +115,7 @@ def _where(chips: pocket.Chips) -> np.ndarray:
     return np.array([pocket.continent(place["country_code"], *rest) for place, *rest in at])
 
 
+@cache
 def annotated(scale: Scale) -> Pairs:
     """The captioned set, the part that RSITMD plays for the paper's BLIP-2. Chapter: captions.
 
@@ -131,13 +136,20 @@ def _key(scale: Scale) -> tuple:
     return scale, web_run, datasets.fingerprint(pairs.images, pairs.captions), clip, tune, sys.modules[__name__]
 
 
+@cache
+def _features(scale: Scale, part: Callable[[Scale], Pairs], ranker: str) -> np.ndarray:
+    """The upright trunk features of a part's images; the captioner and model A read the same."""
+    return head.features(RANKERS[ranker](scale), part(scale).images, angles=(0,))
+
+
 def captioner_folder(scale: Scale) -> Path:
     """Where the scale's prefix captioner is kept, trained on PUB11's pairs and the captioned set. Chapter: captions."""
 
     def make(folder: Path) -> None:
-        parts, model = [web_pairs(scale), annotated(scale)], clip.load(scale)
-        pictures, texts = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
-        prefix.fit(clip.encode_images(model, pictures), texts, model=model)[0].save(folder)
+        model = clip.load(scale)
+        vectors = np.concatenate([_features(scale, part, "A")[:, 0] for part in (web_pairs, annotated)])
+        texts = web_pairs(scale).captions + annotated(scale).captions
+        prefix.fit(vectors @ head.weight(model).T, texts, model=model)[0].save(folder)
 
     return results.artefact("captioner", scale.name, (*_key(scale), prefix, captions), make)
 
@@ -151,12 +163,11 @@ def rankers_folder(scale: Scale) -> Path:
     """Where the heads of models A and B are kept. Chapter: captions."""
 
     def make(folder: Path) -> None:
-        pairs = annotated(scale) if scale.name == "local" else web_pairs(scale)
+        part = annotated if scale.name == "local" else web_pairs
         for name, load in RANKERS.items():
             model = load(scale)
-            rows = head.features(model, pairs.images, angles=(0,))
-            texts = tune.Captions(model, pairs.captions, locked=True)
-            np.save(folder / f"{name}.npy", head.fit(model, rows, texts)[0])
+            texts = tune.Captions(model, part(scale).captions, locked=True)
+            np.save(folder / f"{name}.npy", head.fit(model, _features(scale, part, name), texts)[0])
 
     return results.artefact("rankers", scale.name, (*_key(scale), head), make)
 
@@ -210,7 +221,7 @@ def _eurosat(scale: Scale, folder: Path | None) -> dict[str, Record]:
     for i in _some(data.labels):
         name = Path(data.names[i]).stem
         _picture(data.images[i], folder, name)
-        label = datasets.class_prompt("eurosat", data.classes[data.labels[i]])
+        label = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", data.classes[data.labels[i]]).lower()  # "AnnualCrop"
         found[name] = metasentences.make(name, "bigearthnet", labels=(label,))  # from Sentinel-2, too
     return found
 
@@ -231,13 +242,14 @@ def _bigearthnet(scale: Scale, folder: Path | None) -> dict[str, Record]:
 
 
 def labelled_set(scale: Scale) -> Path:
-    """RS3 at the pocket's size: the folder of the run, with images/ and out/. Chapter: rs3."""
+    """RS3 at the pocket's size, chosen over quarter turns: the run's folder, with images/ and out/. Chapter: rs3."""
     identity = f"{captioner_folder(scale).name} {rankers_folder(scale).name}"
 
     def make(folder: Path) -> None:
         (folder / "images").mkdir()
         known = labelled(scale, folder / "images")
-        rs3.run(folder / "images", folder / "out", lambda: captioner(scale), lambda: rankers(scale), known, identity)
+        made, out = folder / "images", folder / "out"
+        rs3.run(made, out, lambda: captioner(scale), lambda: rankers(scale), known, identity, angles=head.TURNS)
 
     parts = (rs3, rs3input, rs3work, rotation, captions, metadata, metasentences, sys.modules[__name__])
     return results.artefact("rs3", scale.name, (scale, identity, *parts), make)
