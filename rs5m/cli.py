@@ -24,7 +24,9 @@ def pub11_command(arguments: argparse.Namespace) -> None:
 def rs3_command(arguments: argparse.Namespace) -> None:
     """`rs5m rs3`: run the stages and print what became of the images."""
     from rs5m import rs3
+    from rs5m.rs3input import listed
 
+    listed(Path(arguments.images))  # a bad folder is told before a captioner is trained or loaded
     scale, part = scales.get(arguments.scale), _part(arguments.part)
     captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])

@@ -62,7 +62,7 @@ def choose(
         kept, dropped = captions.clean(candidates)
         rows.append({"name": name, "kept": kept, "dropped": [{"text": t, "reason": why} for t, why in dropped]})
     texts = list(dict.fromkeys(text for row in rows for text in row["kept"]))  # encoded once a shard
-    vectors = [normalise(clip.encode_texts(model, texts)) for model in models] if texts else []
+    vectors = _text_vectors(models, texts) if texts else []
     known = [dict(zip(texts, found, strict=True)) for found in vectors]
     told = [(row, images / file) for row, (_, file) in zip(rows, shards[number], strict=True) if row["kept"]]
     for bite in bites([path for _, path in told]):
@@ -75,6 +75,13 @@ def choose(
             told[look.row][0].update(columns)
     bare = {name: [] for name in ("similarity_a", "similarity_b", "ranked", "rotations")}
     return pa.Table.from_pylist([bare | row for row in rows], CHOSEN)
+
+
+def _text_vectors(models: Rankers, texts: list[str]) -> list[np.ndarray]:
+    """Unit vectors (texts, dim) by each model; a text tower that both have, as the pocket's, reads them once."""
+    first, probe = normalise(clip.encode_texts(models[0], texts)), texts[:2]
+    shared = np.array_equal(*(clip.encode_texts(model, probe) for model in models))
+    return [first, first if shared else normalise(clip.encode_texts(models[1], texts))]
 
 
 def _judge(

@@ -264,3 +264,17 @@ def test_parameters_are_counted(tiny_scale):
     assert clip.parameters(net) == clip.parameters(net, trainable=True) == total
     net.visual.requires_grad_(False)
     assert clip.parameters(net, trainable=True) == total - sum(p.numel() for p in net.visual.parameters())
+
+
+def test_the_second_model_differs_in_its_image_tower_alone(pocket_model):
+    second = clip.second(scales.get("mini"))
+    assert len(clip.image_tower_weights("lite2")) == 386
+    picture = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
+    first, other = (clip.encode_images(m, picture, quiet=True) for m in (pocket_model, second))
+    assert first.shape == other.shape and not np.allclose(first, other, atol=1e-3)
+    assert np.array_equal(clip.encode_texts(pocket_model, ["a river"]), clip.encode_texts(second, ["a river"]))
+
+
+def test_a_second_load_in_the_process_has_the_same_projection(pocket_model):
+    again = clip.load(scales.get("mini"))
+    assert torch.equal(again.net.visual.head.proj.weight, pocket_model.net.visual.head.proj.weight)
