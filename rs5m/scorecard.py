@@ -90,7 +90,8 @@ def _rotation() -> list[dict]:
                     built["values"]["change"][TURNED],
                     scale,
                     "zero-shot accuracy after tuning on the choice",
-                    f"{built['values']['images']:,} images, a linear head, three seeds",
+                    f"{built['values']['images']:,} images, a linear head, three seeds; "
+                    "the interval leaves out the draw of those images",
                 )
             )
     return lines or [{"claim": "ROT", "what": "captions kept by rotation invariance", "reason": "not run here"}]
