@@ -35,7 +35,7 @@ declare_vision_operators()
 import open_clip  # noqa: E402  (imports torchvision)
 
 TOWERS = {
-    "image": {"timm_model_name": "tf_efficientnet_lite0", "timm_pool": "avg", "timm_proj": "linear"},
+    "image": {"timm_pool": "avg", "timm_proj": "linear"},
     "text": {"hf_pooler_type": "mean_pooler", "hf_proj_type": None},  # no projection: open_clip would add a random one
 }
 LITE = {"lite0": "efficientnet-lite0-57934424.pth", "lite2": "efficientnet-lite2-9656183e.pth"}  # the pocket's trunks

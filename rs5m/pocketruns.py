@@ -129,11 +129,14 @@ def annotated(scale: Scale) -> Pairs:
     return Pairs("Americas", [chips.images[i] for i in index], [texts[i] for i in index], [])
 
 
+MADE_BY = (clip, tune, head, rotation, sys.modules[__name__])  # features come through head and rotation
+
+
 def _key(scale: Scale) -> tuple:
     """What the learned things of a scale depend on, without decoding more than need be."""
     pairs = annotated(scale)
     web_run = crawl(scale).name  # its name holds a hash of all that made it
-    return scale, web_run, datasets.fingerprint(pairs.images, pairs.captions), clip, tune, sys.modules[__name__]
+    return scale, web_run, datasets.fingerprint(pairs.images, pairs.captions), *MADE_BY
 
 
 @cache
@@ -169,7 +172,7 @@ def rankers_folder(scale: Scale) -> Path:
             texts = tune.Captions(model, part(scale).captions, locked=True)
             np.save(folder / f"{name}.npy", head.fit(model, _features(scale, part, name), texts)[0])
 
-    return results.artefact("rankers", scale.name, (*_key(scale), head), make)
+    return results.artefact("rankers", scale.name, _key(scale), make)
 
 
 RANKERS = {"A": clip.load, "B": clip.second}

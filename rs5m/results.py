@@ -63,12 +63,6 @@ def load(name: str, scale: str) -> dict | None:
     return json.loads(path.read_text()) if path.is_file() else None
 
 
-def bench(name: str) -> dict | None:
-    """What bench/<name>.py measured last, from results/bench/, or None where it was not run."""
-    path = root() / "results" / "bench" / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
-
-
 def digest(*parts) -> str:
     """Twelve hex digits of SHA-256 over modules (source), files (name and bytes) and anything with a stable repr."""
     total = hashlib.sha256()

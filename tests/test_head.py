@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rs5m import clip, head, pocket, rotation, scales, tune
+from rs5m import clip, head, pocket, scales, tune
 from rs5m.zeroshot import normalise
 
 
@@ -80,7 +80,3 @@ def test_bad_input(model, chips):
     bare.net.visual = torch.nn.Identity()
     with pytest.raises(ValueError, match="no single linear layer"):
         head.weight(bare)
-
-
-def test_turns_are_those_of_the_rotation_module():
-    assert set(head.TURNS) <= set(rotation.ANGLES)

@@ -170,11 +170,3 @@ def test_glue_shows_nothing_and_keeps_the_value(monkeypatch):
     (((bundle,), options),) = sent
     assert bundle == {"application/papermill.record/text/plain": "41.5"}, "no type that a notebook would show"
     assert options["raw"] and options["metadata"]["scrapbook"]["name"] == "gain"
-
-
-def test_a_benchmark_that_was_not_run_is_none(tmp_path, monkeypatch):
-    monkeypatch.setattr(results, "root", lambda: tmp_path)
-    assert results.bench("rotation") is None
-    (tmp_path / "results" / "bench").mkdir(parents=True)
-    (tmp_path / "results" / "bench" / "rotation.json").write_text('{"ratios": {"a": 1.5}}')
-    assert results.bench("rotation") == {"ratios": {"a": 1.5}}

@@ -27,3 +27,9 @@ def test_rotation_gains_get_the_verdict_of_their_interval(monkeypatch):
     assert rows["this run"].tolist()[0] == "+40.0 [+30.0, +50.0]"
     only = stored(monkeypatch, {("rs3", "mini"): STORED["rs3", "mini"]})
     assert only.verdict.tolist() == ["not reproduced"] and "462 images" in only.reason.iloc[0]
+
+
+def test_the_halves_are_the_same_at_every_scale_and_count_once(monkeypatch):
+    both = STORED | {("rotation", "local"): STORED["rotation", "mini"]}
+    rows = stored(monkeypatch, both)
+    assert rows.what.str.contains("sees directions").sum() == 1 and rows.what.str.contains("scale's ranker").sum() == 2

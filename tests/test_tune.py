@@ -43,7 +43,7 @@ def tiny(seed: int = 0) -> Model:
 def pocket_like() -> Model:
     """The pocket model's convolutional image tower, random, with a small text tower."""
     torch.manual_seed(0)
-    vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], image_size=32)
+    vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=32)
     net = open_clip.CustomTextCLIP(32, vision, TEXT).eval()
     return Model(net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5,) * 3, (0.5,) * 3, 32)
 
