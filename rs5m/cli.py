@@ -41,6 +41,16 @@ def rs3_command(arguments: argparse.Namespace) -> None:
         print(rs3.summary(out).to_string(index=False))
 
 
+def tune_command(arguments: argparse.Namespace) -> None:
+    """`rs5m tune`: tune by a recipe, write the model and the run's JSON, and print where and how far."""
+    from rs5m import recipes
+
+    recipe = recipes.change(recipes.get(arguments.recipe), arguments.set)
+    said = recipes.run(recipe, arguments.data, arguments.out, arguments.checkpoint, arguments.workers)
+    if said:  # the first process of several
+        print(said)
+
+
 def _part(text: str) -> tuple[int, int]:
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
@@ -121,15 +131,23 @@ def parser() -> argparse.ArgumentParser:
     rs3.add_argument("--order", default="metadata-first", choices=("metadata-first", "visual-first"))
     rs3.add_argument("--part", default="0/1", metavar="I/N", help="do every N-th shard from I; the last process joins")
     rs3.set_defaults(run=rs3_command)
+    tune = commands.add_parser("tune", help="from a general model to a domain model, by a recipe")
+    tune.add_argument("--recipe", required=True, help="a wrong name lists all")
+    tune.add_argument("--data", required=True, nargs="+", help="shards, their folder, URLs, or the folder of the set")
+    tune.add_argument("--out", required=True, help="a new folder, or one of an interrupted run")
+    tune.add_argument("--checkpoint", default="", help="a file to begin from, in place of the recipe's weights")
+    tune.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings")
+    tune.add_argument("--workers", type=int, default=0, help="processes that decode images, for each GPU")
+    tune.set_defaults(run=tune_command)
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; a ValueError or an OSError (bad input) is one line on stderr and exit code 2."""
+    """Run one subcommand; bad input, or a loss that is no number, is one line on stderr and exit code 2."""
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError) as error:
+    except (ValueError, OSError, FloatingPointError) as error:
         print(f"rs5m: {error}", file=sys.stderr)
         return 2
     return 0

@@ -22,6 +22,29 @@ SETTINGS = tune.Settings("head", learning_rate=1e-3, epochs=8)
 TURNS = (0, 90, 180, 270)  # degrees: every epoch sees each image at one of them
 
 
+class Captions:
+    """Draws a caption vector for each image of a batch; every distinct caption is encoded once, by a locked tower."""
+
+    def __init__(self, model: Model, captions: Sequence[tuple[str, ...]]):
+        self.captions = captions
+        distinct = sorted({text for texts in captions for text in texts})
+        self.vectors = functional.normalize(torch.from_numpy(clip.encode_texts(model, distinct)), dim=-1)
+        self.row = {text: i for i, text in enumerate(distinct)}
+
+    def draw(self, index: list[int], generator: torch.Generator) -> torch.Tensor:
+        """Normalised vectors (n, dim) of one random caption of each image in `index`."""
+        picks = torch.rand(len(index), generator=generator).tolist()
+        texts = [self.captions[i][int(pick * len(self.captions[i]))] for i, pick in zip(index, picks, strict=True)]
+        return self.vectors[[self.row[text] for text in texts]].to(clip.device())
+
+
+def batches(count: int, settings, generator: torch.Generator) -> list[list[int]]:
+    """Shuffled positions for all epochs in whole batches: of `settings.batch`, or of all pairs if there are fewer."""
+    size = min(settings.batch, count)
+    order = [torch.randperm(count, generator=generator).tolist() for _ in range(settings.epochs)]
+    return [epoch[start : start + size] for epoch in order for start in range(0, count - size + 1, size)]
+
+
 @torch.inference_mode()
 def features(model: Model, images: Sequence[np.ndarray], angles=TURNS, batch: int = 64, quiet: bool = False):
     """What the trunk gives to the head: float32 (images, angles, width), of uint8 images (h, w, 3) turned by degrees.
@@ -48,12 +71,12 @@ def weight(model: Model) -> np.ndarray:
 
 
 def fit(
-    model: Model, features: np.ndarray, texts: tune.Captions, settings: tune.Settings = SETTINGS,
+    model: Model, features: np.ndarray, texts: Captions, settings: tune.Settings = SETTINGS,
     start: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[float]]:  # fmt: skip
     """The tuned head (dim, width) and the loss of every step; the model is left as it is.
 
-    features: (images, angles, width) of `features`; texts: `tune.Captions(model, captions, locked=True)`, one list of
+    features: (images, angles, width) of `features`; texts: `Captions(model, captions)`, one list of
     captions for each image, one drawn each epoch; start: the head to begin with, the model's own by default. Same
     seed, same machine: same head. ValueError where the numbers of images and texts differ. Chapter: rs3.
     """
@@ -64,7 +87,7 @@ def fit(
     head = torch.from_numpy(weight(model) if start is None else start.copy()).to(clip.device()).requires_grad_()
     scale = model.net.logit_scale.detach().clone().requires_grad_()
     optimiser = torch.optim.AdamW([head, scale], settings.learning_rate, weight_decay=settings.weight_decay)
-    plan, losses = tune.batches(len(inputs), settings, generator), []
+    plan, losses = batches(len(inputs), settings, generator), []
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: tune.rate(step, len(plan)))
     for index in plan:
         turn = torch.randint(inputs.shape[1], (len(index),), generator=generator)

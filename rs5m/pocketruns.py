@@ -70,7 +70,7 @@ def crawl(scale: Scale) -> Path:
 
 
 @cache
-def web_pairs(scale: Scale) -> Pairs:
+def web_records(scale: Scale) -> list[records.Record]:
     """PUB11's half at the pocket's size: the kept pairs of `crawl`, read from its shards. Chapter: captions.
 
     Pictures that lie in Europe or Africa, or that share a degree with a test chip, are left out; their number is
@@ -83,8 +83,26 @@ def web_pairs(scale: Scale) -> Pairs:
     found = {int(Path(r.name).stem): r for r in records.read(sorted(out.glob("pub11-train-*.tar")))}
     rows = [found[row] for row in kept.row[away]]
     print(f"PUB11: {len(rows)} of {len(kept)} pairs; the others show Europe or Africa")
-    pictures = [np.asarray(images.decode(r.image)) for r in rows]
-    return Pairs("pub11", pictures, [(r.caption,) for r in rows], [])
+    return rows
+
+
+@cache
+def web_pairs(scale: Scale) -> Pairs:
+    """The pairs of `web_records`, decoded. Chapter: captions."""
+    rows = web_records(scale)
+    return Pairs("pub11", [np.asarray(images.decode(r.image)) for r in rows], [(r.caption,) for r in rows], [])
+
+
+def pub11_shards(scale: Scale) -> list[Path]:
+    """The pairs of `web_records` as shards in the official layout: PUB11's, less the test continents. Chapter: tune."""
+
+    def make(folder: Path) -> None:
+        rows = web_records(scale)
+        for start in range(0, len(rows), pub11.TAR):
+            records.write(folder / f"pub11-train-{start // pub11.TAR:04d}.tar", rows[start : start + pub11.TAR])
+
+    parts = (pocket, records, sys.modules[__name__])
+    return sorted(results.artefact("pub11-shards", scale.name, (crawl(scale).name, *parts), make).glob("*.tar"))
 
 
 def elsewhere(pictures: pd.DataFrame) -> np.ndarray:
@@ -169,7 +187,7 @@ def rankers_folder(scale: Scale) -> Path:
         part = annotated if scale.name == "local" else web_pairs
         for name, load in RANKERS.items():
             model = load(scale)
-            texts = tune.Captions(model, part(scale).captions, locked=True)
+            texts = head.Captions(model, part(scale).captions)
             np.save(folder / f"{name}.npy", head.fit(model, _features(scale, part, name), texts)[0])
 
     return results.artefact("rankers", scale.name, _key(scale), make)

@@ -18,7 +18,7 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from tqdm.auto import tqdm
 
-from rs5m import clip, tune
+from rs5m import clip, head, tune
 from rs5m.captions import CANDIDATES, LONGEST, TOP_K, Images, check, image_seeds, sampling
 
 WORD = re.compile(r"\w+(?:[-'’.]\w+)*|[^\w\s]")  # a word with its inner marks, or one punctuation mark
@@ -186,7 +186,7 @@ def fit(
     made.net.mean.copy_(unit.mean(0))
     made.net.std.copy_(unit.std(0, correction=0) + 1e-6)
     optimiser = torch.optim.AdamW(made.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    plan, losses = tune.batches(len(rows), settings, generator), []
+    plan, losses = head.batches(len(rows), settings, generator), []
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: tune.rate(step, len(plan)))
     made.net.train()
     for index in (bar := tqdm(plan, desc="captioner", unit="step", disable=quiet)):

@@ -20,6 +20,7 @@ class Scale:
     learning_rate: float
     machine: str
     needs: str  # what to fetch when the data folder lacks it; empty: nothing
+    steps: int = 0  # of every tuning run, in place of epochs: runs of other sizes then take equally many
 
 
 _HUB = (
@@ -30,11 +31,12 @@ _HUB = (
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("mini", "pocket", None, (("pocket",),), ("pocket",), 96, 128, 3, 5e-3, "2 CPU cores", ""),
+        Scale("mini", "pocket", None, (("pub11", "rs3"),), ("pocket",), 96, 128, 0, 2e-3, "2 CPU cores", "", 40),
         Scale(
-            "local", "pocket", None, (("ucm",), ("ucm", "pocket")), ("eurosat", "ucm"), 96, 128, 8, 1e-3,
+            "local", "pocket", None, (("pub11", "rs3"), ("ucm",)), ("eurosat", "ucm"), 96, 128, 0, 2e-3,
             "2 CPU cores",
             "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and name it in RS5M_DATA",
+            40,
         ),
         Scale("colab", "ViT-B-32-quickgelu", "openai", (("rs5m",),), ("eurosat",), 224, 256, 1, 2e-4, "one GPU", _HUB),
         Scale("paper", "ViT-H-14", "laion2b_s32b_b79k", (("rs5m",),), ("eurosat",), 224, 600, 1, 2e-4, "cluster", _HUB),

@@ -1,40 +1,58 @@
-"""Tuning: the general model becomes a domain model, by LoRA or in full. Paper: PEFT section. Chapter: tune."""
+"""Tuning: the general model becomes a domain model. Paper: PEFT section. Chapter: tune.
 
-import json
+* networks run in evaluation mode: no dropout (CLIP has none), batch statistics stay the general model's. So a step has
+  no chance in it, and a batch cut into chunks or over GPUs has the gradient of the whole one
+* order, crops, turns and captions are functions of seed and step alone: a run that is killed and started again, or
+  split over other GPUs, goes on as if nothing had happened
+* [NOT IMPLEMENTED] sharded optimiser states: a GPU holds the network, its gradients and AdamW's two moments
+"""
+
+from __future__ import annotations
+
 import math
-import re
-import sys
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from rs5m import clip, datasets, pocket, results
+from rs5m import adapters, clip, loader, results
 from rs5m.clip import Model, device
-from rs5m.scales import Scale
+from rs5m.distributed import agree, gather, rank, start_processes, sum_gradients, world
+from rs5m.runlog import Log, load_checkpoint, save_checkpoint
 
-WARM_UP = 0.1  # share of the steps over which the learning rate rises
-EARLY = re.compile(r"visual\.trunk\.(conv_stem|blocks\.[0-3]\.)")  # half of the time, left as they are
-CROP = (0.9, 1.0)  # scale of the random crop (official evaluation code: 0.9 to 1.0)
+BETAS, EPSILON = (0.9, 0.98), 1e-6  # open_clip's for vision transformers
+HOTTEST = math.log(100)  # CLIP's cap of the temperature: a larger factor makes training unstable
+PRECISIONS = {"auto": None, "float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One tuning run. `method` is "lora" or "full"; with `lock_text` the text tower is left as it is."""
+    """One tuning run."""
 
-    method: str = "lora"
-    rank: int = 16
+    method: str = "lora"  # one of rs5m.adapters.METHODS
+    size: int = 16  # rank, bottleneck width or prefix length
+    lock_text: bool = True  # leave the text tower as it is
+    lock_image: bool = False
     learning_rate: float = 2e-3
-    weight_decay: float = 0.01
-    batch: int = 128
+    weight_decay: float = 0.01  # not on gains and biases
+    batch: int = 128  # contrastive batch over all GPUs
+    chunk: int = 0  # images a GPU holds at once (gradient caching); 0: all of its share
     epochs: int = 8
-    lock_text: bool = True
+    warm_up: float = 0.1  # below 1: share of the steps over which the rate rises; else steps
+    max_norm: float = 0.0  # of the gradient; 0: not clipped
+    precision: str = "auto"  # auto, float32, bf16 or fp16
+    compiled: bool = False  # torch.compile of both towers
+    checkpoint_every: int = 500  # steps
     seed: int = 0
+
+    def towers(self) -> tuple[str, ...]:
+        """The towers that are tuned."""
+        return tuple(name for name, locked in (("image", self.lock_image), ("text", self.lock_text)) if not locked)
 
 
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
@@ -42,161 +60,186 @@ def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tenso
     return clip.open_clip.ClipLoss()(image, text, scale)
 
 
-def lora_targets(net: nn.Module, lock_text: bool = True) -> list[str]:
-    """The layers that get an adapter: attention, linear layers and 1x1 convolutions of the towers being tuned.
+# ---------------------------------------------------------------- what is decided before the first step
 
-    The first stages of a convolutional trunk are left out: they work at the highest resolution and cost the most.
+
+def plan(count: int, settings: Settings) -> np.ndarray:
+    """Which pairs each step sees: positions (steps, batch), every epoch shuffled by seed and epoch, no pair twice.
+
+    Batches are whole: a short last one would be an easier task, so up to batch - 1 pairs rest in an epoch. ValueError
+    where the batch is larger than the data. Chapter: tune.
     """
-    names = []
-    for name, layer in net.named_modules():
-        tower = name.startswith("visual.") or not lock_text
-        pointwise = isinstance(layer, nn.Conv2d) and layer.kernel_size == (1, 1) and layer.groups == 1
-        inside_attention = name.endswith("attn.out_proj")  # peft adapts it together with its attention
-        if EARLY.match(name) or not tower or inside_attention:
-            continue
-        if pointwise or isinstance(layer, nn.Linear | nn.MultiheadAttention):
-            names.append(name)
-    return names
+    if settings.batch > count:
+        raise ValueError(f"a batch of {settings.batch} is larger than the data, {count} pairs: make the batch smaller")
+    each = count // settings.batch
+    orders = [np.random.default_rng([settings.seed, epoch]).permutation(count) for epoch in range(settings.epochs)]
+    return np.concatenate([order[: each * settings.batch].reshape(each, -1) for order in orders])
 
 
-def prepare(net: nn.Module, settings: Settings) -> nn.Module:
-    """The network with exactly the parameters of `settings.method` trainable; with "lora", wrapped by peft."""
-    for parameter in net.parameters():
-        parameter.requires_grad_(False)
-    if settings.method == "lora":
-        from peft import LoraConfig, get_peft_model  # imports torchvision, which rs5m.clip makes importable
-
-        targets = lora_targets(net, settings.lock_text)
-        net = get_peft_model(net, LoraConfig(r=settings.rank, lora_alpha=settings.rank, target_modules=targets))
-    elif settings.method == "full":
-        for name, parameter in net.named_parameters():
-            parameter.requires_grad_(name.startswith("visual.") or not settings.lock_text)
-    else:
-        raise ValueError(f"unknown method {settings.method!r}: choose lora or full")
-    return net
+def draws(step: int, settings: Settings) -> np.ndarray:
+    """The chance in a step's crops, turns and captions: float32 (batch, loader.DRAWS) in [0, 1). Chapter: tune."""
+    generator = np.random.default_rng([settings.seed, 1, step])  # two numbers seed an epoch's order, three a step
+    return generator.random((settings.batch, loader.DRAWS), np.float32)
 
 
-def augment(pixels: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
-    """Random rotation (0 to 360 degrees), mirror image and crop (0.9 to 1.0) of floats (n, 3, s, s), corners reflected.
-
-    Nothing is up in an image from above, so the paper turns freely (official evaluation code).
-    """
-    n = len(pixels)
-    angle = 2 * math.pi * torch.rand(n, generator=generator)
-    flip = torch.where(torch.rand(n, generator=generator) < 0.5, -1.0, 1.0)
-    side = torch.empty(n).uniform_(*CROP, generator=generator).sqrt()
-    cos, sin = side * angle.cos(), side * angle.sin()
-    zero = torch.zeros(n)
-    theta = torch.stack([torch.stack([flip * cos, -sin, zero], 1), torch.stack([flip * sin, cos, zero], 1)], 1)
-    grid = functional.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
-    return functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
+def items(steps: np.ndarray, settings: Settings, start: int = 0):
+    """(positions, draws) of this process's share of every step from `start` on."""
+    mine = slice(rank(), None, world())
+    for step in range(start, len(steps)):
+        yield steps[step][mine], draws(step, settings)[mine]
 
 
-class Captions:
-    """Draws a caption vector for each image of a batch; a locked text tower encodes every distinct caption once."""
-
-    def __init__(self, model: Model, captions: list[tuple[str, ...]], locked: bool):
-        self.model, self.captions, self.vectors = model, captions, None
-        if locked:
-            distinct = sorted({text for texts in captions for text in texts})
-            self.vectors = functional.normalize(torch.from_numpy(clip.encode_texts(model, distinct)), dim=-1)
-            self.row = {text: i for i, text in enumerate(distinct)}
-
-    def draw(self, index: list[int], generator: torch.Generator) -> torch.Tensor:
-        """Normalised vectors (n, dim) of one random caption of each image in `index`."""
-        picks = torch.rand(len(index), generator=generator).tolist()
-        texts = [self.captions[i][int(pick * len(self.captions[i]))] for i, pick in zip(index, picks, strict=True)]
-        if self.vectors is not None:
-            return self.vectors[[self.row[text] for text in texts]].to(device())
-        tokens = clip.tokenize(self.model, texts).to(device())
-        with clip.autocast():
-            return self.model.net.encode_text(tokens, normalize=True).float()
-
-
-def rate(step: int, steps: int) -> float:
-    """The learning rate's factor: a linear rise over WARM_UP of the steps, then half a cosine to zero."""
-    rise = max(1, int(WARM_UP * steps))
+def rate(step: int, steps: int, warm_up: float = 0.1) -> float:
+    """The learning rate's factor: a linear rise over the warm-up, then half a cosine to zero. Chapter: tune."""
+    rise = max(1, int(warm_up * steps if warm_up < 1 else warm_up))
     return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
-def batches(count: int, settings: Settings, generator: torch.Generator) -> list[list[int]]:
-    """Shuffled positions for all epochs, in whole batches: a short last batch would be an easier task."""
-    size = min(settings.batch, count)
-    order = [torch.randperm(count, generator=generator).tolist() for _ in range(settings.epochs)]
-    return [epoch[start : start + size] for epoch in order for start in range(0, count - size + 1, size)]
-
-
-def squares(model: Model, images: list[np.ndarray]) -> torch.Tensor:
-    """All images at the network's size, uint8 (n, 3, size, size): resized once, not once an epoch."""
-    return torch.cat([clip.crop([image], model.image_size) for image in images])
-
-
-def tune(
-    model: Model, images: list[np.ndarray], captions: list[tuple[str, ...]], settings: Settings
-) -> tuple[Model, list[float]]:
-    """Tune the model in place on pairs; returns the domain model (adapters merged) and the loss of every step.
-
-    images: n uint8 arrays (h, w, 3) of any size; captions: one or more per image, one drawn at random each epoch.
-    """
-    torch.manual_seed(settings.seed)
-    generator = torch.Generator().manual_seed(settings.seed)
-    pixels, texts = squares(model, images), Captions(model, captions, settings.lock_text)
-    net = prepare(model.net, settings)
-    net.train(settings.method == "full")  # LoRA leaves the batch statistics of the general model alone
+def optimiser(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
+    """AdamW over what is trained; gains, biases and the temperature (fewer than two dimensions) do not decay."""
     trained = [p for p in net.parameters() if p.requires_grad]
-    optimiser = torch.optim.AdamW(trained, settings.learning_rate, weight_decay=settings.weight_decay)
-    plan = batches(len(images), settings, generator)
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: rate(step, len(plan)))
-    losses = []
-    for index in (bar := tqdm(plan, desc=settings.method, unit="step")):
-        floats = augment(pixels[index].to(device()).float().div_(255), generator)
-        with clip.autocast():
-            image = model.net.encode_image(clip.normalise_pixels(floats, model), normalize=True).float()
-        loss = contrastive_loss(image, texts.draw(index, generator), model.net.logit_scale.exp())
-        optimiser.zero_grad()
-        loss.backward()
-        optimiser.step()
-        schedule.step()
-        with torch.no_grad():
-            model.net.logit_scale.clamp_(max=math.log(100))  # as CLIP does: a larger factor makes training unstable
-        losses.append(loss.item())
-        bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    merged = net.merge_and_unload() if settings.method == "lora" else net
-    return replace(model, net=merged.eval()), losses
+    groups = [
+        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
+        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+    ]
+    return torch.optim.AdamW(groups, settings.learning_rate, BETAS, EPSILON)
 
 
-def settings(scale: Scale, **changes) -> Settings:
-    """The settings of a scale: the pocket model's text tower is locked, CLIP's own is tuned with the images."""
-    locked = scale.model == "pocket"
-    base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, epochs=scale.epochs, lock_text=locked)
-    return replace(base, **changes)
+def autocast(precision: str) -> torch.autocast | nullcontext:
+    """The arithmetic of a step; "auto" is bf16 where the device multiplies it in hardware."""
+    if precision not in PRECISIONS:
+        raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
+    kind = PRECISIONS[precision]
+    if kind is None:
+        return clip.autocast()
+    return nullcontext() if kind is torch.float32 else torch.autocast(device().type, kind)
 
 
-def domain_model(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> tuple[Model, list[float]]:
-    """The domain model of a scale (the paper's DVLM) and its losses, from runs/ if it is there, else tuned now.
+class Texts:
+    """Captions to normalised vectors; a locked text tower encodes every distinct caption once."""
 
-    run: names of the pairs to tune on (default: the scale's first run); changes: fields of Settings.
+    def __init__(self, model: Model, settings: Settings):
+        self.model, self.settings = model, settings
+        self.known = {} if settings.lock_text else None
+
+    def __call__(self, captions: list[str]) -> torch.Tensor:
+        """Vectors (n, dim) on the device, with a gradient where the text tower is being tuned."""
+        if self.known is None:
+            tokens = clip.tokenize(self.model, captions).to(device())
+            with autocast(self.settings.precision):
+                return functional.normalize(clip.text_vectors(self.model.net, tokens).float(), dim=-1)
+        new = sorted(set(captions) - self.known.keys())
+        if new:
+            vectors = functional.normalize(torch.from_numpy(clip.encode_texts(self.model, new)), dim=-1)
+            self.known |= zip(new, vectors, strict=True)
+        return torch.stack([self.known[text] for text in captions]).to(device())
+
+
+# ---------------------------------------------------------------- one step
+
+
+def encode(model: Model, texts: Texts, batch: loader.Batch, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised vectors (n, dim) of a batch's images, turned here if they were not before, and of its captions."""
+    pixels = batch.pixels.to(device(), non_blocking=True)
+    turned = pixels.float().div_(255) if batch.draws is None else loader.warp(pixels, batch.draws)
+    with autocast(settings.precision):
+        image = model.net.encode_image(clip.normalise_pixels(turned, model), normalize=True).float()
+    return image, texts(batch.captions)
+
+
+def cut(batch: loader.Batch, size: int) -> list[loader.Batch]:
+    """A batch in chunks of at most `size` images (0: the batch itself), with at least one."""
+    size = size or max(1, len(batch.captions))
+    spans = [slice(start, start + size) for start in range(0, max(1, len(batch.captions)), size)]
+    turns = [None if batch.draws is None else batch.draws[span] for span in spans]
+    return [batch._replace(pixels=batch.pixels[span], captions=batch.captions[span], draws=turn)
+            for span, turn in zip(spans, turns, strict=True)]  # fmt: skip
+
+
+def backward(model: Model, texts: Texts, batch: loader.Batch, settings: Settings, scaler=None) -> float:
+    """Leave the gradient of the undivided batch in the trained parameters, scaled by `scaler`; its loss.
+
+    With several chunks this is gradient caching (Gao et al. 2021): all vectors without a graph, the loss's gradient
+    with respect to the vectors, then each chunk once more with its graph, so that memory follows the chunk and the
+    gradient stays exact. Over several processes the vectors are gathered and the gradients summed. Chapter: tune.
     """
-    chosen, run = settings(scale, **changes), run or scale.runs[0]
-    parts = [datasets.pairs(name, scale) for name in run]
-    images, captions = [sum((getattr(part, key) for part in parts), []) for key in ("images", "captions")]
-
-    def make(folder: Path) -> None:
-        tuned, losses = tune(clip.load(scale), images, captions, chosen)
-        tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, folder / "model.safetensors")
-        (folder / "losses.json").write_text(json.dumps(losses))
-
-    # a change in any of these modules may change the pixels, the text or the steps
-    data = datasets.fingerprint(images, captions)
-    inputs = (scale, chosen, data, clip, datasets, pocket, sys.modules[__name__])
-    folder = results.artefact("tuned-" + "-".join(run), scale.name, inputs, make)
-    model = clip.load(scale)
-    kept = model.net.state_dict() | load_file(folder / "model.safetensors")
-    model.net.load_state_dict(kept)
-    return model, json.loads((folder / "losses.json").read_text())
+    chunks = cut(batch, settings.chunk)
+    with torch.set_grad_enabled(len(chunks) == 1):
+        graphs = [encode(model, texts, chunk, settings) for chunk in chunks]
+    leaves = [torch.cat(part).detach().requires_grad_() for part in zip(*graphs, strict=True)]
+    factor = model.net.logit_scale
+    loss = contrastive_loss(*map(gather, leaves), factor.exp())
+    wanted = [*leaves, factor] if factor.requires_grad else leaves
+    gradients = torch.autograd.grad(scaler.scale(loss) if scaler else loss, wanted)
+    if factor.requires_grad:
+        factor.grad = gradients[2] / world()  # the same in all processes, and summed below
+    for i, part in enumerate(zip(*(g.split([len(c.captions) for c in chunks]) for g in gradients[:2]), strict=True)):
+        vectors = graphs[i] if len(chunks) == 1 else encode(model, texts, chunks[i], settings)
+        used = [(vector, gradient) for vector, gradient in zip(vectors, part, strict=True) if vector.requires_grad]
+        torch.autograd.backward(*zip(*used, strict=True))
+    sum_gradients(p for p in model.net.parameters() if p.requires_grad)
+    return loss.item()
 
 
-def tuned_name(name: str, chosen: Settings) -> bool:
-    """Whether a tensor of the network can differ after tuning: the image tower's, and the text tower's if unlocked."""
-    return name.startswith("visual.") or name == "logit_scale" or not chosen.lock_text
+# ---------------------------------------------------------------- the run
+
+
+def fit(model: Model, source, settings: Settings, out: str | Path | None = None, workers: int = 0,
+        board: bool = False) -> tuple[Model, list[float]]:  # fmt: skip
+    """Tune the model in place on a source of pairs (`rs5m.loader`); the domain model and the loss of every step.
+
+    out: a folder for checkpoint.safetensors and log.jsonl (a line a step; with `board` also TensorBoard's files); a run
+    that stopped goes on there, ValueError if the folder holds another run. workers: processes that decode. Under
+    torchrun each process takes its share of every batch. FloatingPointError, naming the pairs, when the loss is no
+    number: the last checkpoint stays. Adapters that can be are merged. Paper: PEFT section. Chapter: tune.
+    """
+    steps = plan(len(source), settings)
+    start_processes()
+    torch.manual_seed(settings.seed)  # where adapters begin
+    texts = Texts(model, settings)
+    net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
+    if settings.compiled:
+        for tower in (model.net.visual, getattr(model.net, "text", getattr(model.net, "transformer", None))):
+            tower.compile()
+    stepper = optimiser(net, settings)
+    scaler = torch.amp.GradScaler(device().type, enabled=settings.precision == "fp16")
+    alike = replace(settings, chunk=0, compiled=False, checkpoint_every=0)  # may change when a run goes on
+    identity = results.digest(alike, source.fingerprint())
+    state = load_checkpoint(out, identity, net, stepper, scaler)
+    agree(state.step, "the step to go on from: every process must see the same folder")
+    log = Log(out, state.step, board)
+    bar = tqdm(total=len(steps), initial=state.step, desc=settings.method, unit="step", disable=rank() > 0)
+    for step, batch in enumerate(loader.stream(source, items(steps, settings, state.step), workers), state.step):
+        for group in stepper.param_groups:
+            group["lr"] = settings.learning_rate * rate(step, len(steps), settings.warm_up)
+        norm, loss = _step(model, net, texts, batch, settings, stepper, scaler, source, step)
+        log.line(step=step, loss=loss, rate=group["lr"], norm=norm, images=settings.batch)
+        log.damaged(batch.damaged)
+        bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
+        bar.update()
+        if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
+            log.flush()
+            save_checkpoint(out, identity, step + 1, net, stepper, scaler)
+    bar.close()
+    log.close()
+    return replace(model, net=adapters.merge(net).eval()), state.losses + log.losses
+
+
+def _step(model, net, texts, batch, settings, stepper, scaler, source, step: int) -> tuple[float, float]:
+    """One step of the optimiser: the gradient's norm before clipping, and the loss."""
+    stepper.zero_grad(set_to_none=True)
+    loss = backward(model, texts, batch, settings, scaler)
+    scaler.unscale_(stepper)
+    trained = [p for p in net.parameters() if p.requires_grad]
+    norm = float(nn.utils.clip_grad_norm_(trained, settings.max_norm or math.inf))
+    if not math.isfinite(loss) or not (math.isfinite(norm) or scaler.is_enabled()):
+        pairs = ", ".join(str(source.names[i]) for i in batch.index[:8])
+        raise FloatingPointError(
+            f"step {step}: loss {loss}, gradient norm {norm}; nothing was changed by it. Pairs of the batch: {pairs}"
+            f"{', ...' if len(batch.index) > 8 else ''}. Lower the learning rate or use bf16; the checkpoint is good"
+        )
+    scaler.step(stepper)
+    scaler.update()
+    with torch.no_grad():
+        model.net.logit_scale.clamp_(max=HOTTEST)
+    return norm, loss

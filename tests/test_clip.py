@@ -1,8 +1,7 @@
 """The general model: every step that could be wrong without an error, beside a slower twin."""
 
-import io
+import copy
 import json
-import pickle
 from dataclasses import replace
 
 import numpy as np
@@ -214,48 +213,56 @@ def test_a_checkpoint_loads_alike_from_pt_and_safetensors(tiny_scale, tmp_path):
         assert model.std == pytest.approx(open_clip.OPENAI_DATASET_STD)
 
 
-def test_a_checkpoint_of_another_architecture_is_refused(tiny_scale, tmp_path):
-    torch.save({"visual.proj": torch.zeros(3)}, tmp_path / "other.pt")
-    with pytest.raises(RuntimeError, match="Missing key"):
-        clip.load(tiny_scale, tmp_path / "other.pt")
+def test_a_model_is_loaded_by_its_name(tiny_scale, tmp_path):
+    by_scale = clip.load(tiny_scale)
+    torch.save(by_scale.net.state_dict(), tmp_path / "tiny.pt")
+    model = clip.load("rs5m-tiny-quickgelu", checkpoint=str(tmp_path / "tiny.pt"))
+    assert (model.name, model.image_size, model.mean) == (by_scale.name, 32, open_clip.OPENAI_DATASET_MEAN)
+    images = [photographs.chelsea()]
+    assert (clip.encode_images(model, images, quiet=True) == clip.encode_images(by_scale, images, quiet=True)).all()
+    assert abs(clip.encode_images(clip.load("rs5m-tiny-quickgelu"), images, quiet=True)
+               - clip.encode_images(model, images, quiet=True)).max() > 1e-3  # fmt: skip
 
 
-class Bomb:
-    """A pickle that would run code when read."""
-
-    def __init__(self, path):
-        self.path = path
-
-    def __reduce__(self):
-        return open, (str(self.path), "w")
+def test_an_unknown_name_lists_what_there_is():
+    with pytest.raises(
+        ValueError, match="unknown model 'ViT-B-32-quickgulu': choose pocket, GeoRSCLIP-ViT-B-32, "
+    ) as said:
+        clip.load("ViT-B-32-quickgulu")
+    assert "such as ViT-B-32-quickgelu, " in str(said.value) and "\n" not in str(said.value)
 
 
-@pytest.mark.parametrize("kind", ["code", "code in a zip", "truncated", "truncated safetensors", "html", "missing"])
-def test_an_unsafe_or_broken_checkpoint_is_refused(tmp_path, kind):
-    path, ran = tmp_path / "model.pt", tmp_path / "ran"
-    if kind == "code":
-        path.write_bytes(pickle.dumps({"w": Bomb(ran)}))
-    elif kind == "code in a zip":
-        torch.save({"w": Bomb(ran)}, path)
-    elif kind == "truncated":
-        buffer = io.BytesIO()
-        torch.save({"w": torch.ones(999)}, buffer)
-        path.write_bytes(buffer.getvalue()[:-500])
-    elif kind == "truncated safetensors":
-        path = path.with_suffix(".safetensors")
-        save_file({"w": torch.ones(999)}, path)
-        path.write_bytes(path.read_bytes()[:-500])
-    elif kind == "html":
-        path.write_text("<html>Access denied</html>")
-    with pytest.raises(ValueError, match=rf"^{path} is not a checkpoint that can be read safely \(\w+\)$"):
-        clip.state_dict(path)
-    assert not ran.exists(), "the code ran"
+def test_a_checkpoint_brings_its_tags_normalisation_without_a_download(tmp_path, monkeypatch):
+    """Both given: the weights are the file's, mean and std those of the tag, and nothing is fetched."""
+    (tmp_path / "rs5m-tagged.json").write_text(json.dumps(TINY))
+    open_clip.add_model_config(tmp_path)
+    from open_clip import pretrained
+
+    told = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "url": "http://0.0.0.0/none", "quick_gelu": False}
+    monkeypatch.setitem(pretrained._PRETRAINED, "rs5m-tagged", {"ours": told})
+    model = clip.load("rs5m-tagged")
+    torch.save(model.net.state_dict(), tmp_path / "tagged.pt")
+    loaded = clip.load("rs5m-tagged", "ours", tmp_path / "tagged.pt")
+    assert loaded.mean == told["mean"] and loaded.std == told["std"]
+    with pytest.raises(
+        OSError, match="weights ours of rs5m-tagged could not be downloaded: fetch them where there is a"
+    ):
+        clip.load("rs5m-tagged", "ours")
 
 
-def test_a_list_is_no_checkpoint(tmp_path):
-    torch.save([torch.ones(2)], tmp_path / "list.pt")
-    with pytest.raises(ValueError, match="list.pt is not a checkpoint"):
-        clip.state_dict(tmp_path / "list.pt")
+def test_the_pocket_model_is_exported_and_loaded_by_its_name(pocket_model, tmp_path):
+    from rs5m import checkpoints
+
+    changed = copy.deepcopy(pocket_model.net)
+    with torch.no_grad():
+        changed.visual.head.proj.weight.mul_(2)
+    path = checkpoints.export(replace(pocket_model, net=changed), tmp_path / "model.safetensors")
+    assert checkpoints.facts(path)["architecture"] == "pocket" and "quick_gelu" not in checkpoints.facts(path)
+    loaded = clip.load("pocket", checkpoint=path)
+    assert loaded.name == "pocket" and loaded.image_size == pocket_model.image_size
+    images = [photographs.chelsea()]
+    whole, twice = (clip.encode_images(m, images, quiet=True) for m in (loaded, replace(pocket_model, net=changed)))
+    assert (whole == twice).all()
 
 
 def test_parameters_are_counted(tiny_scale):
@@ -278,3 +285,40 @@ def test_the_second_model_differs_in_its_image_tower_alone(pocket_model):
 def test_a_second_load_in_the_process_has_the_same_projection(pocket_model):
     again = clip.load(scales.get("mini"))
     assert torch.equal(again.net.visual.head.proj.weight, pocket_model.net.visual.head.proj.weight)
+
+
+def test_a_folded_trunk_computes_the_same():
+    torch.manual_seed(0)
+    vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=64)
+    text = open_clip.CLIPTextCfg(context_length=16, width=32, heads=2, layers=1)
+    net = open_clip.CustomTextCLIP(32, vision, text).eval()
+    with torch.no_grad():
+        for layer in net.modules():
+            if isinstance(layer, torch.nn.BatchNorm2d):  # as after training, not ones and zeros
+                layer.running_mean.normal_(0, 0.1)
+                layer.running_var.uniform_(0.5, 2)
+                layer.weight.uniform_(0.5, 2)
+                layer.bias.normal_(0, 0.1)
+    folded, pixels = copy.deepcopy(net), torch.randn(3, 3, 64, 64)
+    clip.fold(folded.visual.trunk)
+    assert not [m for m in folded.visual.modules() if isinstance(m, torch.nn.BatchNorm2d)]
+    with torch.no_grad():
+        expected, got = net.encode_image(pixels), folded.encode_image(pixels)
+    assert (expected - got).abs().max() < 1e-4 * expected.abs().max()
+    assert (expected[0] - expected[1]).abs().max() > 1e-4, "the images differ"
+
+
+LONG = " ".join(["word"] * 90)
+
+
+@pytest.mark.parametrize("texts", [["a", "red land from above"], [LONG], ["x", LONG]])
+def test_texts_without_their_padding_have_the_same_vectors(texts):
+    torch.manual_seed(0)
+    net = open_clip.CLIP(**{**TINY, "vision_cfg": open_clip.CLIPVisionCfg(**TINY["vision_cfg"]),
+                            "text_cfg": open_clip.CLIPTextCfg(**TINY["text_cfg"])}).eval()  # fmt: skip
+    tokens = open_clip.tokenizer.SimpleTokenizer(context_length=77)(texts)
+    seen = []
+    net.transformer.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
+    with torch.no_grad():
+        torch.testing.assert_close(clip.text_vectors(net, tokens), net.encode_text(tokens), atol=1e-5, rtol=1e-4)
+    assert seen[0] == int((tokens != 0).sum(1).max()) <= seen[1] == 77

@@ -88,3 +88,31 @@ def test_measure_equals_its_parts(data, towers, protocol):
     assert (got["hit"] == hit).all() and got["top1"] == pytest.approx(100 * hit.mean()) and got["top5"] == 100
     assert got["balanced"] == pytest.approx(100 * np.mean([hit[data.labels == c].mean() for c in range(3)]))
     assert got["low"] <= got["balanced"] <= got["high"]
+
+
+def test_some_takes_at_most_so_many_of_each_class():
+    label = np.repeat([0, 1, 2], [2, 30, 9])
+    images = [np.full((1, 1, 3), i, np.uint8) for i in range(41)]
+    data = Labelled("x", images, label, list("abc"), list(map(str, range(41))), [])
+    few = evaluate.some(data, 8)
+    assert np.bincount(few.labels).tolist() == [2, 8, 8]
+    numbers = [int(name) for name in few.names]
+    assert numbers == [int(image[0, 0, 0]) for image in few.images] == sorted(numbers)
+    assert few.names == evaluate.some(data, 8).names != evaluate.some(data, 8, seed=1).names
+
+
+def test_the_gain_over_seeds_counts_seeds_and_images():
+    generator = np.random.default_rng(0)
+    label = np.repeat([0, 1], [40, 120])
+    before = generator.random(160) < 0.3
+    same = [before | (generator.random(160) < 0.3)] * 3
+    found = evaluate.gain_over_seeds(before, same, label)
+    change = [hit.astype(float) - before for hit in same]
+    expected = [100 * np.mean([c[label == 0].mean(), c[label == 1].mean()]) for c in change]
+    assert found["gain"] == pytest.approx(expected[0]) and found["seeds"] == pytest.approx(expected)
+    assert found["low"] < found["gain"] < found["high"]
+    apart = [before, before | (generator.random(160) < 0.3), np.ones(160, bool)]
+    wider = evaluate.gain_over_seeds(before, apart, label)
+    assert wider["high"] - wider["low"] > 2 * (found["high"] - found["low"]), "seeds that differ widen the interval"
+    nothing = evaluate.gain_over_seeds([before] * 2, [before] * 3, label)
+    assert nothing["gain"] == nothing["low"] == nothing["high"] == 0

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from rs5m import clip, head, pocket, scales, tune
+from rs5m import clip, head, pocket, scales
 from rs5m.zeroshot import normalise
 
 
@@ -33,7 +33,7 @@ def pairs(model, chips, count=256):
     index = np.linspace(0, len(chips.labels) - 1, count).astype(int)
     names = [(chips.classes[chips.labels[i]],) for i in index]
     rows = head.features(model, chips.images[index], (0,), quiet=True)
-    return rows, tune.Captions(model, names, locked=True), chips.labels[index]
+    return rows, head.Captions(model, names), chips.labels[index]
 
 
 def test_a_tuned_head_learns_its_pairs_the_same_way_twice_and_leaves_the_model(model, chips):
@@ -55,7 +55,7 @@ def test_one_step_moves_the_head_as_autograd_through_the_whole_model_would(model
     settings = replace(head.SETTINGS, batch=16, epochs=1, weight_decay=0.0)
     moved = head.fit(model, rows, texts, settings)[0] - head.weight(model)
     generator = torch.Generator().manual_seed(settings.seed)
-    order = tune.batches(16, settings, generator)[0]
+    order = head.batches(16, settings, generator)[0]
     torch.randint(1, (16,), generator=generator)
     text = texts.draw(order, generator)
     layer = torch.nn.Linear(rows.shape[2], moved.shape[0], bias=False)

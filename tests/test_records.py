@@ -1,12 +1,22 @@
-"""RS5M's shards: written and read back, broken on purpose, and read by webdataset itself."""
+"""RS5M's shards: written and read back, broken on purpose, read by webdataset itself, indexed, and fetched."""
 
+import contextlib
+import gzip
+import http.server
 import io
+import os
+import random
 import tarfile
+import threading
+from collections import Counter
+from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import webdataset
 
+from rs5m import records, shards
 from rs5m.records import Record, read, write
 
 PAIRS = [
@@ -146,3 +156,387 @@ def test_a_writer_that_dies_leaves_no_shard(shard, tmp_path):
         with pytest.raises(RuntimeError, match="disk is full"):
             write(path, pairs())
     assert shard.read_bytes() == before and not (tmp_path / "new.tar").exists()
+
+
+# ---------------------------------------------------------------- the usual layout
+
+
+@pytest.mark.parametrize("layout", records.LAYOUTS)
+def test_both_layouts_give_back_what_was_written(tmp_path, layout):
+    path = tmp_path / "some.tar"
+    assert write(path, PAIRS, layout=layout) == 3
+    assert list(read([path])) == PAIRS
+    write(tmp_path / "again.tar", PAIRS, layout=layout)
+    assert (tmp_path / "again.tar").read_bytes() == path.read_bytes()
+
+
+def test_webdataset_sees_the_usual_members(tmp_path):
+    write(tmp_path / "usual.tar", PAIRS, layout="webdataset")
+    found = list(webdataset.WebDataset(str(tmp_path / "usual.tar"), shardshuffle=False))
+    kinds = [{key for key in sample if key[0] != "_"} for sample in found]
+    assert kinds == [{"png", "txt", "json"}, {"jpg", "txt", "json"}, {"jpg", "txt", "json"}]
+    assert [sample["txt"].decode() for sample in found] == [record.caption for record in PAIRS]
+
+
+def test_another_layout_is_named(tmp_path):
+    with pytest.raises(ValueError, match="unknown layout 'zip': choose one of rs5m, webdataset"):
+        write(tmp_path / "x.tar", PAIRS, layout="zip")
+    assert not list(tmp_path.iterdir())
+
+
+USUAL = {
+    "txt": ({"txt": b"one"}, ("one",)),
+    "json": ({"json": b'{"caption": "two", "url": 1}'}, ("two",)),
+    "txt before a json's caption": ({"txt": b"one", "json": b'{"caption": "two"}'}, ("one",)),
+    "several": ({"txt": b"one", "json": b'{"captions": ["a", "", 3, "b"], "caption": "c"}'}, ("a", "b")),
+    "one of several": ({"json": b'{"captions": ["a"], "caption": "c"}'}, ("a",)),
+    "no json": ({"txt": b"one", "json": b"[" * 20000}, ("one",)),
+    "another json": ({"txt": b"one", "json": b"[1]"}, ("one",)),
+    "not UTF-8": ({"txt": b"Z\xfcrich"}, ("Z\ufffdrich",)),
+    "not UTF-8 in json": ({"json": b'{"caption": "Z\xfcrich"}'}, ("Z\ufffdrich",)),
+}
+
+
+@pytest.mark.parametrize("case", USUAL)
+@pytest.mark.parametrize("kind", ["jpg", "JPEG", "png", "webp", "tif"])
+def test_where_the_usual_layout_holds_its_captions(tmp_path, case, kind):
+    members, captions = USUAL[case]
+    path = tar(tmp_path / "x.tar", {f"7.{kind}": b"pixels"} | {f"7.{key}": data for key, data in members.items()})
+    assert list(read([path])) == [Record(b"pixels", f"7.{kind.lower()}", captions[0])]
+    assert said(path) == {f"7.{kind.lower()}": (b"pixels", captions)}
+
+
+@pytest.mark.parametrize(("members", "lacks"), [
+    ({"7.jpg": b"x"}, "a caption"),
+    ({"7.txt": b"x"}, "an image"),
+    ({"7.jpg": b"x", "7.json": b"{}"}, "a caption"),
+    ({"7.jpg": b"x", "7.json": b'{"caption": 5}'}, "a caption"),
+    ({"7.jpg": b"x", "7.json": b'{"captions": [""]}'}, "a caption"),
+])  # fmt: skip
+def test_a_usual_sample_that_lacks_something_is_named(tmp_path, members, lacks):
+    path = tar(tmp_path / "x.tar", members)
+    with pytest.raises(ValueError, match=f"{path}: sample 7 lacks {lacks}"):
+        list(read([path]))
+    found = records.index(path)
+    assert not found.names and len(found.damaged) == 1 and found.damaged[0].startswith(f"x.tar 7: lacks {lacks}")
+
+
+# ---------------------------------------------------------------- the index
+
+
+def said(path: Path) -> dict[str, tuple[bytes, tuple[str, ...]]]:
+    """Image and captions of each pair, read where the index says they are."""
+    data, found = path.read_bytes(), records.index(path)
+    assert len(set(found.names)) == len(found.names) == len(found.places)
+    return {
+        name: (data[a : a + n], records.captions(records.TEXTS[kind], data[t : t + m]))
+        for name, (a, n, t, m, kind) in zip(found.names, found.places.tolist(), strict=True)
+    }
+
+
+def some(count: int) -> list[Record]:
+    return [Record(bytes([i % 256]) * (100 + 311 * i % 1700), f"{i}.jpg", f"caption {i}") for i in range(count)]
+
+
+@pytest.mark.parametrize("layout", records.LAYOUTS)
+def test_the_index_finds_what_reading_in_order_finds(tmp_path, layout):
+    path = tmp_path / "x.tar"
+    write(path, some(40), layout)
+    assert said(path) == {r.name: (r.image, (r.caption,)) for r in read([path])}
+    assert records.index(path).damaged == []
+
+
+NAMES = ["a.jpg", "/absolute/b.jpg", "../../up.jpg", "d/" * 70 + "deep.jpg", "n" * 180 + ".jpg", "上海 é.jpg",
+         ".hidden.jpg", "./c.d.jpg", "no ending", "two\nlines.jpg"]  # fmt: skip
+
+
+@pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
+def test_the_walk_sees_what_tarfile_sees(tmp_path, form):
+    path = tmp_path / "x.tar"
+    with tarfile.open(path, "w", format=form, encoding="utf-8") as archive:
+        for i, name in enumerate(NAMES):
+            if form == tarfile.USTAR_FORMAT and name[:3] == "nnn":
+                continue
+            info = tarfile.TarInfo(name)
+            info.size, info.mtime, info.pax_headers = 600 * i, 1.5, {"comment": "path=9 size=1"}
+            archive.addfile(info, io.BytesIO(bytes([i]) * 600 * i))
+            for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
+                other = tarfile.TarInfo(f"{i}.link.jpg")
+                other.type, other.linkname, other.size = kind, "/etc/passwd", 5000  # of no meaning for these
+                archive.addfile(other)
+    with tarfile.open(path) as archive:
+        expected = [(info.name, info.offset_data, info.size) for info in archive if info.isreg()]
+    with path.open("rb") as stream:
+        damaged = []
+        assert list(records.walk(stream.fileno(), damaged)) == expected and damaged == []
+
+
+def test_sizes_beyond_eight_digits_are_read(tmp_path):
+    info = tarfile.TarInfo("huge.jpg")
+    info.size = 2**33
+    for form in (tarfile.GNU_FORMAT, tarfile.PAX_FORMAT):
+        path = tmp_path / "sparse.tar"
+        path.write_bytes(info.tobuf(form))
+        with path.open("r+b") as stream:
+            start = stream.seek(0, os.SEEK_END)
+            stream.truncate(start + 2**33 + 1024)
+        with path.open("rb") as stream:
+            assert list(records.walk(stream.fileno(), [])) == [("huge.jpg", start, 2**33)]
+        assert records.index(path).damaged[0] == f"sparse.tar huge.jpg: {2**33} bytes are no image"
+
+
+@pytest.mark.parametrize("layout", records.LAYOUTS)
+def test_a_tar_cut_anywhere_keeps_its_whole_pairs(tmp_path, layout):
+    whole, path = tmp_path / "whole.tar", tmp_path / "cut.tar"
+    write(whole, some(5), layout)
+    data, expected = whole.read_bytes(), said(whole)
+    with tarfile.open(whole) as archive:
+        ends = [info.offset_data + info.size for info in archive]
+    last = dict(zip(expected, ends[2::3], strict=True))
+    cuts = sorted(
+        {*range(1, ends[-1], 397), *ends, *(end - 1 for end in ends), *(-(-end // 512) * 512 for end in ends)}
+    )
+    for cut in cuts:
+        path.write_bytes(data[:cut])
+        assert said(path) == {name: pair for name, pair in expected.items() if last[name] <= cut}, cut
+        damaged = records.index(path).damaged
+        assert damaged and all(one.startswith("cut.tar ") for one in damaged), cut
+
+
+def test_a_damaged_header_costs_its_own_pair_only(tmp_path):
+    path = tmp_path / "x.tar"
+    write(path, some(9))
+    data, expected = bytearray(path.read_bytes()), said(path)
+    with tarfile.open(path) as archive:
+        infos = archive.getmembers()
+    for number in (0, 12, 14, 26):
+        at, broken = infos[number].offset, bytearray(data)
+        broken[at + 20 : at + 120] = b"\xaa" * 100
+        path.write_bytes(broken)
+        assert said(path) == {n: p for n, p in expected.items() if n != f"{number // 3}.jpg"}
+        first, second = records.index(path).damaged
+        assert first.startswith(f"x.tar has a damaged header at byte {at}: ")
+        assert second.startswith(f"x.tar {number // 3:08d}: lacks ")
+
+
+def test_what_follows_zeros_is_not_lost(tmp_path):
+    one, two, path = tmp_path / "1.tar", tmp_path / "2.tar", tmp_path / "x.tar"
+    write(one, some(4)[:2])
+    tar(two, {f"x{i}.{kind}": b"x%d" % i for i in range(2) for kind in records.OFFICIAL})
+    path.write_bytes(one.read_bytes() + two.read_bytes())
+    assert len(said(path)) == 4 and len(records.index(path).damaged) == 1, "two tars in a row: read, and named"
+    path.write_bytes(one.read_bytes() + bytes(3 * 2**20))
+    found = records.index(path)
+    assert len(found.names) == 2 and "bytes are left out" in found.damaged[0], (
+        "a download that was allotted, not filled"
+    )
+    path.write_bytes(one.read_bytes() + bytes(5 * 512))
+    assert records.index(path).damaged == []
+
+
+def test_members_in_any_order_and_twice(tmp_path):
+    whole = {f"{i}.{kind}": f"{kind} {i}".encode() for kind in ("jpg", "txt") for i in range(3)}
+    path = tar(tmp_path / "x.tar", whole)
+    assert said(path) == {f"{i}.jpg": (b"jpg %d" % i, (f"txt {i}",)) for i in range(3)}
+    with tarfile.open(path, "a") as archive:
+        for name in ("1.jpg", "1.JPG"):
+            info = tarfile.TarInfo(name)
+            info.size = 5
+            archive.addfile(info, io.BytesIO(b"other"))
+    assert said(path)["1.jpg"] == (b"jpg 1", ("txt 1",))
+    assert records.index(path).damaged == ["x.tar 1.jpg: a second member of that name"] * 2
+
+
+def test_an_empty_caption_is_named(tmp_path):
+    path = tmp_path / "x.tar"
+    write(path, [PAIRS[0], PAIRS[1], PAIRS[0]._replace(caption=" \n")])
+    assert records.index(path).damaged == [f"x.tar 0000000{i}: has an empty caption" for i in (1, 2)]
+
+
+@pytest.mark.parametrize(("content", "reason"), [
+    (b"", "is not a tar file: fetch it again"),
+    (b"<html>Not found</html>" * 900, "is not a tar file: fetch it again"),
+    (gzip.compress(bytes(range(256)) * 9), "is not a tar file but gzip: unpack it first"),
+])  # fmt: skip
+def test_the_index_of_no_tar(tmp_path, content, reason):
+    path = tmp_path / "x.tar"
+    path.write_bytes(content)
+    assert records.index(path).damaged == [f"x.tar {reason}"] and records.index(path).names == []
+
+
+def test_the_digest_knows_names_captions_and_places(tmp_path):
+    def digest(pairs, layout="rs5m"):
+        write(tmp_path / "x.tar", pairs, layout)
+        return records.index(tmp_path / "x.tar").digest
+
+    first = some(3)
+    others = [first[:2], first[::-1], [*first[:2], first[2]._replace(caption="other")],
+              [*first[:2], first[2]._replace(name="x")], [first[0]._replace(image=b"9" * 999), *first[1:]]]  # fmt: skip
+    assert digest(first) == digest(first)
+    assert len({digest(pairs) for pairs in [first, *others]} | {digest(first, "webdataset")}) == 7
+
+
+# ---------------------------------------------------------------- shards from elsewhere
+
+
+LOOPBACK = replace(shards.LIMITS, allow_loopback=True, backoff=0.01, retries=2, timeout=5.0)
+
+
+class Handler(http.server.BaseHTTPRequestHandler):
+    def log_message(self, *args):
+        pass
+
+    def do_GET(self):
+        site, kind = self.server, self.path.strip("/").partition("/")[0]
+        site.hits[kind] += 1
+        early = {"gone": 404, "busy": 503 if site.hits[kind] == 1 else 200, "moved": 302, "inside": 302}
+        self.send_response(early.get(kind, 200))
+        if kind in ("moved", "inside"):
+            self.send_header("Location", "/ok/b.tar" if kind == "moved" else "http://10.0.0.1/x.tar")
+        body = b"" if kind == "empty" else site.body
+        short = kind == "short" or (kind == "flaky" and site.hits[kind] == 1)
+        if kind != "unsized":
+            self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        with contextlib.suppress(OSError):
+            self.wfile.write(body[: len(body) // 2] if short else body)
+
+
+@pytest.fixture
+def site(shard, tmp_path, monkeypatch):
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.body, server.hits, server.daemon_threads = shard.read_bytes(), Counter(), True
+    threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
+    monkeypatch.setenv("RS5M_CACHE", str(tmp_path / "cache"))
+    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", hits=server.hits, cache=tmp_path / "cache")
+    server.shutdown()
+    server.server_close()
+
+
+def kept(site) -> list[str]:
+    return sorted(path.name for path in site.cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+
+
+@pytest.mark.parametrize("kind", ["ok", "moved", "busy", "flaky", "unsized"])
+def test_a_shard_is_fetched_once(site, shard, kind):
+    url = f"{site.url}/{kind}/pub11-train-0000.tar?token=a%2Fb"
+    first, again = (shards.local([url], LOOPBACK)[0] for _ in range(2))
+    assert first == again and first.name == "pub11-train-0000.tar" and first.read_bytes() == shard.read_bytes()
+    assert site.hits[kind] == 1 + (kind in ("busy", "flaky")) and kept(site) == ["pub11-train-0000.tar"]
+    assert list(read([first])) == PAIRS
+
+
+@pytest.mark.parametrize(("kind", "status", "asked"), [
+    ("gone", "http_404", 1), ("short", "connection_reset", 3), ("empty", "empty", 1), ("inside", "refused_address", 1),
+])  # fmt: skip
+def test_a_shard_that_does_not_come_is_named(site, kind, status, asked):
+    url = f"{site.url}/{kind}/a.tar"
+    with pytest.raises(OSError, match=rf"^{url} could not be fetched \({status}\): [^\n]*name a file") as caught:
+        shards.local([url], LOOPBACK)
+    assert site.hits[kind] == asked and kept(site) == [] and "\n" not in str(caught.value)
+
+
+def test_private_addresses_are_refused_unless_allowed(site):
+    with pytest.raises(OSError, match=r"refused_address\): this address is private"):
+        shards.local([f"{site.url}/ok/a.tar"])
+    assert not site.hits
+
+
+def test_a_shard_larger_than_the_cap_is_not_kept(site):
+    with pytest.raises(OSError, match="too_large"):
+        shards.local([f"{site.url}/ok/a.tar"], replace(LOOPBACK, max_bytes=1000))
+    assert kept(site) == []
+
+
+def test_several_processes_fetch_one_copy(site):
+    found, threads = [], []
+    for _ in range(6):
+        threads.append(threading.Thread(target=lambda: found.append(shards.fetch(f"{site.url}/ok/a.tar", LOOPBACK))))
+        threads[-1].start()
+    for thread in threads:
+        thread.join()
+    assert len(found) == 6 and len(set(found)) == 1 and site.hits["ok"] == 1
+
+
+def test_braces_and_hosts_make_other_files(site):
+    found = shards.local([f"{site.url}/ok/x-{{00..02}}.tar", f"{site.url}/other/x-00.tar"], LOOPBACK)
+    assert [path.name for path in found] == ["x-00.tar", "x-01.tar", "x-02.tar", "x-00.tar"] and len(set(found)) == 4
+
+
+def test_a_shard_from_the_hub(shard, monkeypatch):
+    import huggingface_hub
+
+    asked = []
+
+    def download(**which):
+        asked.append(which)
+        if which["repo_id"] == "om/gone":
+            raise huggingface_hub.errors.HFValidationError("no such thing")
+        return str(shard)
+
+    files = ["README.md", "a-1.tar", "a-0.tar", "b-0.tar"]
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda **which: files)
+    assert list(read(shards.local(["hf://datasets/omlab/RS5M@v1/in/pub11-train-0000.tar"]))) == PAIRS
+    whole = {"repo_id": "omlab/RS5M", "repo_type": "dataset", "revision": "v1", "filename": "in/pub11-train-0000.tar"}
+    assert asked == [whole]
+    with pytest.raises(ValueError, match="is named twice"):  # the stand-in gives the same file for both
+        shards.local(["hf://datasets/omlab/RS5M/a-*.tar"])
+    assert [which["filename"] for which in asked[1:]] == ["a-0.tar", "a-1.tar"]
+    with pytest.raises(OSError, match=r"hf://datasets/om/gone/a.tar could not be fetched from the hub \(HFVal"):
+        shards.local("hf://datasets/om/gone/a.tar")
+    with pytest.raises(FileNotFoundError, match="matches no file"):
+        shards.local("hf://datasets/omlab/RS5M/c-*.tar")
+    with pytest.raises(ValueError, match="write hf://datasets/OWNER/NAME/FILE.tar"):
+        shards.local("hf://omlab/RS5M/a.tar")
+
+
+def test_folders_patterns_and_files(tmp_path):
+    paths = [tmp_path / f"{name}.tar" for name in ("b-1", "b-0", "a[1]")]
+    for path in paths:
+        write(path, PAIRS[:1])
+    (tmp_path / "notes.txt").write_text("no shard")
+    in_order = sorted(paths)
+    assert shards.local(tmp_path) == in_order == shards.local([str(tmp_path)])
+    assert shards.local(paths) == paths, "the order given"
+    assert shards.local([tmp_path / "b-*.tar"]) == in_order[1:] == shards.local(str(tmp_path / "b-{0..1}.tar"))
+    assert shards.local([str(paths[2])]) == [paths[2]], "a file whose name looks like a pattern"
+
+
+def test_shards_that_are_not_there(tmp_path):
+    write(tmp_path / "a.tar", PAIRS[:1])
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(ValueError, match="^no shard was given: name .tar files"):
+        shards.local([])
+    for gone in ("gone.tar", "gone-*.tar", "pipe:touch x"):
+        with pytest.raises(FileNotFoundError, match="is not there"):
+            shards.local([str(tmp_path / gone)])
+    with pytest.raises(FileNotFoundError, match="empty holds no .tar file"):
+        shards.local([tmp_path / "empty"])
+    with pytest.raises(ValueError, match="s3://x/a.tar is no address"):
+        shards.local(["s3://x/a.tar"])
+    with pytest.raises(ValueError, match="a.tar is named twice among the shards"):
+        shards.local([tmp_path, tmp_path / "a.tar"])
+
+
+def test_no_damage_stops_the_index(tmp_path):
+    whole, path = tmp_path / "whole.tar", tmp_path / "x.tar"
+    long = some(4)[0]._replace(name="n" * 300)
+    with tarfile.open(whole, "w", format=tarfile.PAX_FORMAT) as archive:
+        for i, record in enumerate([*some(4), long]):
+            for kind, data in (("jpg", record.image), ("txt", b"text"), ("json", b'{"captions": ["a", "b"]}')):
+                info = tarfile.TarInfo(f"{record.name[:-4]}{i}.{kind}")
+                info.size = len(data)
+                archive.addfile(info, io.BytesIO(data))
+    data, generator = whole.read_bytes(), random.Random(0)
+    assert len(said(whole)) == 5
+    for _ in range(300):
+        broken = bytearray(data)
+        for _ in range(generator.choice([1, 3, 40])):
+            at = generator.randrange(len(broken))
+            broken[at] = generator.randrange(256)
+            if generator.random() < 0.1:
+                del broken[at : at + generator.choice([1, 512, 700])]
+        path.write_bytes(broken)
+        for image, captions in said(path).values():
+            assert captions and len(image) <= 2000

@@ -1,0 +1,247 @@
+"""Samples a second of the training loop beside open_clip's bare step, and the peak memory of gradient caching.
+
+    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5] [--out results/bench/tune.json]
+    python -m bench.tune --gpu        # ViT-B/32 and ViT-H/14, full and LoRA, bf16; says "not measured" without CUDA
+
+Same model, batch and precision; the sides run in turn, one step each a round:
+
+* open_clip: pixels and tokens ready on the device; both towers, ClipLoss, backward, AdamW
+* ours, full: `tune.backward` and the optimiser from uint8 pixels and captions as text: crop, turn and mirror, the
+  tokenizer and texts cut to the longest of the batch are part of it
+* ours, LoRA: the same with rank 16 on both towers
+
+Targets: full at least 1.0 times open_clip, LoRA at least 1.3 times. Peak memory: a process of its own for each, the
+same batch undivided and in chunks; on a CPU the growth of the resident set, on a GPU what its allocator reports.
+Chapter: tune.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from rs5m import adapters, clip, loader, results, tune
+from rs5m.clip import Model, open_clip
+from rs5m.tune import Settings
+
+BARE, FULL, LORA = "open_clip's bare step", "ours, full", "ours, LoRA"
+TARGETS = {FULL: 1.0, LORA: 1.3}
+WORDS = "forest desert coast field mountain island snow city river lake road harbour airport bridge".split()
+
+
+def wait() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+def made(name: str) -> Model:
+    """An open_clip model with random weights: speed does not ask what they say."""
+    torch.manual_seed(0)
+    net = open_clip.create_model(name).to(clip.device())
+    size = net.visual.image_size
+    size = size[0] if isinstance(size, tuple) else size
+    return Model(net.eval(), open_clip.get_tokenizer(name), (0.48,) * 3, (0.27,) * 3, size)
+
+
+def pairs(batch: int, size: int) -> loader.Batch:
+    """Random pixels and captions of about RS5M's published median length, as the loader hands them on."""
+    generator = np.random.default_rng(0)
+    pixels = torch.from_numpy(generator.integers(0, 256, (batch, 3, size, size), np.uint8))
+    captions = [" ".join(["a satellite image of", *generator.choice(WORDS, 12)]) for _ in range(batch)]
+    draws = torch.from_numpy(tune.draws(0, Settings(batch=batch)))
+    return loader.Batch(pixels, captions, np.arange(batch), draws, [])
+
+
+def bare(model: Model, batch: loader.Batch, precision: str):
+    """open_clip's training step, as in its own trainer less logging: a function that takes one."""
+    net = model.net
+    net.requires_grad_(True)
+    pixels = clip.normalise_pixels(batch.pixels.to(clip.device()).float().div_(255), model).contiguous()
+    tokens = model.tokenizer(batch.captions).to(clip.device())
+    loss_of = open_clip.ClipLoss()
+    stepper = torch.optim.AdamW(net.parameters(), 1e-5, tune.BETAS, tune.EPSILON, 0.2)
+
+    def step() -> None:
+        stepper.zero_grad()
+        with tune.autocast(precision):
+            image, text, scale = net(pixels, tokens)
+            loss = loss_of(image, text, scale)
+        loss.backward()
+        stepper.step()
+        with torch.no_grad():
+            net.logit_scale.clamp_(0, tune.HOTTEST)
+        wait()
+
+    return step
+
+
+def ours(model: Model, batch: loader.Batch, settings: Settings):
+    """Our step: a function that takes one."""
+    net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
+    stepper, texts = tune.optimiser(net, settings), tune.Texts(model, settings)
+
+    def step() -> None:
+        stepper.zero_grad()
+        tune.backward(model, texts, batch, settings)
+        stepper.step()
+        wait()
+
+    return step
+
+
+def side(which: str, name: str, batch: loader.Batch, precision: str, chunk: int = 0):
+    """(step, model) of one of the three sides."""
+    model = made(name)
+    if which == BARE:
+        return bare(model, batch, precision), model
+    method = "full" if which == FULL else "lora"
+    return ours(model, batch, Settings(method=method, lock_text=False, precision=precision, chunk=chunk)), model
+
+
+def measure(steps: dict, rounds: int) -> dict[str, list[float]]:
+    """Seconds of one step of every side in every round, in turn; the order is reversed in every other round."""
+    for step in steps.values():
+        step()
+    out = {name: [] for name in steps}
+    for number in range(rounds):
+        for name in list(steps)[:: -1 if number % 2 else 1]:
+            began = time.perf_counter()
+            steps[name]()
+            out[name].append(round(time.perf_counter() - began, 4))
+            print(f"round {number + 1}  {name:24s} {out[name][-1]:8.3f} s", flush=True)
+    return out
+
+
+def peak(name: str, batch: int, chunk: int, precision: str) -> float:
+    """Peak memory in MiB of two full steps above what stood before the first; run in a process of its own."""
+    made_of = pairs(batch, made(name).image_size)
+    step, _ = side(FULL, name, made_of, precision, chunk)
+    if torch.cuda.is_available():
+        step()
+        torch.cuda.reset_peak_memory_stats()
+        before = torch.cuda.memory_allocated()
+        step()
+        return (torch.cuda.max_memory_allocated() - before) / 2**20
+    before = int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
+    for _ in range(2):
+        step()
+    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+
+
+def peaks(name: str, batch: int, chunks: list[int], precision: str) -> dict[str, float]:
+    """`peak` for each chunk size, 0 is the undivided batch."""
+    found = {}
+    for chunk in chunks:
+        code = f"from bench.tune import peak; print(peak({name!r}, {batch}, {chunk}, {precision!r}))"
+        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        found[str(chunk)] = round(float(run.stdout.split()[-1]), 1)
+        print(f"batch {batch}, chunk {chunk}: {found[str(chunk)]} MiB", flush=True)
+    return found
+
+
+def about(bench: str) -> dict:
+    """What every record of a bench carries."""
+    return {
+        "bench": bench,
+        "threads": torch.get_num_threads(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg(),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    } | results.provenance("bench", 0)
+
+
+def compare(name: str, batch: int, rounds: int, precision: str = "auto") -> dict:
+    """The three sides in turn, then the peaks."""
+    inputs = pairs(batch, made(name).image_size)
+    table = measure({which: side(which, name, inputs, precision)[0] for which in (BARE, FULL, LORA)}, rounds)
+    rounds_of = {w: list(zip(table[BARE], table[w], strict=True)) for w in TARGETS}
+    ratios = {w: round(statistics.median(b / o for b, o in pairs), 3) for w, pairs in rounds_of.items()}
+    memory = peaks(name, batch, [0, batch // 4, max(1, batch // 16)], precision)
+    return {
+        "model": name, "batch": batch, "rounds": rounds, "precision": precision, "seconds": table,
+        "samples_per_second": {w: round(batch / statistics.median(s), 2) for w, s in table.items()},
+        "ratios": ratios, "targets": TARGETS, "targets_met": {w: ratios[w] >= t for w, t in TARGETS.items()},
+        "peak_mib_by_chunk": memory,
+    } | about("tune")  # fmt: skip
+
+
+# ---------------------------------------------------------------- on a GPU
+
+
+def matrix_peak() -> float:
+    """Measured bf16 matrix products, in TFLOP/s: the best of ten, 8192 x 8192."""
+    a, b = (torch.randn(8192, 8192, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    best = 0.0
+    for _ in range(10):
+        wait()
+        began = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        wait()
+        best = max(best, 5 * 2 * 8192**3 / (time.perf_counter() - began) / 1e12)
+    return best
+
+
+def on_gpu(rounds: int) -> dict:
+    """ViT-B/32 and ViT-H/14, full and LoRA in bf16: images/s, memory, share of the measured matrix peak."""
+    from torch.utils.flop_counter import FlopCounterMode
+
+    top, rows = matrix_peak(), []
+    for name, batch, chunk in (("ViT-B-32", 600, 0), ("ViT-H-14", 600, 50)):
+        for which in (FULL, LORA):
+            torch.cuda.empty_cache()
+            torch.cuda.reset_peak_memory_stats()
+            inputs = pairs(batch, made(name).image_size)
+            step, _ = side(which, name, inputs, "bf16", chunk)
+            step()
+            with FlopCounterMode(display=False) as counter:
+                step()
+            seconds = []
+            for _ in range(rounds):
+                began = time.perf_counter()
+                step()
+                seconds.append(time.perf_counter() - began)
+            took = statistics.median(seconds)
+            flops = counter.get_total_flops() / took / 1e12
+            rows.append({"model": name, "side": which, "batch": batch, "chunk": chunk,
+                         "images_per_second": batch / took,
+                         "peak_gib": torch.cuda.max_memory_allocated() / 2**30, "tflops": flops,
+                         "share_of_matrix_peak": flops / top})  # fmt: skip
+            print(rows[-1], flush=True)
+            del step
+    return {"device_name": torch.cuda.get_device_name(), "matrix_peak_tflops": top, "rows": rows} | about("tune-gpu")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--model", default="ViT-B-32")
+    parser.add_argument("--batch", type=int, default=32)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--gpu", action="store_true")
+    parser.add_argument("--out", type=Path)
+    args = parser.parse_args()
+    if args.gpu and not torch.cuda.is_available():
+        print("no CUDA device: not measured")
+        return
+    result = on_gpu(args.rounds) if args.gpu else compare(args.model, args.batch, args.rounds)
+    name = f"tune-{result['device_name'].replace(' ', '-')}" if args.gpu else "tune"
+    out = args.out or Path(__file__).parents[1] / f"results/bench/{name}.json"
+    out.parent.mkdir(parents=True, exist_ok=True)
+    out.write_text(json.dumps(result, indent=1) + "\n")
+    shown = ("rows", "matrix_peak_tflops") if args.gpu else ("samples_per_second", "ratios", "peak_mib_by_chunk")
+    print(json.dumps({key: result[key] for key in shown}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

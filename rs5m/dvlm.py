@@ -1,0 +1,108 @@
+"""The domain model of a scale (the paper's DVLM), tuned on the shards that this book made. Chapter: tune."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+from safetensors.torch import load_file, save_file
+
+from rs5m import adapters, clip, datasets, loader, pocketruns, records, results, scales, towers, tune, tuners
+from rs5m.clip import Model
+from rs5m.scales import Scale, data_folder
+from rs5m.tune import Settings
+
+
+def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
+    """The pairs of a run. Chapter: tune.
+
+    pub11 and rs3 are the shards that the chapters of these names wrote (of PUB11 what shows no test continent), rs5m
+    the published ones in RS5M_DATA; pocket and ucm are pairs that `rs5m.datasets` reads, for comparison.
+    """
+    if all(name in SHARDS for name in run):
+        return loader.Shards(_shards(scale.name, run), scale.image_size)
+    if len(run) > 1:
+        raise ValueError(f"{'+'.join(run)}: only shards are put together, those of {', '.join(SHARDS)}")
+    pairs = datasets.pairs(run[0], scale)
+    return loader.Memory(pairs.images, pairs.captions, scale.image_size)
+
+
+@cache
+def _shards(name: str, run: tuple[str, ...]) -> list[Path]:
+    """Made by the scale of that name as it stands: one with smaller images tunes on the same pairs."""
+    return [path for part in run for path in SHARDS[part](scales.get(name))]
+
+
+def _published(scale: Scale) -> list[Path]:
+    found = sorted(data_folder(scale).glob("**/*-train-[0-9]*.tar"))
+    if not found:
+        raise FileNotFoundError(f"{data_folder(scale)} holds no RS5M shard ({{pub11,rs3}}-train-NNNN.tar)")
+    return found
+
+
+SHARDS = {
+    "pub11": pocketruns.pub11_shards,
+    "rs3": lambda scale: sorted((pocketruns.labelled_set(scale) / "out").glob("rs3-train-*.tar")),
+    "rs5m": _published,
+}
+
+
+def test_set(name: str, scale: Scale) -> datasets.Labelled:
+    """The test set of that name less the images that RS3 captioned: at local those are some of EuroSAT's."""
+    data = datasets.test_set(name, scale)
+    if scale.name != "local":
+        return data
+    seen = {path.stem for path in (pocketruns.labelled_set(scale) / "images").iterdir()}
+    return datasets.subset(data, np.array([Path(name).stem not in seen for name in data.names]))
+
+
+def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
+    """The settings of a scale: the pocket model's text tower is locked, CLIP's own is tuned with the images.
+
+    pairs: how many the run has; where the scale counts `steps`, epochs are what comes nearest to them, so that runs of
+    different sizes take equally many.
+    """
+    base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, lock_text=scale.model == "pocket")
+    chosen = replace(base, **({"epochs": scale.epochs} | changes))
+    if scale.steps and pairs and "epochs" not in changes:
+        chosen = replace(chosen, epochs=max(1, round(scale.steps / max(1, pairs // chosen.batch))))
+    return chosen
+
+
+def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
+    """Where a domain model of a scale is kept; it is tuned now if it is not there. Chapter: tune.
+
+    run: names of the pairs to tune on (default: the scale's first run); changes: fields of Settings.
+    """
+    run = run or scale.runs[0]
+    pairs = source(scale, run)
+    chosen = settings(scale, len(pairs), **changes)
+    if not adapters.mergeable(chosen.method):
+        raise ValueError(f"{chosen.method} stays beside the weights: use tune.fit and adapters.save")
+
+    def make(out: Path) -> None:
+        tuned, losses = tune.fit(clip.load(scale), pairs, chosen)
+        tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
+        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, out / "model.safetensors")
+        (out / "losses.json").write_text(json.dumps(losses))
+
+    # a change in any of these modules may change the pixels, the text or the steps
+    parts = (clip, datasets, loader, records, adapters, towers, tuners, tune, sys.modules[__name__])
+    return results.artefact("tuned-" + "-".join(run), scale.name, (scale, chosen, pairs.fingerprint(), *parts), make)
+
+
+def domain_model(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> tuple[Model, list[float]]:
+    """The domain model of a scale and the loss of every step; arguments as of `folder`. Chapter: tune."""
+    kept, model = folder(scale, run, **changes), clip.load(scale)
+    model.net.load_state_dict(model.net.state_dict() | load_file(kept / "model.safetensors"))
+    return model, json.loads((kept / "losses.json").read_text())
+
+
+def tuned_name(name: str, chosen: Settings) -> bool:
+    """Whether a tensor of the network can differ after tuning: those of the towers being tuned, and the temperature."""
+    image = name.startswith("visual.")
+    return name == "logit_scale" or (image and not chosen.lock_image) or (not image and not chosen.lock_text)

@@ -1,0 +1,189 @@
+"""Recipes: what is known of GeoRSCLIP's training, setting by setting, and what we chose where nothing is.
+
+rs5m/data/recipes/NAME.toml gives each setting its value and its mark: published, with where from, or ours, with why.
+Chapter: tune.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import time
+import tomllib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from types import MappingProxyType
+
+import pandas as pd
+
+MARKS = ("published", "ours")
+DATA = ("shards", "rsicd", "rsitmd", "ret2")
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """One training run as data.
+
+    model, pretrained: arguments of `rs5m.clip.load`; data: one of DATA; settings: fields of `rs5m.tune.Settings`;
+    marks: for each setting, these three and what the loader does included, (value, one of MARKS, where from or why).
+    """
+
+    name: str
+    model: str
+    pretrained: str | None
+    data: str
+    settings: Mapping[str, object]
+    marks: Mapping[str, tuple[object, str, str]]
+
+
+def names() -> list[str]:
+    """The recipes there are."""
+    return sorted(path.name.removesuffix(".toml") for path in files("rs5m").joinpath("data", "recipes").iterdir())
+
+
+def get(name: str) -> Recipe:
+    """The recipe of that name. ValueError, naming all, for any other. Chapter: tune."""
+    if name not in names():
+        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(names())}")
+    text = files("rs5m").joinpath("data", "recipes", f"{name}.toml").read_text(encoding="utf-8")
+    marks = {key: (row["value"], row["known"], row["source"]) for key, row in tomllib.loads(text).items()}
+    fields = _fields()
+    settings = {key: value for key, (value, *_) in marks.items() if key in fields}
+    model, pretrained, data = (marks[key][0] for key in ("model", "pretrained", "data"))
+    frozen = MappingProxyType(settings), MappingProxyType(marks)
+    return Recipe(name, model, pretrained or None, data, *frozen)
+
+
+def table(name: str) -> pd.DataFrame:
+    """DataFrame setting, value, known (published or ours), source of a recipe. Chapter: tune."""
+    rows = [(setting, *row) for setting, row in get(name).marks.items()]
+    return pd.DataFrame(rows, columns=["setting", "value", "known", "source"])
+
+
+def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
+    """The recipe with settings changed by texts "field=value", values as in JSON; a change is marked ours.
+
+    ValueError for a text without =, an unknown field or a value of another type. Chapter: tune.
+    """
+    settings, marks = dict(recipe.settings), dict(recipe.marks)
+    for text in assignments:
+        field, equals, word = text.partition("=")
+        if not equals or field not in settings:
+            raise ValueError(f"--set {text}: give field=value, the field one of {', '.join(settings)}")
+        settings[field] = _value(field, word, _fields()[field].default)
+        marks[field] = (settings[field], "ours", "changed on the command line")
+    return dataclasses.replace(recipe, settings=MappingProxyType(settings), marks=MappingProxyType(marks))
+
+
+def _fields() -> dict[str, dataclasses.Field]:
+    from rs5m.tune import Settings  # imports torch
+
+    return {field.name: field for field in dataclasses.fields(Settings)}
+
+
+def _value(field: str, word: str, default: object) -> object:
+    """A word as a value of the default's type; a whole number will do for a fraction."""
+    try:
+        value = word if isinstance(default, str) else json.loads(word.lower())
+    except ValueError:
+        value = None
+    if isinstance(default, float) and type(value) is int:
+        value = float(value)
+    if type(value) is not type(default):
+        raise ValueError(f"--set {field}={word}: give {_kind(default)}, such as {json.dumps(default)}")
+    return value
+
+
+def _kind(default: object) -> str:
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}[type(default)]
+
+
+# ---------------------------------------------------------------- a run
+
+
+def run(
+    recipe: Recipe, data: Sequence[str], out: str | Path, checkpoint: str | Path | None = None, workers: int = 0
+) -> str:
+    """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about them.
+
+    data: shards, their folders or addresses (see `rs5m.shards.local`); for rsicd, rsitmd and ret2 also the folder in
+    the official layout. checkpoint: weights to begin from in place of the recipe's. A method whose adapters cannot be
+    merged writes out/adapter/ instead of the model. A run that stopped goes on. Under torchrun the first process
+    writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.ret2.shards` and `rs5m.tune.fit`. Chapter: tune.
+    """
+    from rs5m import clip, distributed, loader, tune
+
+    out, begun = Path(out), time.perf_counter()
+    distributed.start_processes()  # before the model takes its device
+    paths = shards(recipe.data, data, out)
+    model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
+    source = loader.Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
+    tuned, losses = tune.fit(model, source, tune.Settings(**recipe.settings), out, workers=workers)
+    if distributed.rank():
+        return ""
+    general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
+    about = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
+    about |= _account(recipe, tuned, source, losses, out) | {"seconds": round(time.perf_counter() - begun, 1)}
+    written = _write(tuned, recipe, out, about)
+    return f"{written}: loss {losses[0]:.3f} at the first of {len(losses)} steps, {losses[-1]:.3f} at the last"
+
+
+def shards(data: str, given: Sequence[str], out: Path) -> list:
+    """What to train on: given shards as they are, of a folder its training shards, or shards built in out/shards."""
+    folder = Path(given[0])
+    if len(given) == 1 and folder.is_dir():
+        if found := sorted(folder.glob("**/*-train-*.tar")):  # RS5M's folder holds validation shards as well
+            return found
+        if data != "shards" and not any(folder.glob("*.tar")):
+            return _built(folder, data, out / "shards")
+    return list(given)
+
+
+def _built(folder: Path, data: str, out: Path) -> list[Path]:
+    """The set's shards, made by the first process; the others wait, and torchrun ends them if it fails."""
+    from rs5m import distributed, ret2
+
+    while distributed.rank() and not out.is_dir():
+        time.sleep(1)
+    return ret2.shards(folder, data, out)
+
+
+def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
+    """What run.json tells beside the times: every number is of this run."""
+    from rs5m import results
+
+    built = out / "shards" / "data.json"
+    told = results.provenance("recipe", recipe.settings["seed"])
+    counts = json.loads(built.read_text()) if built.is_file() else {}
+    counts.pop("folder", None)  # says nothing on another machine
+    counts |= {"pairs": len(source), "damaged": len(source.damaged), "fingerprint": source.fingerprint()}
+    return {
+        "architecture": tuned.name,
+        "commit": told["commit"],
+        "device": told["device"],
+        "settings": {k: dict(zip(("value", "known", "source"), row, strict=True)) for k, row in recipe.marks.items()},
+        "data": counts,
+        "losses": {"steps": len(losses), "first": losses[0], "last": losses[-1]},
+        "versions": told["versions"] | {"python": told["python"]},
+    }
+
+
+def _write(tuned, recipe: Recipe, out: Path, about: dict) -> Path:
+    from rs5m import adapters, checkpoints, results
+
+    about |= {"run": results.digest(sorted(recipe.settings.items()), about["base"], about["data"]["fingerprint"]),
+              "date": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
+    if adapters.mergeable(recipe.settings["method"]):
+        known = {key: about[key] for key in ("recipe", "base", "run")}
+        written = checkpoints.export(tuned, out / "model.safetensors", **known)
+    else:
+        written = out / "adapter"
+        adapters.save(tuned.net, written)
+    temporary = out / f"run.json.{os.getpid()}.tmp"
+    temporary.write_text(json.dumps(about, indent=1, allow_nan=False))
+    temporary.replace(out / "run.json")
+    return written

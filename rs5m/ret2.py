@@ -1,0 +1,186 @@
+"""RSICD, RSITMD and RET-2, their training sets joined without what duplicates a test image: as shards. Chapter: tune.
+
+* author, official tracker (issue 12): images that duplicate a test image of either set are removed by perceptual hash
+* ours: `rs5m.dedup.leaks` finds them, mirrored and turned ones too; the list is kept as removed.csv beside the shards
+* ours: every distinct caption of an image makes a pair, and the pairs are shuffled once. Four images of RSITMD's
+  training list have empty captions alone, and make none
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from tqdm.auto import tqdm
+
+from rs5m import datasets, dedup, records
+
+SETS = {"rsicd": ("RSICD_images", "gb18030"), "rsitmd": ("images", "utf-8")}  # folder of images, the csv's encoding
+PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
+BASES = (".", "rs5m_test_data")
+TAR = 5000  # pairs a shard
+COLUMNS = ["set", "image", "test_set", "test_image", "distance", "orientation", "score"]
+
+
+class Split(NamedTuple):
+    """The images of one part of a set, with their distinct captions in the order of the lists."""
+
+    name: str
+    paths: list[Path]
+    captions: list[tuple[str, ...]]
+
+
+def split(folder: Path, name: str, part: str) -> Split:
+    """The "train" or "test" part of rsicd or rsitmd under a folder, from its csv, else from its text lists.
+
+    NAME/NAME_PART.csv has the columns filename and title; captions/NAME_PART_{filename,caps}.txt have an image and a
+    caption a line (five captions for each image). Images lie in rsicd/RSICD_images/ and rsitmd/images/.
+    FileNotFoundError and ValueError that name a file which is missing or cannot be read. Chapter: tune.
+    """
+    images, encoding = SETS[name]
+    root = next((folder / base / name for base in BASES if (folder / base / name / images).is_dir()), None)
+    if root is None:
+        raise FileNotFoundError(f"{folder} has no {name}/{images}/: put {name.upper()}'s images there")
+    table, lists = root / f"{name}_{part}.csv", _lists(folder, root, f"{name}_{part}")
+    if table.is_file():
+        files, texts = _csv(table, encoding)
+    elif lists:
+        files, texts = _lines(*lists)
+    else:
+        raise FileNotFoundError(f"{root} has no {table.name}, and {folder} no captions/{name}_{part}_filename.txt with "
+                                f"its caps: put {name.upper()}'s {part} list there")  # fmt: skip
+    captions: dict[str, dict[str, None]] = {}
+    for file, text in zip(files, texts, strict=True):
+        if file != Path(file).name:  # a list from elsewhere names files, not places
+            raise ValueError(f"{root}: the {part} list names {file!r}, which is no file name")
+        captions.setdefault(file, {})[text.strip()] = None
+    paths = [root / images / file for file in captions]
+    if missing := [path for path in paths if not path.is_file()]:
+        raise FileNotFoundError(
+            f"{missing[0]} is not there, one of {len(missing)} missing images of {name}'s {part} list"
+        )
+    return Split(name, paths, [tuple(filter(None, texts)) for texts in captions.values()])
+
+
+def _lists(folder: Path, root: Path, stem: str) -> tuple[Path, Path] | None:
+    for base in (root, folder / "captions", root.parent / "captions"):
+        pair = base / f"{stem}_filename.txt", base / f"{stem}_caps.txt"
+        if all(path.is_file() for path in pair):
+            return pair
+    return None
+
+
+def _csv(path: Path, encoding: str) -> tuple[list[str], list[str]]:
+    try:
+        frame = pd.read_csv(path, encoding=encoding, dtype=str, keep_default_na=False)
+    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
+        raise ValueError(f"{path} cannot be read as a csv in {encoding} ({error}): fetch it again") from error
+    if missing := {"filename", "title"} - set(frame):
+        raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: fetch it again")
+    return frame["filename"].tolist(), frame["title"].tolist()
+
+
+def _lines(names: Path, captions: Path) -> tuple[list[str], list[str]]:
+    files, texts = (path.read_text(encoding="utf-8", errors="replace").splitlines() for path in (names, captions))
+    each = len(texts) // max(len(files), 1)  # the training lists name an image once for all its captions
+    if not files or each * len(files) != len(texts):
+        raise ValueError(f"{captions} has {len(texts)} captions for {len(files)} names in {names}: fetch both again")
+    return [file for file in files for _ in range(each)], texts
+
+
+# ---------------------------------------------------------------- leaks
+
+
+def _signed(paths: Iterable[Path], skipped: list[Path]) -> tuple[list[Path], dict]:
+    """The paths of readable images and their signatures; the others are added to `skipped`."""
+    kept: list[Path] = []
+
+    def pictures():
+        for path in tqdm(list(paths), desc="signatures", unit="image"):
+            pixels = datasets.decode(path.read_bytes())
+            (kept if pixels is not None else skipped).append(path)
+            if pixels is not None:
+                yield pixels
+
+    signatures = dedup.signatures(pictures())
+    return kept, signatures
+
+
+def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, list[Path]]:
+    """DataFrame of COLUMNS: the training images that duplicate a test image, each with its best match; and the files
+    that hold no image.
+
+    distance in bits, orientation as in `rs5m.dedup.orient`, score 0 to 1. Chapter: tune.
+    """
+    skipped: list[Path] = []
+    tests = [(part.name, *_signed(part.paths, skipped)) for part in test]
+    rows = []
+    for part in train:
+        paths, signatures = _signed(part.paths, skipped)
+        for name, test_paths, test_signatures in tests:
+            for hit in dedup.leaks(signatures, test_signatures).itertuples():
+                rows.append((part.name, paths[hit.train].name, name, test_paths[hit.test].name, hit.distance,
+                             hit.orientation, hit.score))  # fmt: skip
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(["set", "image", "score"], ascending=[True, True, False])
+    return table.drop_duplicates(["set", "image"], ignore_index=True), skipped
+
+
+# ---------------------------------------------------------------- shards
+
+
+def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> list[Path]:
+    """Training shards of "rsicd", "rsitmd" or "ret2" from a folder in the official layout, written into `out` once.
+
+    With ret2 both test sets must be there, and out/removed.csv lists what was left out as a duplicate. out/data.json
+    counts images and pairs and names files that hold no image. The folder appears whole or not at all; if it is there,
+    its shards are returned. Chapter: tune.
+    """
+    out, folder = Path(out), Path(folder)
+    if not out.is_dir():
+        temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+        shutil.rmtree(temporary, ignore_errors=True)
+        temporary.mkdir(parents=True)
+        try:
+            _fill(temporary, folder, data, seed)
+            temporary.replace(out)
+        finally:
+            shutil.rmtree(temporary, ignore_errors=True)
+    kept, asked = json.loads((out / "data.json").read_text()), {"data": data, "folder": str(folder.resolve())}
+    if other := [f"{kept[key]}, not of {asked[key]}" for key in asked if kept[key] != asked[key]]:
+        raise ValueError(f"{out} holds the shards of {other[0]}: name another folder")
+    return sorted(out.glob("*.tar"))
+
+
+def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
+    train = [split(folder, name, "train") for name in PARTS[data]]
+    removed, unreadable = pd.DataFrame(columns=COLUMNS), []
+    if data == "ret2":
+        removed, unreadable = leaks(train, [split(folder, name, "test") for name in SETS])
+        removed.to_csv(out / "removed.csv", index=False)
+    gone = {(row.set, row.image) for row in removed.itertuples()}
+    pairs = [(path, text) for part in train for path, texts in zip(part.paths, part.captions, strict=True)
+             if (part.name, path.name) not in gone and path not in unreadable for text in texts]  # fmt: skip
+    order = np.random.default_rng(seed).permutation(len(pairs))
+    for start in tqdm(range(0, len(pairs), TAR), desc=data, unit="shard"):
+        some = (pairs[i] for i in order[start : start + TAR])
+        records.write(out / f"{data}-train-{start // TAR:04d}.tar", (_record(path, text) for path, text in some))
+    counts = {
+        "data": data,
+        "folder": str(folder.resolve()),
+        "images": sum(len(part.paths) for part in train),
+        "without a caption": sum(not texts for part in train for texts in part.captions),
+        "removed as duplicates": len(removed),
+        "pairs": len(pairs),
+        "unreadable": sorted(path.name for path in unreadable),
+    }
+    (out / "data.json").write_text(json.dumps(counts, indent=1))
+
+
+def _record(path: Path, text: str) -> records.Record:
+    return records.Record(path.read_bytes(), path.name, text)

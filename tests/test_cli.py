@@ -1,0 +1,209 @@
+"""`rs5m tune`: a recipe on small shards with a small model, from the command line to files that open_clip loads."""
+
+import io
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import small_clip
+import torch
+from PIL import Image
+
+from rs5m import checkpoints, cli, clip, hub, recipes, records
+from rs5m.clip import open_clip
+
+ROOT = Path(__file__).parents[1]
+SMALL = ["batch=8", "chunk=0", "epochs=2", "warm_up=2", "learning_rate=1e-3", "compiled=false", "precision=float32"]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def architectures(tmp_path_factory):
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    small_clip.register(tmp_path_factory.mktemp("architectures"))
+    yield
+    torch.set_num_threads(threads)
+
+
+def pairs(count: int) -> list[records.Record]:
+    """Pictures of one colour each, whose captions name it."""
+    found = []
+    for i in range(count):
+        colour = np.array([i % 8 & 4, i % 8 & 2, i % 8 & 1], bool) * 200
+        stream = io.BytesIO()
+        Image.fromarray(np.full((40, 40, 3), colour, np.uint8)).save(stream, "JPEG")
+        found.append(records.Record(stream.getvalue(), f"{i}.jpg", f"colour number {i % 8}"))
+    return found
+
+
+@pytest.fixture
+def data(tmp_path) -> Path:
+    folder = tmp_path / "rs5m"
+    folder.mkdir()
+    for part, count in (("train", 20), ("val", 4)):
+        records.write(folder / f"pub11-{part}-0000.tar", pairs(count))
+    return folder
+
+
+@pytest.fixture
+def small_recipes(monkeypatch):
+    """Every recipe with the small model, random, in place of its own."""
+    real = recipes.get
+    name = small_clip.NAMES[True]
+    monkeypatch.setattr(recipes, "get", lambda recipe: replace(real(recipe), model=name, pretrained=None))
+
+
+def tune(*arguments) -> int:
+    return cli.main(["tune", *map(str, arguments)])
+
+
+@pytest.mark.parametrize("method", ["full", "lora"])
+def test_tune_writes_a_model_that_open_clip_loads_and_its_run(small_recipes, data, tmp_path, capsys, method):
+    out = tmp_path / "out"
+    changes = [*SMALL, f"method={method}", "size=2"]
+    assert tune("--recipe", "georsclip-b32", "--data", data, "--out", out, "--set", *changes) == 0
+    said = capsys.readouterr().out
+    about = json.loads((out / "run.json").read_text())
+    losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
+    assert len(losses) == 4 == about["losses"]["steps"], "two epochs of two whole batches of eight from twenty"
+    assert about["losses"]["first"] == pytest.approx(losses[0]) and about["losses"]["last"] == pytest.approx(losses[-1])
+    assert (
+        f"{out}/model.safetensors: loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last" in said
+    )
+    assert about["data"]["pairs"] == 20 and about["recipe"] == "georsclip-b32" and about["versions"]["torch"]
+    assert about["settings"]["batch"] == {"value": 8, "known": "ours", "source": "changed on the command line"}
+    assert about["settings"]["crop"]["known"] == "published"
+    plain = open_clip.create_model(small_clip.NAMES[True], pretrained=str(out / "model.safetensors")).eval()
+    ours = clip.load(small_clip.NAMES[True], checkpoint=out / "model.safetensors")
+    assert torch.equal(small_clip.logits(plain), small_clip.logits(ours.net))
+    told = checkpoints.facts(out / "model.safetensors")
+    assert told["recipe"] == "georsclip-b32" and told["run"] == about["run"] and told["architecture"] == ours.name
+    card = Path(hub.push_to_hub(ours, out, "me/model", dry_run=tmp_path / "card")) / "README.md"
+    assert "| batch | 8 | ours | changed on the command line |" in card.read_text()
+
+
+def test_tune_begins_from_a_checkpoint_and_goes_on_where_it_stopped(small_recipes, data, tmp_path, capsys):
+    """Begun from two files, the first losses differ; a finished run, called again, takes no step and says the same."""
+    first = []
+    for seed in (1, 2):
+        begin = checkpoints.export(small_clip.random(True, seed), tmp_path / f"begin{seed}.safetensors")
+        out = tmp_path / f"out{seed}"
+        arguments = ("--recipe", "georsclip-b32", "--data", data / "pub11-train-0000.tar", "--checkpoint", begin,
+                     "--out", out, "--set", *SMALL)  # fmt: skip
+        assert tune(*arguments) == 0
+        first.append(json.loads((out / "run.json").read_text()))
+        assert first[-1]["base"] == begin.name
+    assert first[0]["losses"]["first"] != first[1]["losses"]["first"] and first[0]["run"] != first[1]["run"]
+    before = (out / "model.safetensors").read_bytes()
+    assert tune(*arguments) == 0
+    assert (out / "model.safetensors").read_bytes() == before
+    assert len((out / "log.jsonl").read_text().splitlines()) == 4
+
+
+def test_an_adapter_that_cannot_be_merged_is_kept_beside_the_model(small_recipes, data, tmp_path):
+    from rs5m import adapters
+
+    out = tmp_path / "out"
+    changes = [*SMALL, "method=adapter", "size=2"]
+    begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
+    arguments = ("--recipe", "georsclip-b32", "--data", data, "--checkpoint", begin, "--out", out, "--set", *changes)
+    assert tune(*arguments) == 0
+    assert not (out / "model.safetensors").exists() and (out / "run.json").is_file()
+    base = clip.load(small_clip.NAMES[True], checkpoint=begin)
+    before = small_clip.logits(base.net)
+    adapters.load(base.net, out / "adapter")
+    assert not torch.equal(small_clip.logits(base.net), before)
+
+
+def rsicd(folder: Path) -> Path:
+    """Ten pictures with two captions each, as RSICD is laid out."""
+    (folder / "rsicd" / "RSICD_images").mkdir(parents=True)
+    rows = ["filename,title"]
+    for record in pairs(10):
+        (folder / "rsicd" / "RSICD_images" / record.name).write_bytes(record.image)
+        rows += [f"{record.name},{record.caption}", f"{record.name},the other caption of {record.name}"]
+    (folder / "rsicd" / "rsicd_train.csv").write_text("\n".join(rows), encoding="gb18030")
+    return folder
+
+
+def test_a_set_in_the_official_layout_becomes_shards_first(small_recipes, tmp_path):
+    folder = rsicd(tmp_path / "data")
+    arguments = ("--recipe", "georsclip-ft-rsicd", "--data", folder, "--out", tmp_path / "out", "--set", *SMALL)
+    assert tune(*arguments) == 0
+    about = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert about["data"]["pairs"] == 20 and about["data"]["data"] == "rsicd" and about["losses"]["steps"] == 4
+    assert [p.name for p in (tmp_path / "out" / "shards").glob("*.tar")] == ["rsicd-train-0000.tar"]
+    assert str(tmp_path) not in json.dumps(about), "a path of this machine would go to the hub"
+
+
+BAD = {
+    "recipe": (["--recipe", "georsclip-b33"], "unknown recipe 'georsclip-b33': choose one of georsclip-b32, "),
+    "setting": (["--set", "rank=3"], "--set rank=3: give field=value, the field one of method, "),
+    "method": (["--set", "method=loro"], "unknown method 'loro': choose one of full, "),
+    "data": (["--data", "absent.tar"], "absent.tar"),
+    "batch": (["--set", "batch=21"], "a batch of 21 is larger than the data, 20 pairs"),
+    "checkpoint": (["--checkpoint", "absent.pt"], "absent.pt is not there: give a checkpoint"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_sentence(small_recipes, data, tmp_path, capsys, what):
+    arguments, says = BAD[what]
+    usual = ["--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--set", *SMALL]
+    assert tune(*usual, *arguments) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("rs5m: ") and says in error
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_a_loss_that_is_no_number_is_one_sentence_too(small_recipes, data, tmp_path, capsys):
+    spoiled = small_clip.random(True)
+    with torch.no_grad():
+        spoiled.net.visual.proj.fill_(torch.nan)
+    begin = checkpoints.export(spoiled, tmp_path / "begin.safetensors")
+    arguments = ("--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--checkpoint", begin)
+    assert tune(*arguments, "--set", *SMALL) == 2
+    assert "rs5m: step 0: loss nan" in capsys.readouterr().err
+    assert not (tmp_path / "out" / "model.safetensors").exists()
+
+
+def test_help_does_not_wait_for_torch():
+    code = "import sys; from rs5m import cli; cli.parser().format_help(); print('torch' in sys.modules)"
+    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert said.stdout.strip() == "False"
+
+
+WORKER = """
+import sys
+sys.path[:0] = [{tests!r}, {root!r}]
+import small_clip
+from dataclasses import replace
+from pathlib import Path
+from rs5m import cli, recipes
+small_clip.register(Path(sys.argv[1]))
+real = recipes.get
+recipes.get = lambda name: replace(real(name), model=small_clip.NAMES[True], pretrained=None)
+sys.exit(cli.main(sys.argv[2:]))
+"""
+
+
+def test_two_processes_write_one_model(small_recipes, tmp_path):
+    """By torchrun, the second waiting for the first one's shards; the model is the single process's, to rounding."""
+    script, folder = tmp_path / "worker.py", rsicd(tmp_path / "data")
+    (tmp_path / "names").mkdir()
+    script.write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(ROOT)))
+    begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
+    usual = ["--recipe", "georsclip-ft-rsicd", "--data", folder, "--checkpoint", begin, "--set", *SMALL, "--out"]
+    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    whole = map(str, [*torchrun, script, tmp_path / "names", "tune", *usual, tmp_path / "two"])
+    done = subprocess.run(list(whole), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("model.safetensors: loss ") == 1
+    assert tune(*usual, tmp_path / "one") == 0
+    two, one = (checkpoints.read(tmp_path / name / "model.safetensors") for name in ("two", "one"))
+    assert max(float((two[name] - one[name]).abs().max()) for name in one) < 1e-4
