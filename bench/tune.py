@@ -20,7 +20,6 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -124,7 +123,7 @@ def measure(steps: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def peak(name: str, batch: int, chunk: int, precision: str) -> float:
-    """Peak memory in MiB of two full steps above what stood before the first; run in a process of its own."""
+    """Peak memory in MiB of a full step above what stood before it; run in a process of its own."""
     made_of = pairs(batch, made(name).image_size)
     step, _ = side(FULL, name, made_of, precision, chunk)
     if torch.cuda.is_available():
@@ -133,10 +132,16 @@ def peak(name: str, batch: int, chunk: int, precision: str) -> float:
         before = torch.cuda.memory_allocated()
         step()
         return (torch.cuda.max_memory_allocated() - before) / 2**20
-    before = int(next(line for line in open("/proc/self/status") if line.startswith("VmRSS")).split()[1])
-    for _ in range(2):
-        step()
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) / 2**10
+    step()
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: the first step made gradients and moments
+    before = resident("VmRSS")
+    step()
+    return (resident("VmHWM") - before) / 2**10
+
+
+def resident(which: str) -> int:
+    """Memory of this process in KiB: VmRSS now, VmHWM at its peak (getrusage would hand down the parent's)."""
+    return int(next(line for line in open("/proc/self/status") if line.startswith(which)).split()[1])
 
 
 def peaks(name: str, batch: int, chunks: list[int], precision: str) -> dict[str, float]:

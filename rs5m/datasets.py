@@ -16,13 +16,12 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from rs5m import pocket, records
+from rs5m import pocket
 from rs5m.paper import class_name
 from rs5m.scales import Scale, data_folder
 
 EUROSAT = ("2750", ("eurosat-rgb", "rs5m_test_data/eurosat-rgb", "."), ("eurosat_rgb.zip", "EuroSAT.zip"))
 UCM = ("UCMerced_LandUse/Images", (".",), ("ucm_q92.zip", "UCMerced_LandUse.zip"))
-RS5M_LIMIT = 40_000  # pairs held in memory by the first version of tuning: 6 GB at 224 pixels
 
 
 class Labelled(NamedTuple):
@@ -177,7 +176,7 @@ def test_set(name: str, scale: Scale) -> Labelled:
 
 
 def pairs(name: str, scale: Scale) -> Pairs:
-    """Training pairs: pocket (Americas, Asia, Oceania), ucm (UCM-captions' train split) or rs5m (official shards)."""
+    """Training pairs: pocket (Americas, Asia, Oceania) or ucm (UCM-captions' train split)."""
     if name == "pocket":
         chips = pocket.chips("train")
         return Pairs("pocket", list(chips.images), pocket.captions(chips), [])
@@ -186,24 +185,4 @@ def pairs(name: str, scale: Scale) -> Pairs:
         captions, split = ucm_captions(data_folder(scale), data)
         index = np.flatnonzero(split == "train")
         return Pairs("ucm", [data.images[i] for i in index], [captions[i] for i in index], data.skipped)
-    if name == "rs5m":
-        return rs5m(data_folder(scale))
-    raise ValueError(f"unknown pairs {name!r}: choose pocket, ucm or rs5m")
-
-
-def rs5m(folder: Path, limit: int = RS5M_LIMIT) -> Pairs:
-    """The first `limit` pairs of RS5M's training shards under `folder`, in the order of the shards' names."""
-    shards = sorted(folder.glob("**/*-train-[0-9]*.tar"))
-    if not shards:
-        raise FileNotFoundError(f"{folder} holds no RS5M shard ({{pub11,rs3}}-train-NNNN.tar)")
-    images, captions, skipped = [], [], []
-    for record in records.read(shards):
-        image = decode(record.image)
-        if image is None:
-            skipped.append(record.name)
-            continue
-        images.append(image)
-        captions.append((record.caption,))
-        if len(images) == limit:
-            break
-    return Pairs("rs5m", images, captions, skipped)
+    raise ValueError(f"unknown pairs {name!r}: choose pocket or ucm")

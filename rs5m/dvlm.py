@@ -73,6 +73,9 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     return chosen
 
 
+_locked: dict[str, dict] = {}  # by general model: vectors of captions, which its locked text tower gives in every run
+
+
 def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
     """Where a domain model of a scale is kept; it is tuned now if it is not there. Chapter: tune.
 
@@ -85,7 +88,8 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
         raise ValueError(f"{chosen.method} stays beside the weights: use tune.fit and adapters.save")
 
     def make(out: Path) -> None:
-        tuned, losses = tune.fit(clip.load(scale), pairs, chosen)
+        known = _locked.setdefault(scale.model, {})
+        tuned, losses = tune.fit(clip.load(scale), pairs, chosen, known=known)
         tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, out / "model.safetensors")
         (out / "losses.json").write_text(json.dumps(losses))

@@ -76,8 +76,11 @@ def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> p
     return figure
 
 
-def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str) -> plt.Figure:
-    """Points with their confidence intervals: rows of (line, model, value, low, high); one colour for each model."""
+def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str, limits=(0, 100)) -> plt.Figure:
+    """Points with their confidence intervals: rows of (line, model, value, low, high); one colour for each model.
+
+    limits: of the x axis; None: what the points need, and zero.
+    """
     lines, models = list(dict.fromkeys(r[0] for r in rows)), list(dict.fromkeys(r[1] for r in rows))
     colours = dict(zip(models, COLOURS, strict=False))
     figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.7 * len(lines)))
@@ -87,7 +90,9 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str) -> p
         axis.errorbar(value, y, xerr=error, fmt="o", color=colours[model], capsize=3, label=model)
     axis.set_yticks(range(len(lines)), lines)
     axis.set_ylim(len(lines) - 0.5, -0.5)
-    axis.set(xlabel=x, xlim=(0, 100))
+    if limits is None:
+        axis.axvline(0, color="black", linestyle=":", linewidth=1)
+    axis.set(xlabel=x, xlim=limits)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(models), frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))

@@ -116,11 +116,14 @@ def autocast(precision: str) -> torch.autocast | nullcontext:
 
 
 class Texts:
-    """Captions to normalised vectors; a locked text tower encodes every distinct caption once."""
+    """Captions to normalised vectors; a locked text tower encodes every distinct caption once.
 
-    def __init__(self, model: Model, settings: Settings):
+    known: the vectors that earlier runs with the same locked tower left; new ones are added to it.
+    """
+
+    def __init__(self, model: Model, settings: Settings, known: dict | None = None):
         self.model, self.settings = model, settings
-        self.known = {} if settings.lock_text else None
+        self.known = ({} if known is None else known) if settings.lock_text else None
 
     def __call__(self, captions: list[str]) -> torch.Tensor:
         """Vectors (n, dim) on the device, with a gradient where the text tower is being tuned."""
@@ -185,18 +188,18 @@ def backward(model: Model, texts: Texts, batch: loader.Batch, settings: Settings
 
 
 def fit(model: Model, source, settings: Settings, out: str | Path | None = None, workers: int = 0,
-        board: bool = False) -> tuple[Model, list[float]]:  # fmt: skip
+        board: bool = False, known: dict | None = None) -> tuple[Model, list[float]]:  # fmt: skip
     """Tune the model in place on a source of pairs (`rs5m.loader`); the domain model and the loss of every step.
 
     out: a folder for checkpoint.safetensors and log.jsonl (a line a step; with `board` also TensorBoard's files); a run
-    that stopped goes on there, ValueError if the folder holds another run. workers: processes that decode. Under
-    torchrun each process takes its share of every batch. FloatingPointError, naming the pairs, when the loss is no
-    number: the last checkpoint stays. Adapters that can be are merged. Paper: PEFT section. Chapter: tune.
+    that stopped goes on there, ValueError if the folder holds another run. workers: processes that decode. known: see
+    `Texts`. Under torchrun each process takes its share of every batch. FloatingPointError, naming the pairs, when the
+    loss is no number: the last checkpoint stays. Adapters that can be are merged. Paper: PEFT section. Chapter: tune.
     """
     steps = plan(len(source), settings)
     start_processes()
     torch.manual_seed(settings.seed)  # where adapters begin
-    texts = Texts(model, settings)
+    texts = Texts(model, settings, known)
     net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
     if settings.compiled:
         for tower in (model.net.visual, getattr(model.net, "text", getattr(model.net, "transformer", None))):

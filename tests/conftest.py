@@ -14,6 +14,23 @@ REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex",
 RESOLVE = socket.getaddrinfo
 
 
+SMALL = ("test_adapters", "test_loader", "test_tune")  # their networks lose more time to waiting threads than they gain
+
+
+@pytest.fixture(autouse=True)
+def one_thread(request):
+    """One thread of torch for the tests of SMALL."""
+    if request.path.stem not in SMALL:
+        yield
+        return
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
 class NetworkBlocked(ConnectionError):
     """A test tried to leave this machine."""
 

@@ -25,15 +25,6 @@ MARKS = {"lora": "lora_", "dora": "lora_", "adapter": "tuned_", "prefix": "tuned
 EXACT = ("full", "head", "lora", "dora", "adapter")  # start as the general model
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose more time to waiting threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def copied(make):
     """Build a network once for each seed and give copies."""
     once = cache(make)

@@ -3,7 +3,6 @@
 import io
 import json
 import os
-import shutil
 import zipfile
 from collections import Counter
 from pathlib import Path
@@ -12,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rs5m import datasets, records, scales
+from rs5m import datasets, scales
 
 REAL = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[2] / "shared/data")
 FOREST = ("Forest", "River", "SeaLake")
@@ -249,22 +248,6 @@ def test_pocket_pairs_and_test_set():
     assert len(pairs.images) == len(pairs.captions) > 1000 and {len(texts) for texts in pairs.captions} == {5}
     assert len(test.images) == len(test.labels) == len(test.names) > 500 and test.labels.max() < len(test.classes)
     assert len(set(test.names)) == len(test.names), "a name is a place"
-
-
-def test_rs5m_shards_are_read_in_order_and_limited(tmp_path, monkeypatch):
-    pairs = [records.Record(jpeg(i), f"{i}.jpg", f"caption {i}") for i in range(6)]
-    pairs[1] = pairs[1]._replace(image=b"broken")
-    (tmp_path / "rs5m").mkdir()
-    records.write(tmp_path / "rs5m/rs3-train-0000.tar", pairs[3:])
-    records.write(tmp_path / "rs5m/pub11-train-0000.tar", pairs[:3])
-    records.write(tmp_path / "rs5m/pub11-val-0000.tar", [records.Record(jpeg(9), "9.jpg", "of the other split")])
-    data = datasets.rs5m(tmp_path)
-    assert data.captions == [(f"caption {i}",) for i in (0, 2, 3, 4, 5)] and data.skipped == ["1.jpg"]
-    assert all((image == datasets.decode(jpeg(i))).all() for image, i in zip(data.images, (0, 2, 3, 4, 5), strict=True))
-    assert datasets.rs5m(tmp_path, limit=2).captions == data.captions[:2]
-    shutil.rmtree(tmp_path / "rs5m")
-    with pytest.raises(FileNotFoundError, match="holds no RS5M shard"):
-        datasets.rs5m(tmp_path)
 
 
 @pytest.mark.skipif(not (REAL / "eurosat_rgb.zip").is_file(), reason="EuroSAT is not there")

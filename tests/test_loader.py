@@ -19,15 +19,6 @@ SIZE = 32
 STILL = (0.0, 0.9, 1.0, 0.5, 0.5, 0.5, 0.0)  # the whole of a square image, as it is
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Pictures this small lose more time to waiting threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def picture(height: int, width: int, seed: int = 0, grain: int = 8) -> np.ndarray:
     """Smooth colours: what resampling must not change."""
     coarse = np.random.default_rng(seed).integers(0, 256, (height // grain + 2, width // grain + 2, 3), np.uint8)

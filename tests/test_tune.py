@@ -28,15 +28,6 @@ QUICK = Settings(size=4, learning_rate=3e-3, batch=32, epochs=2)
 VARIABLES = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
 
 
-@pytest.fixture(autouse=True)
-def one_thread():
-    """Networks this small lose more time to waiting threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
-
-
 def tiny(seed: int = 0) -> Model:
     """CLIP's two transformers, small and random."""
     torch.manual_seed(seed)
@@ -291,6 +282,13 @@ def test_a_locked_text_tower_reads_every_caption_once(monkeypatch):
     monkeypatch.setattr(clip, "encode_texts", lambda model, texts: read.extend(texts) or real(model, texts))
     tune.fit(tiny(), memory(), replace(QUICK, epochs=4))
     assert sorted(read) == sorted({text for texts in some_pairs()[1] for text in texts})
+    known = {}
+    _, first = tune.fit(tiny(), memory(), QUICK, known=known)
+    del read[:]
+    _, second = tune.fit(tiny(), memory(), QUICK, known=known)
+    assert not read and first == second, "what one run read, the next one with the same tower knows"
+    free = replace(QUICK, lock_text=False)
+    assert tune.fit(tiny(), memory(), free, known=known)[1] == tune.fit(tiny(), memory(), free)[1], "a tuned tower reads"
 
 
 @pytest.mark.parametrize("precision", ["float32", "bf16", "fp16"])
