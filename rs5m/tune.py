@@ -106,7 +106,7 @@ def optimiser(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
 
 
 def autocast(precision: str) -> torch.autocast | nullcontext:
-    """The arithmetic of a step; "auto" is bf16 where the device multiplies it in hardware."""
+    """The arithmetic of a step; "auto" is `rs5m.clip.autocast`: bf16 on CUDA, float32 elsewhere."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     kind = PRECISIONS[precision]
