@@ -1,7 +1,7 @@
 """Semantic localization through a model: windows cut from a decoded image, their vectors, pictures. Chapter: selo.
 
-The official code writes every window as a JPEG file and reads it back, for each query anew. Here the windows of an image
-are cut and encoded once for all its queries, in memory; the JPEG step is left out.
+The official code writes every window as a JPEG file and reads it back, for each query anew. Here the windows of an
+image are cut and encoded once for all its queries, in memory; the JPEG step is left out.
 """
 
 from collections.abc import Sequence
