@@ -12,7 +12,7 @@ import numpy as np
 STEPS = (256, 512, 768)  # window sides in pixels
 MEDIAN, BOX, NEIGHBOURHOOD = 251, 50, 1000  # pixels: the filters of the map and of its maxima
 EXPAND = 1.5  # a region's radius over the mean distance of its vertices
-EPSILON = 1e-7
+EPSILON, ROUNDING = 1e-7, 1e-12
 
 
 def windows(height: int, width: int, steps: Sequence[int] = STEPS) -> np.ndarray:
@@ -68,12 +68,14 @@ def mean_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -
 def probability_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> np.ndarray:
     """The heat map of a query: mean scores stretched to 0..255, then a median filter: uint8 (height, width).
 
-    Equal scores everywhere give zeros; the official code divides zero by zero there. Chapter: selo.
+    Equal scores everywhere give zeros; the official code divides zero by zero there, or stretches rounding errors to a
+    map. Chapter: selo.
     """
     mean, sides = _cells(windows, scores, height, width)
     mean = mean - mean.min()
     top = mean.max()
-    stretched = np.uint8(255 * (mean / top)) if top > 0 else np.zeros(mean.shape, np.uint8)
+    flat = top <= ROUNDING * np.abs(scores).max(initial=0)  # sums of equal scores differ in their last bits
+    stretched = np.zeros(mean.shape, np.uint8) if flat else np.uint8(255 * (mean / top))
     return cv2.medianBlur(_spread(stretched, sides), MEDIAN)
 
 
