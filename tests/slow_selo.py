@@ -80,8 +80,7 @@ def metrics(gray, regions):
     cv2.fillPoly(inside, [np.array(region, np.int32) for region in regions], 1)
     within, area = (p * inside).sum(), inside.sum()
     rsu = 1 - np.exp(-0.707 * (within / (p.sum() - within + 1e-7)) * ((p.size - area) / area))
-    ras = plain_ras(p, regions)
-    rda = np.mean([plain_rda(p, region) for region in regions])
+    ras, rda = plain_ras(p, regions), plain_rda(p, regions)
     return {"rsu": rsu, "rda": rda, "ras": ras, "rmi": 0.4 * rsu + 0.35 * (1 - ras) + 0.25 * rda}
 
 
@@ -93,10 +92,13 @@ def plain_ras(p, regions):
     return (np.exp(3 * np.mean(shares)) - 1) / (np.exp(3) - 1)
 
 
-def plain_rda(p, region):
-    x, y, radius = circle(region)
-    near = np.array([c for c in centres(p) if np.hypot(x - c[0], y - c[1]) <= radius])
-    if len(near) < 2:
-        return float(len(near))
-    spread = np.mean([np.linalg.norm(c - near.mean(0)) for c in near]) / radius
-    return 0.5 * (1 - spread) + np.exp(-0.5 * (len(near) + 2))
+def plain_rda(p, regions):
+    looks, found = centres(p), []
+    for x, y, radius in map(circle, regions):
+        near = np.array([c for c in looks if np.hypot(x - c[0], y - c[1]) <= radius])
+        if len(near) < 2:
+            found.append(len(near))
+            continue
+        spread = np.mean([np.linalg.norm(c - near.mean(0)) for c in near]) / radius
+        found.append(0.5 * (1 - spread) + np.exp(-0.5 * (len(near) + 2)))
+    return np.mean(found)
