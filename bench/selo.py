@@ -110,7 +110,7 @@ def main() -> None:
         "windows": len(selo.windows(args.height, args.width)), "ratio": round(ratio, 2), "target": TARGET,
         "target_met": ratio >= TARGET, "cpus": len(os.sched_getaffinity(0)), "load_average": os.getloadavg(),
         "seconds_a_query": {n: round(statistics.median(map(outside, r)) / args.queries, 3) for n, r in rounds.items()},
-        "parts": {n: {part: round(statistics.median(p[part] for p in r), 3) for part in r[0]} for n, r in rounds.items()},
+        "parts": {n: {p: round(statistics.median(told[p] for told in r), 3) for p in r[0]} for n, r in rounds.items()},
     }  # fmt: skip
     print(f"{values['windows']} windows, {args.queries} queries, {values['seconds_a_query']} s a query")
     print(f"{ratio:.1f} times, target {TARGET} {'met' if ratio >= TARGET else 'missed'}; by part {values['parts']}")

@@ -51,6 +51,13 @@ def tune_command(arguments: argparse.Namespace) -> None:
         print(said)
 
 
+def evaluate_command(arguments: argparse.Namespace) -> None:
+    """`rs5m evaluate`: the official evaluation, its JSON and its table."""
+    from rs5m import official
+
+    official.run(arguments.model, arguments.checkpoint, arguments.data, arguments.tasks, arguments.out)
+
+
 def _part(text: str) -> tuple[int, int]:
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
@@ -139,6 +146,13 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings")
     tune.add_argument("--workers", type=int, default=0, help="processes that decode images, for each GPU")
     tune.set_defaults(run=tune_command)
+    evaluate = commands.add_parser("evaluate", help="a model on the paper's test sets, beside the paper's numbers")
+    evaluate.add_argument("--model", required=True, help="GeoRSCLIP-ViT-B-32, a name of open_clip or pocket")
+    evaluate.add_argument("--checkpoint", default="", help="a file of weights, or open_clip's tag of general ones")
+    evaluate.add_argument("--data", required=True, help="the official test folder, the book's local one, or pocket")
+    evaluate.add_argument("--tasks", default="zeroshot,retrieval,selo", help="with commas between")
+    evaluate.add_argument("--out", required=True, help="the JSON to write")
+    evaluate.set_defaults(run=evaluate_command)
     return root
 
 

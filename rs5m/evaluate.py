@@ -1,14 +1,25 @@
 """Test sets through a model: vectors of images and of class prompts, kept in runs/. Chapter: zeroshot."""
 
+import csv
+import re
 from collections.abc import Callable
+from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
+from tqdm.auto import tqdm
 
 from rs5m import clip, datasets, paper, pocket, results, zeroshot
 from rs5m.clip import Model
 from rs5m.datasets import Labelled
 from rs5m.scales import Scale
+
+ALONE = ("a photo of a {}.", "{}")  # what people ask with when they take one prompt only
+PLAINER = {  # one or two everyday words for a land cover of the pocket world
+    "open water": "water", "evergreen needleleaf forest": "conifers", "evergreen broadleaf forest": "rainforest",
+    "open shrubland": "shrubs", "woody savanna": "open woodland", "grassland": "grass", "cropland": "farmland",
+    "barren desert": "desert", "urban area": "city", "snow and ice": "snow",
+}  # fmt: skip
 
 
 def prompts(data: Labelled) -> list[list[str]]:
@@ -39,6 +50,63 @@ def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model])
     inputs = (scale, name, datasets.fingerprint(data.images, data.classes), clip, datasets, paper, pocket)
     folder = results.artefact(f"vectors-{data.name}", scale.name, inputs, make)
     return {key: np.load(folder / f"{key}.npy") for key in ("image", "text")}
+
+
+def spellings(data: Labelled) -> dict[str, list[str]]:
+    """The names of the classes as different people write them, those of `prompts` first. Chapter: zeroshot."""
+    known = {"the protocol's names": [datasets.class_prompt(data.name, name) for name in data.classes]}
+    if data.name == "pocket":
+        known["IGBP's names"] = igbp(data.classes)
+        known["plainer names"] = [PLAINER.get(name, name) for name in data.classes]
+    else:
+        known["folder names"] = [paper.class_name(name) for name in data.classes]
+        parted = [re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name) for name in data.classes]
+        known["parted words"] = [paper.class_name(name) for name in parted]
+    kept = {}
+    for spelling, names in known.items():
+        if names not in kept.values():
+            kept[spelling] = names
+    return kept
+
+
+def igbp(names: list[str]) -> list[str]:
+    """The land covers' names in the IGBP legend, in lower case, for names of `rs5m.pocket.class_names`."""
+    with (files("rs5m") / "data/land_cover.csv").open() as stream:
+        legend = {row["name"]: row["igbp"].lower() for row in csv.DictReader(stream)}
+    return [legend[name] for name in names]
+
+
+def wordings(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict[str, np.ndarray]:
+    """{spelling: (classes, 107, dim)}: un-normalised vectors of the 105 prompts and of `ALONE` with each spelling.
+
+    Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read. Chapter: zeroshot.
+    """
+    known, patterns = spellings(data), [*paper.prompts(), *ALONE]
+
+    def make(folder: Path) -> None:
+        encoder = model()
+        for i, names in enumerate(tqdm(known.values(), desc=f"wordings, {data.name}", unit="spelling")):
+            texts = [pattern.format(word) for word in names for pattern in patterns]
+            np.save(folder / f"{i}.npy", clip.encode_texts(encoder, texts).reshape(len(names), len(patterns), -1))
+
+    inputs = (scale, name, known, patterns, clip)
+    folder = results.artefact(f"wordings-{data.name}", scale.name, inputs, make)
+    return {spelling: np.load(folder / f"{i}.npy") for i, spelling in enumerate(known)}
+
+
+def choices(image: np.ndarray, text: np.ndarray, label: np.ndarray) -> dict:
+    """Top-1 in % of the same images by each way to use one of `wordings`: (classes, 107, dim). Chapter: zeroshot.
+
+    "rs5m", "clip": the 105 prompts by either averaging; "alone": (105,), each of them by itself; each of `ALONE`.
+    """
+    count, label = len(paper.prompts()), np.asarray(label)
+
+    def top1(weights: np.ndarray) -> float:
+        return 100 * float(zeroshot.hits(image, weights, label).mean())
+
+    single = np.array([top1(zeroshot.normalise(text[:, p])) for p in range(text.shape[1])])
+    averaged = {key: top1(zeroshot.classifier(text[:, :count], key)) for key in ("rs5m", "clip")}
+    return averaged | {"alone": single[:count]} | dict(zip(ALONE, single[count:].tolist(), strict=True))
 
 
 def measure(vectors: dict, data: Labelled, protocol: str = "rs5m") -> dict:
@@ -74,3 +142,11 @@ def gain_over_seeds(before, after, label: np.ndarray, resamples: int = 2000, lev
     low, high = np.quantile(100 * found, ((1 - level) / 2, (1 + level) / 2))
     change = [zeroshot.balanced(hit - sides[0].mean(0), label) for hit in sides[1]]
     return {"gain": float(np.mean(change)), "low": float(low), "high": float(high), "seeds": change}
+
+
+def mean_over_seeds(measured: list[dict], label: np.ndarray) -> dict:
+    """Means of what `measure` gave for each seed; the interval of the balanced accuracy is over seeds and images."""
+    hits = [one["hit"] for one in measured]
+    means = {key: float(np.mean([one[key] for one in measured])) for key in ("top1", "top5", "balanced")}
+    bounds = gain_over_seeds(np.zeros(len(label)), hits, label) if len(hits) > 1 else measured[0]
+    return means | {"low": bounds["low"], "high": bounds["high"]}

@@ -1,14 +1,19 @@
-"""Every claim of the paper beside what the runs found, as rows for `rs5m.paper.compare`. Chapter: scorecard."""
+"""Every claim and every published number of the paper beside what the runs found. Chapter: scorecard.
 
+Rows for `rs5m.paper.compare`, made of the files in results/ alone: what has no file there has no number here.
+"""
+
+import json
 from pathlib import Path
 
-from rs5m import plots, results, scales
+from rs5m import paper, plots, results, scales
+from rs5m.officialreport import TITLES, TUNED, names
 
 NAMES = {"pocket": "pocket world", "eurosat": "EuroSAT", "ucm": "UC Merced"}
-NOT_YET = {  # claims that no chapter tests yet
-    "RSCTIR": ("mean recall, gain", "no chapter on retrieval yet"),
-    "SELO": ("Rmi, gain", "no chapter on semantic localization yet; its images are not to be had"),
-    "SCALE": ("pairs built", "no chapter builds pairs at the paper's scale"),
+GAINS = {  # claims on a gain by tuning: the result that holds it, and what is measured
+    "ZSC": ("zeroshot", "balanced accuracy"),
+    "RSCTIR": ("retrieval", "mean recall"),
+    "SELO": ("selo", "Rmi"),
 }
 SEEN = {  # what the pairs of a run know of a test set
     ("pocket", "pub11+rs3"): "RS3 names the same land covers on other continents",
@@ -17,70 +22,7 @@ SEEN = {  # what the pairs of a run know of a test set
     ("eurosat", "ucm"): "no caption touched it",
     ("ucm", "ucm"): "its training split was seen",
 }
-
-
-def found() -> list[tuple[str, str, dict]]:
-    """(scale, test set, its values) of every zero-shot result there is, smallest scale first."""
-    rows = []
-    for scale in scales.SCALES:
-        record = results.load("zeroshot", scale) or {"values": {"tests": {}}}
-        rows += [(scale, name, values) for name, values in record["values"]["tests"].items()]
-    return rows
-
-
-def rows() -> list[dict]:
-    """One row for each test set and tuning run found, then the claims without a run."""
-    lines = [_gain(scale, name, run, values) for scale, name, values in found() for run in values["gain"]]
-    gap = [_gap(scale, name, values) for scale, name, values in found()]
-    missing = [{"claim": key, "what": what, "reason": why} for key, (what, why) in NOT_YET.items()]
-    return lines + gap + _rotation() + missing
-
-
-def _gain(scale: str, name: str, run: str, values: dict) -> dict:
-    gain = values["gain"][run]
-    return {
-        "claim": "ZSC",
-        "what": f"{NAMES.get(name, name)}: balanced accuracy, gain by tuning on {run}, scale {scale}",
-        "ours": gain["gain"], "low": gain["low"], "high": gain["high"],
-        "same_setting": False,
-        "reason": f"other towers, {values['pairs'][run]:,} tuning pairs, {SEEN.get((name, run), 'held out')}",
-    }  # fmt: skip
-
-
-def _gap(scale: str, name: str, values: dict) -> dict:
-    """The general model against a model of its own size that saw the domain: a gain above zero is the gap."""
-    run = next(iter(values["gain"]))
-    return _gain(scale, name, run, values) | {
-        "claim": "GAP",
-        "what": f"{NAMES.get(name, name)}: general model behind the domain model, scale {scale}",
-        "paper": (0, float("inf")),
-        "unit": "points",
-        "reason": "the general model is two towers that never saw a pair, not CLIP",
-    }
-
-
-def _rotation() -> list[dict]:
-    """What choosing over rotations gains at each scale: where the ranker sees directions, where it does not, in tuning.
-
-    The paper gives no number, so a gain above zero is what counts. A scale without a run has no row; without any, one
-    row says so.
-    """
-    lines = []
-    first = next((scale for scale in scales.SCALES if results.load("rotation", scale)), None)
-    for scale in scales.SCALES:
-        chosen, built = (results.load(name, scale) for name in ("rotation", "rs3"))
-        if scale == first:  # the halves are the pocket world's at every scale: one row
-            lines.append(_above(chosen["values"]["halves_gain_of_free"]["mean_minus_deviation"], scale, *HALVES))
-        if chosen:
-            lines.append(_above(chosen["values"]["own_ranker"], scale, *OWN))
-        if built:
-            why = f"{built['values']['images']:,} images, a linear head, three seeds; "
-            why += "the interval leaves out the draw of those images"
-            gain = built["values"]["change"][TURNED]
-            lines.append(_above(gain, scale, "zero-shot accuracy after tuning on the choice", why))
-    return lines or [{"claim": "ROT", "what": "captions kept by rotation invariance", "reason": "not run here"}]
-
-
+ABOVE = (0, float("inf"))  # a claim without a number: any gain counts
 HALVES = ("captions free of a direction chosen, by a ranker that sees directions",
           "images of two halves, made for this question; its ranker was taught directions")  # fmt: skip
 OWN = ("captions free of a direction chosen, by the scale's ranker",
@@ -88,11 +30,191 @@ OWN = ("captions free of a direction chosen, by the scale's ranker",
 TURNED = "rotation, less the upright choice of A"  # the row of chapter rs3's table of changes
 
 
-def _above(gain: dict, scale: str, what: str, why: str) -> dict:
-    """A row of claim ROT from gain, low and high in points."""
+def found(name: str = "zeroshot") -> list[tuple[str, str, dict]]:
+    """(scale, test set, its values) of every result of that chapter there is, smallest scale first."""
+    records = [(scale, results.load(name, scale)) for scale in scales.SCALES]
+    return [(scale, test, of) for scale, record in records if record for test, of in record["values"]["tests"].items()]
+
+
+# ---------------------------------------------------------------- claims
+
+
+def rows() -> list[dict]:
+    """The claims in the order of claims.csv: a row for each scale, set and run, or one that says that none ran."""
+    lines = []
+    for claim in paper.table("claims")["id"]:
+        what, writers, make = CLAIMS[claim]
+        cure = f"not run here: {writers} would write the result"
+        lines += make(claim) or [{"claim": claim, "what": what, "reason": cure}]
+    return lines
+
+
+def _row(claim: str, scale: str, what: str, gain: dict, **more) -> dict:
+    """A row from gain, low and high in points. `line` and `scale` are for the figure."""
     numbers = {"ours": gain["gain"], "low": gain["low"], "high": gain["high"], "unit": "points"}
-    about = {"paper": (0, float("inf")), "same_setting": False, "reason": why}
-    return {"claim": "ROT", "what": f"{what}, scale {scale}"} | numbers | about
+    about = {"claim": claim, "scale": scale, "what": f"{what}, scale {scale}", "line": f"{claim}: {what}"}
+    return about | {"same_setting": False} | numbers | more
+
+
+def _gains(claim: str) -> list[dict]:
+    name, measure = GAINS[claim]
+    return [
+        _row(claim, scale, f"{NAMES.get(test, test)}: {measure}, gain by tuning on {run}", gain,
+             reason=_setting(test, run, values), line=f"{claim}: {NAMES.get(test, test)}, tuned on {run}")
+        for scale, test, values in found(name) for run, gain in values["gain"].items()
+    ]  # fmt: skip
+
+
+def _setting(test: str, run: str, values: dict) -> str:
+    """What stands between a gain of this project and the paper's, as far as the result tells it."""
+    pairs, seeds = values.get("pairs", {}).get(run), values["gain"][run].get("seeds", 1)
+    seeds = seeds if isinstance(seeds, int) else len(seeds)
+    sizes = ((pairs, "tuning pairs"), (values.get("images"), "images"), (values.get("texts"), "texts"),
+             (values.get("scenes"), "scenes"), (values.get("queries"), "queries"))  # fmt: skip
+    told = ["other towers"] + [f"{count:,} {of}" for count, of in sizes if count]
+    told += [f"{seeds} seed{'s' * (seeds > 1)} of tuning", SEEN.get((test, run), "")]
+    return ", ".join(part for part in told if part)
+
+
+def _gap(claim: str) -> list[dict]:
+    """The general model against a model of its own size that saw the domain: a gain above zero is the gap."""
+    why = "the general model is two towers that never saw a pair, not CLIP"
+    return [
+        _row(claim, scale, f"{NAMES.get(test, test)}: general model behind the domain model",
+             next(iter(values["gain"].values())), paper=ABOVE, reason=why)
+        for scale, test, values in found()
+    ]  # fmt: skip
+
+
+def _size(claim: str) -> list[dict]:
+    """The pairs that both halves of the data set came to."""
+    lines = []
+    for scale in scales.SCALES:
+        web, labelled = results.load("pub11", scale), results.load("rs3", scale)
+        if web and labelled:
+            pub11 = sum(row["remaining"] for row in web["values"]["attrition"] if row["source"] != "total")
+            rs3 = labelled["values"]["summary"]["pairs"]
+            why = f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: made to show every stage"
+            lines.append({"claim": claim, "scale": scale, "what": f"pairs built, scale {scale}",
+                          "ours": pub11 + rs3, "reason": why})  # fmt: skip
+    return lines
+
+
+def _rotation(claim: str) -> list[dict]:
+    """What choosing over rotations gains at each scale: where the ranker sees directions, where it does not, in tuning.
+
+    The paper gives no number, so a gain above zero is what counts.
+    """
+    lines = []
+    first = next((scale for scale in scales.SCALES if results.load("rotation", scale)), None)
+    for scale in scales.SCALES:
+        chosen, built = (results.load(name, scale) for name in ("rotation", "rs3"))
+        if scale == first:  # the halves are the pocket world's at every scale: one row
+            gain = chosen["values"]["halves_gain_of_free"]["mean_minus_deviation"]
+            lines.append(_row(claim, scale, HALVES[0], gain, paper=ABOVE, reason=HALVES[1]))
+        if chosen:
+            lines.append(_row(claim, scale, OWN[0], chosen["values"]["own_ranker"], paper=ABOVE, reason=OWN[1]))
+        if built:
+            why = f"{built['values']['images']:,} images, a linear head, three seeds; "
+            why += "the interval leaves out the draw of those images"
+            gain, what = built["values"]["change"][TURNED], "zero-shot accuracy after tuning on the choice"
+            lines.append(_row(claim, scale, what, gain, paper=ABOVE, reason=why))
+    return lines
+
+
+CLAIMS = {  # claim: what a row without a run says, who would write its result, its rows
+    "ZSC": ("balanced accuracy, gain", "chapter zeroshot", _gains),
+    "RSCTIR": ("mean recall, gain", "chapter retrieval", _gains),
+    "SELO": ("Rmi, gain", "chapter selo", _gains),
+    "SCALE": ("pairs built", "chapters pub11 and rs3", _size),
+    "GAP": ("general model behind the domain model", "chapter zeroshot", _gap),
+    "ROT": ("captions kept by rotation invariance", "chapters rotation and rs3", _rotation),
+}
+
+# ---------------------------------------------------------------- published numbers
+
+TASKS = {"zero-shot classification": "zeroshot", "retrieval": "retrieval", "semantic localization": "selo"}
+SETS = {title: name for name, title in TITLES.items()}
+ROUNDING = {"%": 0.005, "ratio": 5e-7}
+RELEASED = {about: name for name, about in TUNED.items()} | {
+    ("CLIP ViT-B/32", "none"): "ViT-B-32-quickgelu --checkpoint openai"
+}
+OWN_SETS = {test for scale in ("mini", "local") for test in scales.get(scale).tests}
+
+
+def published() -> list[dict]:
+    """Every row of results.csv beside the reports of `rs5m evaluate` on that very model and set.
+
+    The reports are results/<scale>/evaluate*.json. Where none fits, there is no number, and the reason says why.
+    """
+    told, lines = reports(), []
+    for row in paper.table("results").to_dict("records"):
+        about = (row["model"], row["tuned_on"])
+        fitting = [(scale, r) for scale, r in told if (r["paper"]["model"], r["paper"]["tuned_on"]) == about]
+        found = [_level(row, scale, report) for scale, report in fitting if _official(row) in report["metrics"]]
+        lines += found or [_published(row) | {"reason": _needs(row, [report for _, report in fitting])}]
+    return lines
+
+
+def reports() -> list[tuple[str, dict]]:
+    """(scale, report) of every results/<scale>/evaluate*.json on a model that the paper reports.
+
+    ValueError, with the file, where one is no such report.
+    """
+    kept = []
+    for scale in scales.SCALES:
+        for path in sorted((results.root() / "results" / scale).glob("evaluate*.json")):
+            try:
+                report = json.loads(path.read_text(encoding="utf-8"))
+                kept += [(scale, report)] if report["paper"]["same_model"] else []
+            except (ValueError, KeyError, TypeError) as error:
+                cure = "write it again with `rs5m evaluate --out`, or take it away"
+                raise ValueError(f"{path} is no report of `rs5m evaluate`: {cure}") from error
+    return kept
+
+
+def _published(row: dict) -> dict:
+    """What a published number is, without a run."""
+    tuned = "" if row["tuned_on"] in ("none", "RS5M") else f" ({row['tuned_on']})"
+    claim = next(claim for claim, (name, _) in GAINS.items() if name == TASKS[row["task"]])
+    about = {"claim": claim, "what": f"{row['dataset']}: {row['metric']}, {row['model']}{tuned}", "task": row["task"]}
+    return about | {"paper": row["value"], "unit": row["unit"], "gain": False, "tolerance": ROUNDING[row["unit"]]}
+
+
+def _official(row: dict) -> str:
+    """The name that a report gives to a published metric."""
+    spelled = row["metric"].lower().replace("r@", "R@").replace("top-1", "top1").replace("-", "_").replace(" ", "_")
+    return names(TASKS[row["task"]], SETS[row["dataset"]])[spelled]
+
+
+def _level(row: dict, scale: str, report: dict) -> dict:
+    """A published number beside that of a report. Only a whole set, as its card lists it, is in its metrics."""
+    line, (low, high) = _published(row), report["intervals"][_official(row)]
+    weights = report["model"].get("weights_sha256", "unknown")[:12]
+    line |= {"what": f"{line['what']}, scale {scale}", "scale": scale, "same_setting": True}
+    line |= {"ours": report["metrics"][_official(row)], "low": low, "high": high}
+    return line | {"reason": f"`rs5m evaluate` on the whole set, weights {weights}"}
+
+
+def _needs(row: dict, told: list[dict]) -> str:
+    """Why a published number has no run: what is missing, and the command that would give it.
+
+    told: reports on that model without this number; they may say why.
+    """
+    for report in told:
+        if why := report["not_comparable"].get(f"{TASKS[row['task']]} {SETS[row['dataset']]}"):
+            return f"`rs5m evaluate` ran, but not on the published set: {'; '.join(why['why'])}"
+    if row["model"] == "RemoteCLIP":
+        return "not run: another group's model, quoted for comparison; this project does not fetch its weights"
+    model = RELEASED.get((row["model"], row["tuned_on"]))
+    if not model:
+        return "not run: no file of this model was released; one tuned here by its recipe would be another model"
+    images = "" if SETS[row["dataset"]] in OWN_SETS else f" and {row['dataset']}'s images"
+    command = f"`rs5m evaluate --model {model} --tasks {TASKS[row['task']]}`"
+    return f"not run: the laptop scales lack its weights{images}; {command} on the official folder"
+
+
+# ---------------------------------------------------------------- figures
 
 
 def figure(path: Path | None = None):
@@ -107,4 +229,20 @@ def figure(path: Path | None = None):
     drawn = plots.intervals(points, "balanced zero-shot accuracy, %")
     if path:
         drawn.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
+    return drawn
+
+
+def gains():
+    """Every gain with its interval, a line for each claim and a colour for each scale; the paper's range as a band.
+
+    GAP is left out: its numbers are those of ZSC.
+    """
+    plots.theme()
+    shown = [row for row in rows() if row.get("unit") == "points" and row["claim"] != "GAP"]
+    points = [(plots.wrap(r["line"], 34), r["scale"], r["ours"], r["low"], r["high"]) for r in shown]
+    drawn = plots.intervals(points, "gain, points", limits=None)
+    axis, claims = drawn.axes[0], {row["line"]: row["claim"] for row in shown}
+    for y, claim in enumerate(map(paper.claim, claims.values())):
+        if claim["low"] == claim["low"]:  # NaN where the paper gives no number
+            axis.fill_betweenx((y - 0.5, y + 0.5), claim["low"], claim["high"], color="black", alpha=0.12, linewidth=0)
     return drawn

@@ -29,9 +29,16 @@ def logits(image: np.ndarray, classifier: np.ndarray) -> np.ndarray:
 
 
 def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
-    """Whether the true class is among the k best of each image: bool (n,)."""
+    """Whether the true class is among the k best of each image: bool (n,).
+
+    Of classes with equal scores the first counts as the better one, as numpy's argmax has it; the official code leaves
+    that to torch.topk, which promises no order. ValueError where a score is no number.
+    """
     scores = logits(image, classifier)
-    best = np.argpartition(-scores, min(k, scores.shape[1]) - 1, axis=1)[:, :k]
+    if np.isnan(scores).any():
+        count = np.isnan(scores).any(1).sum()
+        raise ValueError(f"{count} of {len(scores)} images have no numbers for scores: the model's vectors are broken")
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return (best == np.asarray(label)[:, None]).any(1)
 
 

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -139,6 +140,19 @@ def test_a_set_in_the_official_layout_becomes_shards_first(small_recipes, tmp_pa
     assert about["data"]["pairs"] == 20 and about["data"]["data"] == "rsicd" and about["losses"]["steps"] == 4
     assert [p.name for p in (tmp_path / "out" / "shards").glob("*.tar")] == ["rsicd-train-0000.tar"]
     assert str(tmp_path) not in json.dumps(about), "a path of this machine would go to the hub"
+
+
+def test_evaluate_hands_its_arguments_on(monkeypatch):
+    asked = []
+    monkeypatch.setitem(sys.modules, "rs5m.official", SimpleNamespace(run=lambda *given: asked.append(given)))
+    monkeypatch.setattr("rs5m.official", sys.modules["rs5m.official"], raising=False)
+    assert cli.main(["evaluate", "--model", "pocket", "--data", "pocket", "--out", "a.json"]) == 0
+    given = ["--model", "ViT-H-14", "--checkpoint", "h.pt", "--data", "d", "--tasks", "selo", "--out", "b.json"]
+    assert cli.main(["evaluate", *given]) == 0
+    assert asked == [
+        ("pocket", "", "pocket", "zeroshot,retrieval,selo", "a.json"),
+        ("ViT-H-14", "h.pt", "d", "selo", "b.json"),
+    ]
 
 
 BAD = {

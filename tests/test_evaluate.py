@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rs5m import clip, evaluate, paper, scales, zeroshot
+from rs5m import clip, evaluate, paper, pocket, scales, zeroshot
 from rs5m.datasets import Labelled
 
 
@@ -116,3 +116,91 @@ def test_the_gain_over_seeds_counts_seeds_and_images():
     assert wider["high"] - wider["low"] > 2 * (found["high"] - found["low"]), "seeds that differ widen the interval"
     nothing = evaluate.gain_over_seeds([before] * 2, [before] * 3, label)
     assert nothing["gain"] == nothing["low"] == nothing["high"] == 0
+
+
+# ---------------------------------------------------------------- the words alone
+
+
+def test_spellings_begin_with_the_names_of_the_prompts():
+    eurosat = Labelled("eurosat", [], np.array([]), ["AnnualCrop", "Forest", "SeaLake"], [], [])
+    assert evaluate.spellings(eurosat) == {
+        "the protocol's names": ["annualcrop", "forest", "sealake"],
+        "parted words": ["annual crop", "forest", "sea lake"],
+    }
+    ucm = Labelled("ucm", [], np.array([]), ["beach", "parkinglot"], [], [])
+    assert evaluate.spellings(ucm) == {
+        "the protocol's names": ["beach", "parking lot"],
+        "folder names": ["beach", "parkinglot"],
+    }
+    pocket = Labelled("pocket", [], np.array([]), ["open water", "savanna", "barren desert"], [], [])
+    assert evaluate.spellings(pocket) == {
+        "the protocol's names": ["open water", "savanna", "barren desert"],
+        "IGBP's names": ["water bodies", "savannas", "barren"],
+        "plainer names": ["water", "savanna", "desert"],
+    }
+
+
+def test_plainer_names_are_of_land_covers_and_stay_apart():
+    names = pocket.class_names()
+    assert set(evaluate.PLAINER) <= set(names)
+    plain = [evaluate.PLAINER.get(name, name) for name in names]
+    assert len(set(plain)) == len(set(evaluate.igbp(names))) == 17
+
+
+def test_wordings_are_encoded_once_and_without_images(data, towers):
+    mini = scales.get("mini")
+    first = evaluate.wordings(mini, data, "general", lambda: 3)
+    assert set(towers.calls) == {"texts"} and list(first) == list(evaluate.spellings(data))
+    count = len(towers.calls)
+    second = evaluate.wordings(mini, data, "general", lambda: pytest.fail("the model was loaded again"))
+    assert len(towers.calls) == count and all((first[key] == second[key]).all() for key in first)
+    patterns = [*paper.prompts(), "a photo of a {}.", "{}"]
+    for spelling, names in evaluate.spellings(data).items():
+        for c, name in enumerate(names):
+            for p in (0, 104, 105, 106):
+                assert (first[spelling][c, p] == clip.encode_texts(3, [patterns[p].format(name)])[0]).all()
+    assert (first["the protocol's names"][:, :105] == evaluate.class_text(3, data)).all()
+    other = evaluate.wordings(mini, data, "tuned", lambda: 4)
+    assert (other["folder names"] != first["folder names"]).any()
+
+
+def test_choices_equal_a_loop():
+    generator = np.random.default_rng(0)
+    image, text = (
+        generator.normal(size=(40, 6)),
+        generator.normal(size=(5, 107, 6)) * generator.uniform(0.1, 9, (5, 107, 1)),
+    )
+    label = generator.integers(0, 5, 40)
+    found = evaluate.choices(image, text, label)
+
+    def top1(weights):
+        cosine = [[v @ w / np.sqrt(v @ v) / np.sqrt(w @ w) for w in weights] for v in image]
+        return 100 * sum(int(np.argmax(row)) == truth for row, truth in zip(cosine, label, strict=True)) / 40
+
+    assert set(found) == {"rs5m", "clip", "alone", "a photo of a {}.", "{}"} and found["alone"].shape == (105,)
+    assert [found["alone"][p] for p in range(105)] == pytest.approx([top1(text[:, p]) for p in range(105)])
+    assert (found["a photo of a {}."], found["{}"]) == pytest.approx((top1(text[:, 105]), top1(text[:, 106])))
+    unit = text / np.sqrt((text**2).sum(-1, keepdims=True))
+    assert found["rs5m"] == pytest.approx(top1(text[:, :105].mean(1))) != pytest.approx(found["clip"])
+    assert found["clip"] == pytest.approx(top1(unit[:, :105].mean(1)))
+
+
+def test_mean_over_seeds_counts_seeds_in_its_interval(data):
+    generator = np.random.default_rng(0)
+    label = np.repeat([0, 1], [40, 60])
+    measured = []
+    for chance in (0.3, 0.5, 0.7):
+        hit = generator.random(100) < chance
+        low, high = zeroshot.interval(hit, label)
+        balanced = zeroshot.balanced(hit, label)
+        measured.append(
+            {"top1": 100 * hit.mean(), "top5": 90.0, "balanced": balanced, "low": low, "high": high, "hit": hit}
+        )
+    found = evaluate.mean_over_seeds(measured, label)
+    assert found["balanced"] == pytest.approx(np.mean([one["balanced"] for one in measured])) and found["top5"] == 90
+    assert found["low"] < found["balanced"] < found["high"]
+    assert found["high"] - found["low"] > 1.5 * (measured[1]["high"] - measured[1]["low"]), "the seeds differ much"
+    alone = evaluate.mean_over_seeds(measured[:1], label)
+    assert {key: alone[key] for key in ("balanced", "low", "high")} == {
+        key: measured[0][key] for key in ("balanced", "low", "high")
+    }

@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import readme
 
+from rs5m import paper, results, scorecard
+
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
 
@@ -34,6 +36,21 @@ def test_another_number_is_noticed_with_its_cure(tmp_path, monkeypatch):
     page.write_text(page.read_text().replace("not attempted", "reproduced"))
     with pytest.raises(SystemExit, match=r"run `python tools/readme.py`"):
         readme.main(["--check"])
+
+
+def test_a_report_of_the_command_is_no_chapters_result(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    results.save("zeroshot", "mini", {"tests": {}}, seconds=60)
+    assert len(readme.records("mini")) == 1
+    (tmp_path / "results/mini/evaluate.json").write_text('{"metrics": {}, "seconds": {"total": 1}}')
+    assert [record["seconds"] for record in readme.records("mini")] == [60]
+
+
+def test_the_block_counts_the_published_numbers_and_keeps_their_table_out(here):
+    block = readme.block(ROOT, "Disk: x")
+    ran = (paper.compare(scorecard.published())["this run"] != "—").sum()
+    assert f"Of the paper's {len(paper.table('results'))} published numbers, {ran} have been measured again" in block
+    assert "AIR-SLT: " not in block and block.count("\n| ") == len(scorecard.rows()) + 2 + 1 + 4
 
 
 def test_a_page_without_the_block_says_so(tmp_path, monkeypatch):

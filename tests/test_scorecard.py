@@ -1,35 +1,240 @@
 """The scorecard's rows: nothing that was not run looks as if it had been; verdicts follow the intervals."""
 
-from rs5m import paper, results, scorecard
+import json
+from types import SimpleNamespace
+
+import pytest
+
+from rs5m import officialreport, paper, results, scales, scorecard
 
 GOOD, NONE = {"gain": 40.0, "low": 30.0, "high": 50.0, "p": 0.0}, {"gain": 0.1, "low": -0.9, "high": 1.0}
+ATTRITION = [
+    {"source": "a", "remaining": 1000},
+    {"source": "b", "remaining": 295},
+    {"source": "total", "remaining": 1295},
+]
 STORED = {
     ("rotation", "mini"): {"halves_gain_of_free": {"mean_minus_deviation": GOOD}, "own_ranker": NONE},
-    ("rs3", "mini"): {"change": {scorecard.TURNED: NONE}, "images": 462},
-}
+    ("rs3", "mini"): {"change": {scorecard.TURNED: NONE}, "images": 462, "summary": {"pairs": 462}},
+    ("pub11", "mini"): {"attrition": ATTRITION},
+    ("zeroshot", "local"): {"tests": {"eurosat": {
+        "gain": {"pub11+rs3": GOOD | {"seeds": [39.0, 41.0, 40.0]}, "ucm": NONE},
+        "pairs": {"pub11+rs3": 1706, "ucm": 1680},
+        "models": {"general": {"balanced": 20.0, "low": 19.0, "high": 21.0}}, "images": 26589}}},
+    ("retrieval", "mini"): {"tests": {"pocket": {
+        "models": {}, "gain": {"pub11+rs3": {"gain": 4.0, "low": 2.0, "high": 6.0, "seeds": [4.0, 4.0, 4.0]}},
+        "images": 500, "texts": 2500, "pairs": {"pub11+rs3": 1667}}}},
+    ("selo", "mini"): {"tests": {"pocket": {"models": {}, "gain": {"pub11+rs3": NONE}, "scenes": 8, "queries": 40}}},
+}  # fmt: skip
 
 
-def stored(monkeypatch, content):
-    monkeypatch.setattr(results, "load", lambda name, scale: {"values": content[name, scale]}
-                        if (name, scale) in content else None)  # fmt: skip
+@pytest.fixture
+def here(tmp_path, monkeypatch):
+    """An empty project: no result is there but those that a test puts there."""
+    (tmp_path / "_toc.yml").write_text("")
+    (tmp_path / "rs5m").mkdir()
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def put(here, content):
+    for (name, scale), values in content.items():
+        folder = here / "results" / scale
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{name}.json").write_text(json.dumps({"values": values}))
+
+
+def compared(here, content, claim):
+    put(here, content)
     rows = paper.compare(scorecard.rows())
-    return rows[rows.claim == "ROT"]
+    return rows[rows.claim == claim].reset_index(drop=True)
 
 
-def test_without_a_run_one_row_says_so(monkeypatch):
-    rows = stored(monkeypatch, {})
-    assert rows.verdict.tolist() == ["not attempted"] and rows["this run"].tolist() == ["—"]
+def test_without_a_result_every_claim_has_one_row_that_says_so(here):
+    rows = paper.compare(scorecard.rows())
+    assert rows.claim.tolist() == paper.table("claims")["id"].tolist()
+    assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(rows["difference"])
+    assert all(reason.startswith("not run here: chapter") for reason in rows.reason)
 
 
-def test_rotation_gains_get_the_verdict_of_their_interval(monkeypatch):
-    rows = stored(monkeypatch, STORED)
+@pytest.mark.parametrize("dropped", STORED)
+def test_a_number_is_there_if_and_only_if_its_file_is(here, dropped):
+    put(here, {key: values for key, values in STORED.items() if key != dropped})
+    rows = paper.compare(scorecard.rows())
+    claims = {
+        "rotation": "ROT",
+        "rs3": "ROT",
+        "zeroshot": "ZSC",
+        "retrieval": "RSCTIR",
+        "selo": "SELO",
+        "pub11": "SCALE",
+    }
+    fewer, claim = rows[rows.claim == claims[dropped[0]]], claims[dropped[0]]
+    put(here, STORED)
+    rows = paper.compare(scorecard.rows())
+    whole = rows[rows.claim == claim]
+    assert (whole["this run"] != "—").all() and (whole["this run"] != "—").sum() > (fewer["this run"] != "—").sum()
+    if claim != "ROT":  # the other of its two results is still there
+        assert fewer["this run"].tolist() == ["—"]
+
+
+def test_verdicts_of_gains_follow_their_intervals(here):
+    assert compared(here, STORED, "ZSC").verdict.tolist() == ["direction only", "not reproduced"]
+    assert compared(here, {}, "RSCTIR").verdict.tolist() == ["direction only"], "the setting is never the paper's"
+    assert compared(here, {}, "SELO").verdict.tolist() == ["not reproduced"]
+
+
+def test_reasons_tell_the_sizes_of_the_run(here):
+    reason = compared(here, STORED, "ZSC").reason
+    assert reason[0] == ("other towers, 1,706 tuning pairs, 26,589 images, 3 seeds of tuning, "
+                         "RS3 captions other images of the same set")  # fmt: skip
+    assert "1 seed of tuning, no caption touched it" in reason[1]
+    assert "1,667 tuning pairs, 500 images, 2,500 texts, 3 seeds" in compared(here, STORED, "RSCTIR").reason[0]
+    assert "8 scenes, 40 queries, 1 seed" in compared(here, STORED, "SELO").reason[0]
+
+
+def test_the_gap_is_the_gain_of_the_first_run(here):
+    rows = compared(here, STORED, "GAP")
+    assert rows["this run"].tolist() == ["+40.0 [+30.0, +50.0]"] and rows.paper.tolist() == ["above 0"]
+
+
+def test_the_size_is_both_halves_and_proves_nothing(here):
+    rows = compared(here, STORED, "SCALE")
+    assert rows["this run"].tolist() == ["1,757"] and rows.verdict.tolist() == ["not attempted"]
+    only = {key: values for key, values in STORED.items() if key[0] != "rs3"}
+    (here / "results/mini/rs3.json").unlink()
+    assert compared(here, only, "SCALE")["this run"].tolist() == ["—"], "one half is not the data set"
+
+
+def test_rotation_gains_get_the_verdict_of_their_interval(here):
+    rows = compared(here, STORED, "ROT")
     assert rows.verdict.tolist() == ["direction only", "not reproduced", "not reproduced"]
     assert rows["this run"].tolist()[0] == "+40.0 [+30.0, +50.0]"
-    only = stored(monkeypatch, {("rs3", "mini"): STORED["rs3", "mini"]})
+    (here / "results/mini/rotation.json").unlink()
+    only = compared(here, {}, "ROT")
     assert only.verdict.tolist() == ["not reproduced"] and "462 images" in only.reason.iloc[0]
 
 
-def test_the_halves_are_the_same_at_every_scale_and_count_once(monkeypatch):
+def test_the_halves_are_the_same_at_every_scale_and_count_once(here):
     both = STORED | {("rotation", "local"): STORED["rotation", "mini"]}
-    rows = stored(monkeypatch, both)
+    rows = compared(here, both, "ROT")
     assert rows.what.str.contains("sees directions").sum() == 1 and rows.what.str.contains("scale's ranker").sum() == 2
+
+
+# ---------------------------------------------------------------- published numbers
+
+
+def report(here, name, model="GeoRSCLIP ViT-B/32", tuned_on="RS5M", same=True, metrics=None, bad=None, scale="local"):
+    metrics = metrics or {}
+    told = {"paper": {"model": model, "tuned_on": tuned_on, "same_model": same, "values": {}},
+            "metrics": metrics, "intervals": {key: [value - 1, value + 1] for key, value in metrics.items()},
+            "not_comparable": bad or {}, "model": {"weights_sha256": "abcdef0123456789"}}  # fmt: skip
+    (here / "results" / scale).mkdir(parents=True, exist_ok=True)
+    (here / "results" / scale / name).write_text(json.dumps(told))
+
+
+def filled():
+    rows = paper.compare(scorecard.published())
+    return rows[rows["this run"] != "—"].reset_index(drop=True)
+
+
+def test_without_a_report_every_published_row_is_open_and_says_what_it_needs(here):
+    rows, table = paper.compare(scorecard.published()), paper.table("results")
+    assert len(rows) == len(table) == 62
+    assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(rows["difference"])
+    for reason, row in zip(rows.reason, table.itertuples(), strict=True):
+        quoted = row.model == "RemoteCLIP" or row.tuned_on == "RS5M + RSITMD"
+        assert ("rs5m evaluate" in reason) != quoted and reason.startswith("not run: ")
+        assert (f"{row.dataset}'s images" in reason) == (not quoted and row.dataset != "EuroSAT")
+
+
+def test_every_command_names_a_model_that_fills_that_very_row(here):
+    for line, row in zip(scorecard.published(), paper.table("results").itertuples(), strict=True):
+        if "rs5m evaluate" in line["reason"]:
+            words = line["reason"].split("`")[1].split()
+            options = dict(zip(words[2::2], words[3::2], strict=True))
+            column = officialreport.column(options["--model"], options.get("--checkpoint"))
+            assert column == (row.model, row.tuned_on, True) and options["--tasks"] in scorecard.TASKS.values()
+
+
+def test_every_published_metric_has_its_official_name():
+    known = {row["metric"]: scorecard._official(row) for row in paper.table("results").to_dict("records")
+             if row["dataset"] in ("AID", "RSICD", "AIR-SLT")}  # fmt: skip
+    assert known == {
+        "top-1": "AID-zeroshot-acc", "mean recall": "retrieval-mean-recall-rsicd",
+        **{f"image-to-text R@{k}": f"retrieval-image2text-R@{k}-rsicd" for k in (1, 5, 10)},
+        **{f"text-to-image R@{k}": f"retrieval-text2image-R@{k}-rsicd" for k in (1, 5, 10)},
+        "Rsu": "↑ Rsu [0 ~ 1]", "Rda": "↑ Rda [0 ~ 1]", "Ras": "↓ Ras [0 ~ 1]", "Rmi": "↑ Rmi [0 ~ 1]",
+    }  # fmt: skip
+
+
+def test_a_report_on_the_very_model_fills_its_rows_and_no_other(here):
+    report(here, "evaluate.json", metrics={"EuroSAT-zeroshot-acc": 61.3, "AID-zeroshot-acc": 90.0})
+    rows = filled()
+    assert rows.what.tolist() == [f"{name}: top-1, GeoRSCLIP ViT-B/32, scale local (%)" for name in ("EuroSAT", "AID")]
+    assert rows.verdict.tolist() == ["reproduced", "not reproduced"] and rows.paper.tolist() == ["61.40", "74.42"]
+    assert rows["this run"][0] == "61.30 [60.30, 62.30]" and "abcdef012345" in rows.reason[0]
+    assert len(scorecard.published()) == 62
+
+
+def test_what_the_command_writes_is_read(here):
+    """The report as `rs5m.officialreport` sorts it out: one whole set, one that is not."""
+    whole = SimpleNamespace(values={"top1": 72.7}, intervals={"top1": (72.2, 73.2)}, extra={})
+    part = SimpleNamespace(values={"top1": 50.0}, intervals={"top1": (49.0, 51.0)}, extra={})
+    scored, why = {("zeroshot", "resisc45"): whole, ("zeroshot", "aid"): part}, {("zeroshot", "aid"): ["a subset"]}
+    at = officialreport.column("GeoRSCLIP-ViT-B-32", None)
+    told = officialreport.sorted_out(scored, {("zeroshot", "resisc45"): []} | why, at)
+    (here / "results/local").mkdir(parents=True)
+    officialreport.write(told | {"model": {"weights_sha256": "ab" * 32}}, here / "results/local/evaluate.json")
+    assert filled().what.tolist() == ["RESISC45: top-1, GeoRSCLIP ViT-B/32, scale local (%)"]
+    assert filled().verdict.tolist() == ["reproduced"]
+    assert any("a subset" in row["reason"] for row in scorecard.published())
+
+
+def test_reports_of_other_models_fill_nothing(here):
+    report(here, "evaluate.json", same=False, metrics={"EuroSAT-zeroshot-acc": 61.4})
+    assert filled().empty and not scorecard.reports()
+    report(here, "evaluate-h.json", model="GeoRSCLIP ViT-H/14", metrics={"EuroSAT-zeroshot-acc": 67.0})
+    assert filled().what.tolist() == ["EuroSAT: top-1, GeoRSCLIP ViT-H/14, scale local (%)"]
+
+
+def test_two_scales_have_a_row_each(here):
+    for scale in ("local", "colab"):
+        report(here, "evaluate.json", metrics={"EuroSAT-zeroshot-acc": 61.4}, scale=scale)
+    assert filled().what.str.extract(r"scale (\w+)")[0].tolist() == ["local", "colab"]
+
+
+def test_a_set_that_is_not_the_published_one_is_named_and_not_scored(here):
+    bad = {"zeroshot aid": {"why": ["900 of 10,000 images"], "values": {"top1": 74.42}, "intervals": {}}}
+    report(here, "evaluate.json", metrics={"EuroSAT-zeroshot-acc": 61.4}, bad=bad)
+    rows = paper.compare(scorecard.published()).set_index("what")
+    row = rows.loc["AID: top-1, GeoRSCLIP ViT-B/32 (%)"]
+    assert row["this run"] == "—" and row.verdict == "not attempted" and "900 of 10,000 images" in row.reason
+    assert rows.loc["RESISC45: top-1, GeoRSCLIP ViT-B/32 (%)"].reason.startswith("not run: ")
+
+
+@pytest.mark.parametrize("text", ["{", "[]", '{"values": 1}'])
+def test_a_file_that_is_no_report_is_named(here, text):
+    (here / "results/mini").mkdir(parents=True)
+    (here / "results/mini/evaluate.json").write_text(text)
+    with pytest.raises(ValueError, match=r"results/mini/evaluate.json is no report of `rs5m evaluate`"):
+        scorecard.published()
+
+
+# ---------------------------------------------------------------- figures
+
+
+def test_the_bands_stand_beside_the_lines_of_their_claims(here):
+    put(here, STORED)
+    figure = scorecard.gains()
+    bands = [band.get_paths()[0].get_extents() for band in figure.axes[0].collections
+             if type(band).__name__ in ("PolyCollection", "FillBetweenPolyCollection")]  # fmt: skip
+    assert [(band.x0, band.x1, band.y0) for band in bands] == [(3, 20, -0.5), (3, 20, 0.5), (3, 6, 1.5), (4, 5, 2.5)]
+    labels = [label.get_text().split(":")[0] for label in figure.axes[0].get_yticklabels()]
+    assert labels == ["ZSC", "ZSC", "RSCTIR", "SELO", "ROT", "ROT", "ROT"]
+
+
+def test_every_scale_of_the_book_is_looked_at(here):
+    put(here, {("zeroshot", scale): STORED["zeroshot", "local"] for scale in scales.SCALES})
+    assert [scale for scale, _, _ in scorecard.found()] == list(scales.SCALES)
+    assert results.load("zeroshot", "paper")

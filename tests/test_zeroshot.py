@@ -19,15 +19,49 @@ def small():
     return generator.normal(size=(11, 7)), text, np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
 
 
-@pytest.mark.parametrize("protocol", ["rs5m", "clip"])
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden values are not beside this checkout")
-def test_golden_values(protocol):
-    expected = json.loads((GOLDEN / "zeroshot.json").read_text())
+golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden values are not beside this checkout")
+both = pytest.mark.parametrize("protocol", ["rs5m", "clip"])
+
+
+def officials(protocol: str, k: int) -> int:
+    """How many images the official code counted as hits: its share is of whole images, in float32 where k is 5."""
+    share = json.loads((GOLDEN / "zeroshot.json").read_text())[f"{protocol}_top{k}"]
+    images = len(np.load(GOLDEN / "zeroshot.npz")["label"])
+    count = round(share / 100 * images)
+    assert share == pytest.approx(100 * count / images, abs=2e-6), "the share is not of whole images"
+    return count
+
+
+@golden
+@both
+@pytest.mark.parametrize("kind", [np.float32, np.float64])
+def test_golden_values_to_the_last_image(protocol, kind):
     arrays = np.load(GOLDEN / "zeroshot.npz")
-    weights = zeroshot.classifier(arrays["text"], protocol)
-    got = zeroshot.accuracy(arrays["image"], weights, arrays["label"])
-    assert got["top1"] == pytest.approx(expected[f"{protocol}_top1"], abs=1e-4)
-    assert got["top5"] == pytest.approx(expected[f"{protocol}_top5"], abs=1e-4)
+    image, text = arrays["image"].astype(kind), arrays["text"].astype(kind)
+    weights, label = zeroshot.classifier(text, protocol), arrays["label"]
+    for k in (1, 5):
+        assert zeroshot.hits(image, weights, label, k).sum() == officials(protocol, k)
+        got = zeroshot.accuracy(image, weights, label)[f"top{k}"]
+        assert got == pytest.approx(100 * officials(protocol, k) / len(label), abs=1e-9)
+
+
+@golden
+@both
+def test_no_golden_image_hangs_on_rounding(protocol):
+    """The scores at stake lie apart by far more than any order of a float32 sum can move them: no BLAS flips a hit."""
+    arrays = np.load(GOLDEN / "zeroshot.npz")
+    image, label = arrays["image"], arrays["label"]
+    exact = zeroshot.logits(image.astype(float), zeroshot.classifier(arrays["text"].astype(float), protocol))
+    rounding = 0.0
+    for seed in range(10):  # the same sums in other orders
+        order = np.random.default_rng(seed).permutation(image.shape[1])
+        mixed = zeroshot.logits(image[:, order], zeroshot.classifier(arrays["text"][..., order], protocol))
+        assert mixed.dtype == np.float32
+        rounding = max(rounding, abs(mixed - exact).max())
+    best, truth = np.sort(exact, axis=1)[:, ::-1], exact[np.arange(len(label)), label]
+    for k in (1, 5):  # a hit hangs on the k-th best of the others
+        others = np.where(best[:, k - 1] > truth, best[:, k - 1], best[:, k])
+        assert abs(truth - others).min() > 20 * rounding > 0
 
 
 @pytest.mark.parametrize("protocol", ["rs5m", "clip"])
@@ -69,6 +103,34 @@ def test_accuracy_equals_a_loop(small):
     assert got["top1"] == pytest.approx(100 * sum(r < 1 for r in rank) / 11)
     assert got["top3"] == pytest.approx(100 * sum(r < 3 for r in rank) / 11)
     assert got["balanced"] == pytest.approx(100 * sum(shares) / 4)
+
+
+def test_of_equal_scores_the_first_class_is_the_better_one():
+    """200 classes with five vectors: their order decides, not how a sort happens to fall."""
+    generator = np.random.default_rng(0)
+    weights = np.eye(5)[generator.integers(0, 5, 200)]  # products with 0 and 1 are exact: equal vectors tie exactly
+    image, label = generator.normal(size=(60, 5)), generator.integers(0, 200, 60)
+    scores = zeroshot.logits(image, weights)
+    rank = [sum(s > row[c] for s in row) + sum(row[:c] == row[c]) for row, c in zip(scores, label, strict=True)]
+    for k in (1, 2, 40, 100, 199):
+        assert zeroshot.hits(image, weights, label, k).tolist() == [r < k for r in rank]
+    nothing = np.zeros((200, 5))  # all scores are equal: the k first classes are the best
+    assert (zeroshot.hits(nothing, weights, np.arange(200), 20) == (np.arange(200) < 20)).all()
+
+
+def test_a_tie_counts_once():
+    """However many classes tie, exactly k classes are among the k best."""
+    weights = np.eye(4)[[0, 0, 0, 1, 2]]
+    image = np.array([[1.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
+    for k in range(1, 6):
+        assert sum(zeroshot.hits(image, weights, np.full(3, c), k) for c in range(5)).tolist() == [k] * 3
+
+
+def test_vectors_without_numbers_are_no_hits_but_an_error(small):
+    image, text, label = small
+    image[2] = np.nan
+    with pytest.raises(ValueError, match="1 of 11 images have no numbers for scores"):
+        zeroshot.accuracy(image, zeroshot.classifier(text), label)
 
 
 def test_lengths_of_images_do_not_matter(small):

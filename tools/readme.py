@@ -19,9 +19,9 @@ SIZES = (".venv", "runs", "_build")
 
 
 def records(scale: str) -> list[dict]:
-    """Every result of a scale, in the order of the files' names."""
+    """Every chapter's result of a scale, in the order of the files' names; reports of `rs5m evaluate` are none."""
     paths = sorted((results.root() / "results" / scale).glob("*.json"))
-    return [record for path in paths if (record := results.load(path.stem, scale))]
+    return [record for path in paths if "values" in (record := results.load(path.stem, scale))]
 
 
 def time_needed() -> list[str]:
@@ -51,10 +51,20 @@ def scales_table() -> str:
     return "\n".join(lines)
 
 
+def published() -> str:
+    """One sentence on the paper's published numbers; the chapter's page has their table."""
+    numbers = paper.compare(scorecard.published())
+    ran = (numbers["verdict"] != "not attempted").sum()
+    count = len(paper.table("results"))
+    return (f"Of the paper's {count} published numbers, {ran} have been measured again with the published weights; "
+            "[the chapter](book/scorecard.md) lists each with what it needs.")  # fmt: skip
+
+
 def block(root: Path, disk: str) -> str:
     """The text between the markers; `disk` is the sentence on disk space, measured or kept."""
     frame = paper.compare(scorecard.rows()).drop(columns=["difference"])
-    parts = [START, paper.to_markdown(frame), "", "Time, from the stored results:", "", *time_needed(), "", disk, "",
+    parts = [START, paper.to_markdown(frame), "", published(), "",
+             "Time, from the stored results:", "", *time_needed(), "", disk, "",
              "The scales:", "", scales_table(), END, ""]  # fmt: skip
     return "\n".join(parts)
 

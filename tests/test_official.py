@@ -1,0 +1,398 @@
+"""`rs5m evaluate` end to end: a model whose vectors are colours, on folders in the true layout, against slow twins."""
+
+import io
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch import nn
+
+from rs5m import cli, clip, hub, official, officialreport, paper, pocket, selo, testsets
+
+# ---------------------------------------------------------------- a model that sees the mean colour and reads words
+
+GREEN, BLUE, CYAN, RED = (40, 180, 40), (40, 60, 200), (60, 130, 220), (200, 40, 40)
+WORDS = {"forest": GREEN, "river": BLUE, "sealake": CYAN, "red": RED, "green": GREEN, "blue": BLUE}
+
+
+def seen(colour) -> np.ndarray:
+    """The vector of a picture of one colour."""
+    return np.array(colour) / 127.5 - 1
+
+
+def read(text: str) -> np.ndarray:
+    """The vector of a text: its words' colours; prompts of satellites shout that rivers are green."""
+    vectors = [seen(WORDS[word]) for word in text.lower().rstrip(".").split() if word in WORDS]
+    vector = np.mean(vectors, 0) if vectors else np.full(3, 0.1)
+    return 20 * seen(GREEN) if "satellite" in text and "river" in text else vector
+
+
+class Colours(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(3))
+
+    def encode_image(self, pixels):
+        return pixels.mean((2, 3)) * self.weight
+
+    def encode_text(self, tokens):
+        return tokens.float()
+
+
+def colours(*_, **__) -> clip.Model:
+    return clip.Model(Colours().eval(), lambda texts: torch.tensor(np.array([read(t) for t in texts])),
+                      (0.5,) * 3, (0.5,) * 3, 32, "colours")  # fmt: skip
+
+
+# ---------------------------------------------------------------- a small official folder
+
+CLASSES = {"Forest": [GREEN] * 4 + [BLUE], "River": [BLUE] * 5 + [CYAN], "SeaLake": [CYAN] * 3 + [GREEN]}
+SHADES = [tuple(map(int, c)) for c in np.random.default_rng(3).integers(0, 256, (14, 3))]
+WORDS |= {f"shade{i}": colour for i, colour in enumerate(SHADES)}
+
+
+def captions_of(i: int) -> list[str]:
+    """Two captions that no picture shares; the second names mostly a wrong shade for every third picture."""
+    mostly = f"shade{i if i % 3 else (i + 1) % 14}"
+    return [f"shade{i} beside shade{(i + 5) % 14}", f"{mostly} and {mostly} and shade{(i + 3) % 14}"]
+
+
+def picture(path: Path, colour, shape: tuple[int, int] = (40, 50)) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    pixels = np.broadcast_to(np.array(colour, np.uint8), (*shape, 3)) if np.ndim(colour) < 2 else colour
+    stream = io.BytesIO()
+    Image.fromarray(pixels).save(stream, "PNG")  # its colours stay exact, and readers go by content
+    path.write_bytes(stream.getvalue())
+
+
+def eurosat(folder: Path) -> None:
+    for label, found in CLASSES.items():
+        for i, colour in enumerate(found):
+            picture(folder / "eurosat-rgb" / "2750" / label / f"{label}_{i}.jpg", colour)
+
+
+def rsitmd(folder: Path) -> None:
+    rows = ["filename,title"]
+    for i, colour in enumerate(SHADES):
+        picture(folder / "rsitmd" / "images" / f"{i:02d}.tif", colour)
+        rows += [f"{i:02d}.tif,{caption}" for caption in captions_of(i)]
+    (folder / "rsitmd" / "rsitmd_test.csv").write_text("\n".join(rows) + "\n")
+
+
+def scene() -> np.ndarray:
+    """Green land with a red and a blue block."""
+    pixels = np.empty((600, 900, 3), np.uint8)
+    pixels[:], pixels[50:300, 80:330], pixels[300:560, 560:830] = GREEN, RED, BLUE
+    return pixels
+
+
+QUERIES = {
+    "red": [[80, 50], [330, 50], [330, 300], [80, 300]],
+    "blue": [[560, 300], [830, 300], [830, 560], [560, 560]],
+}
+
+
+def air_slt(folder: Path) -> None:
+    picture(folder / "AIR-SLT" / "imgs" / "0.jpg", scene())
+    told = [{"caption": word, "jpg_name": "0.jpg", "points": [corners]} for word, corners in QUERIES.items()]
+    (folder / "AIR-SLT" / "annotations").mkdir()
+    (folder / "AIR-SLT" / "annotations" / "anno.json").write_text(json.dumps(told))
+
+
+@pytest.fixture
+def data(tmp_path, monkeypatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(clip, "load", colours)
+    for make in (eurosat, rsitmd, air_slt):
+        make(tmp_path / "data")
+    return tmp_path / "data"
+
+
+@pytest.fixture
+def whole(monkeypatch):
+    """Every card agrees, as with the hub's folder."""
+    monkeypatch.setattr(testsets, "differences", lambda *_: [])
+
+
+def run(data: Path, tasks: str = "zeroshot,retrieval,selo", out: str = "out.json", code: int = 0, **more) -> dict:
+    options = [part for name, value in more.items() for part in (f"--{name}", str(value))]
+    given = ["evaluate", "--model", "colours", "--data", str(data), "--tasks", tasks, "--out", out, *options]
+    assert cli.main(given) == code
+    return json.loads(Path(out).read_text()) if code == 0 else {}
+
+
+# ---------------------------------------------------------------- twins
+
+
+def cosine(a, b) -> float:
+    return float(np.dot(a, b) / np.sqrt(np.dot(a, a) * np.dot(b, b)))
+
+
+def top1(clips: bool) -> float:
+    """Top-1 by loops over the known colours; clips: every prompt normalised before the mean."""
+    weights = []
+    for label in CLASSES:
+        vectors = [read(prompt.format(label.lower())) for prompt in paper.prompts()]
+        weights.append(sum(v / np.sqrt(v @ v) if clips else v for v in vectors))
+    hits = [max(range(3), key=lambda c: cosine(seen(colour), weights[c])) == label
+            for label, found in enumerate(CLASSES.values()) for colour in found]  # fmt: skip
+    return 100 * sum(hits) / len(hits)
+
+
+def recalls() -> dict[str, float]:
+    """The six recalls by sorting."""
+    texts = [(i, read(caption)) for i in range(14) for caption in captions_of(i)]
+    images, found = [seen(colour) for colour in SHADES], {}
+    for k in (1, 5, 10):
+        best = [sorted(texts, key=lambda text: -cosine(image, text[1]))[:k] for image in images]
+        found[f"image2text-R@{k}"] = 100 * np.mean([any(i == owner for owner, _ in top) for i, top in enumerate(best)])
+        best = [sorted(range(14), key=lambda i: -cosine(images[i], vector))[:k] for _, vector in texts]
+        found[f"text2image-R@{k}"] = 100 * np.mean([texts[t][0] in top for t, top in enumerate(best)])
+    return found
+
+
+def localized(word: str) -> dict[str, float]:
+    """The four measures from the windows' mean colours."""
+    pixels = scene()
+    windows = selo.windows(*pixels.shape[:2])
+    means = [seen(pixels[r0:r1, c0:c1].mean((0, 1))) for r0, r1, c0, c1 in windows]
+    heat = selo.probability_map(windows, np.array([cosine(mean, read(word)) for mean in means]), *pixels.shape[:2])
+    return selo.metrics(heat, [np.array(QUERIES[word], float)])
+
+
+# ---------------------------------------------------------------- the known result
+
+
+def test_known_features_give_the_known_result(data, whole, capsys):
+    report = run(data)
+    metrics, intervals = report["metrics"], report["intervals"]
+    assert metrics["EuroSAT-zeroshot-acc"] == round(top1(False), 2)
+    assert report["extra"]["zeroshot eurosat"]["clip_top1"] == pytest.approx(top1(True))
+    assert top1(True) != top1(False), "the two averagings must be told apart"
+    expected = recalls()
+    assert 0 < expected["image2text-R@1"] < 100 and 0 < expected["text2image-R@5"] < 100
+    for name, value in expected.items():
+        assert metrics[f"retrieval-{name}-rsitmd"] == pytest.approx(value)
+    assert metrics["retrieval-mean-recall-rsitmd"] == pytest.approx(np.mean(list(expected.values())))
+    queries = report["extra"]["selo air_slt"]["queries"]
+    assert [query["caption"] for query in queries] == list(QUERIES)
+    for query in queries:
+        for key, value in localized(query["caption"]).items():
+            assert query[key] == pytest.approx(value, abs=0.02)
+    for key, name in officialreport.SELO.items():
+        assert metrics[name] == pytest.approx(np.mean([query[key] for query in queries]))
+    assert report["not_comparable"] == {} and set(metrics) == set(intervals)
+    for name, value in metrics.items():
+        assert intervals[name][0] - 1e-9 <= value <= intervals[name][1] + 1e-9
+    missing = {(entry["task"], entry["set"]) for entry in report["left_out"]}
+    assert missing == {("zeroshot", "resisc45"), ("zeroshot", "aid"), ("retrieval", "rsicd")}
+    said = capsys.readouterr().out
+    assert "EuroSAT-zeroshot-acc" in said and "61.40" in said and "another model" in said and "0.7447" in said
+
+
+def test_what_the_json_tells(data, whole):
+    report = run(data)
+    told = report["protocol"]
+    assert told["zeroshot"]["prompts"] == 105 and told["zeroshot"]["classes"]["eurosat"] == [c.lower() for c in CLASSES]
+    assert told["preprocessing"]["image_size"] == 32 and told["selo"]["steps"] == [256, 512, 768]
+    assert report["model"]["parameters"] == 3 and report["model"]["checkpoint"] is None
+    assert len(report["model"]["weights_sha256"]) == 64 and report["cards"].keys() == {"eurosat", "rsitmd", "air_slt"}
+    assert report["provenance"]["versions"]["torch"] and report["provenance"]["date"]
+    assert 0 < report["seconds"]["encoding"] < report["seconds"]["total"]
+    assert str(data.parent) not in json.dumps(report), "no path of this machine"
+
+
+def test_a_second_run_encodes_nothing_and_says_the_same(data, whole, monkeypatch, capsys):
+    first = run(data)
+    monkeypatch.setattr(clip, "encode_pixels", None)
+    monkeypatch.setattr(clip, "encode_texts", None)
+    capsys.readouterr()
+    second = run(data, out="new/folder/again.json")
+    assert second["seconds"]["encoding"] == 0
+    for key in set(first) - {"seconds", "provenance"}:
+        assert first[key] == second[key]
+    said = capsys.readouterr().out
+    assert "computed" not in said and said.count(": loaded ") == 6
+
+
+@pytest.mark.parametrize("what", ["image", "weights"])
+def test_another_image_or_checkpoint_is_encoded_anew(data, whole, monkeypatch, capsys, what):
+    run(data)
+    capsys.readouterr()
+    if what == "image":
+        picture(data / "rsitmd" / "images" / "03.tif", (1, 2, 3))
+    else:
+        other = colours()
+        with torch.no_grad():
+            other.net.weight[0] = 1.5
+        monkeypatch.setattr(clip, "load", lambda *_, **__: other)
+    run(data)
+    computed = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": computed" in line]
+    pictures = ["images-eurosat", "images-rsitmd", "windows-air_slt"]
+    texts = ["texts-zeroshot-eurosat", "texts-retrieval-rsitmd", "texts-selo-air_slt"]
+    assert set(computed) == ({"images-rsitmd"} if what == "image" else {*pictures, *texts})
+
+
+# ---------------------------------------------------------------- nothing passes for the official number
+
+
+def test_a_folder_that_differs_from_its_card_has_no_official_number(data, capsys):
+    report = run(data)
+    assert report["metrics"] == {} and report["paper"]["values"] == {}
+    assert set(report["not_comparable"]) == {"zeroshot eurosat", "retrieval rsitmd", "selo air_slt"}
+    told = report["not_comparable"]["zeroshot eurosat"]
+    assert told["values"]["top1"] == round(top1(False), 2) and told["why"]
+    said = capsys.readouterr().out
+    assert "warning: eurosat: " in said and "not comparable with the paper" in said
+    assert "zeroshot-acc" not in said and "61.40" not in said
+
+
+def test_a_corrupt_image_is_named_and_the_number_is_no_longer_official(data, whole, capsys):
+    (data / "eurosat-rgb" / "2750" / "Forest" / "Forest_4.jpg").write_bytes(b"\xff\xd8\xff no more")  # the blue one
+    (data / "rsitmd" / "images" / "02.tif").write_bytes(b"")
+    report = run(data, "zeroshot,retrieval")
+    assert report["metrics"] == {} and set(report["not_comparable"]) == {"zeroshot eurosat", "retrieval rsitmd"}
+    left = {entry["set"]: entry.get("files") for entry in report["left_out"]}
+    assert "Forest_4.jpg" in left["eurosat"][0] and "02.tif" in left["rsitmd"][0]
+    assert report["extra"]["zeroshot eurosat"]["images"] == 14
+    assert report["extra"]["retrieval rsitmd"]["images"] == 13 and report["extra"]["retrieval rsitmd"]["captions"] == 26
+    assert report["not_comparable"]["zeroshot eurosat"]["values"]["top1"] == round((15 * top1(False) / 14), 2)
+    assert "left out: retrieval rsitmd: could not be used: 02.tif" in capsys.readouterr().out
+
+
+def test_a_missing_image_is_named(data, whole):
+    (data / "rsitmd" / "images" / "02.tif").unlink()
+    report = run(data, "retrieval")
+    assert report["metrics"] == {} and "02.tif" in json.dumps(report["left_out"])
+
+
+def test_a_task_without_a_set_is_told(data, whole, capsys):
+    (data / "AIR-SLT" / "annotations" / "anno.json").unlink()
+    report = run(data)
+    assert not any(name in report["metrics"] for name in officialreport.SELO.values())
+    assert "selo: no set of this task is in " in capsys.readouterr().out
+    assert ("selo", "air_slt") in {(entry["task"], entry["set"]) for entry in report["left_out"]}
+
+
+def test_polygons_in_the_wrong_order_are_told(data, capsys):
+    annotations = data / "AIR-SLT" / "annotations" / "anno.json"
+    told = json.loads(annotations.read_text())
+    told[1]["points"] = [[[y, x] for x, y in told[1]["points"][0]]]
+    annotations.write_text(json.dumps(told))
+    run(data, "selo", code=2)
+    assert "0.jpg: the polygons of 'blue' leave the image of 900 x 600 pixels" in capsys.readouterr().err
+
+
+# ---------------------------------------------------------------- bad input
+
+BAD = {
+    "task": ({"tasks": "zeroshot,caption"}, "unknown task 'caption': choose from zeroshot,retrieval,selo"),
+    "no folder": ({"data": "absent"}, "absent is no folder: put eurosat-rgb/2750/"),
+    "empty folder": ({"data": "empty"}, "empty has no set of zeroshot, retrieval, selo: put eurosat-rgb/2750/"),
+    "out is a folder": ({"out": "empty"}, "empty is a folder: name a file"),
+    "checkpoint": ({"checkpoint": "absent.pt"}, "absent.pt is not there: give a checkpoint"),
+    "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': choose pocket, GeoRSCLIP-ViT-B-32"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_sentence(data, monkeypatch, capsys, what):
+    monkeypatch.undo()
+    monkeypatch.chdir(data.parent)
+    Path("empty").mkdir()
+    given, says = BAD[what]
+    usual = {"model": "ViT-B-32-quickgelu", "data": "data", "tasks": "zeroshot,retrieval,selo", "out": "out.json"}
+    options = [part for name, value in (usual | given).items() for part in (f"--{name}", value)]
+    assert cli.main(["evaluate", *options]) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("rs5m: ") and says in error
+    assert not Path("out.json").exists()
+
+
+# ---------------------------------------------------------------- parts
+
+
+def test_the_interval_of_top1_equals_drawing_one_by_one():
+    generator, label = np.random.default_rng(0), np.repeat([0, 1, 2], [20, 60, 15])
+    hit = generator.random(95) < np.array([0.2, 0.6, 0.9])[label]
+    groups = [hit[label == c] for c in range(3)]
+    drawn = [np.concatenate([g[generator.integers(0, len(g), len(g))] for g in groups]).mean() for _ in range(2000)]
+    low, high = official.top1_interval(hit, label)
+    assert (low, high) == pytest.approx(100 * np.quantile(drawn, (0.025, 0.975)), abs=1.5)
+    assert low < 100 * hit.mean() < high and (low, high) == official.top1_interval(hit, label)
+    assert official.top1_interval(label >= 0, label) == (100, 100)
+
+
+def test_the_interval_of_a_share_draws_images_with_their_rows():
+    """Rows of one image that hit or miss together make the interval as wide as that of the images alone."""
+    image = np.random.default_rng(0).random(60) < 0.4
+    owner = np.repeat(np.arange(60), 5)
+    alone = official.share_interval(image, np.arange(60))
+    assert official.share_interval(image[owner], owner) == pytest.approx(alone)
+    free = np.random.default_rng(1).permutation(image[owner])
+    low, high = official.share_interval(free, owner)
+    assert high - low < 0.7 * (alone[1] - alone[0])
+
+
+COLUMNS = {
+    ("GeoRSCLIP-ViT-B-32", None): ("GeoRSCLIP ViT-B/32", "RS5M", True),
+    ("GeoRSCLIP-ViT-H-14", None): ("GeoRSCLIP ViT-H/14", "RS5M", True),
+    ("GeoRSCLIP-ViT-B-32-RET-2", None): ("GeoRSCLIP-FT ViT-B/32", "RS5M + RET-2", True),
+    ("ViT-B-32-quickgelu", "some/RS5M_ViT-B-32.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", True),
+    ("ViT-B-32", "some/RS5M_ViT-B-32.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False),
+    ("GeoRSCLIP-ViT-B-32", "mine.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False),
+    ("ViT-B-32-quickgelu", "openai"): ("CLIP ViT-B/32", "none", True),
+    ("ViT-H-14", "mine.pt"): ("GeoRSCLIP ViT-H/14", "RS5M", False),
+    ("GeoRSCLIP-ViT-L-14", None): ("GeoRSCLIP ViT-B/32", "RS5M", False),
+    ("pocket", None): ("GeoRSCLIP ViT-B/32", "RS5M", False),
+}
+
+
+@pytest.mark.parametrize("given", COLUMNS)
+def test_the_column_of_the_paper(given):
+    assert officialreport.column(*given) == COLUMNS[given]
+
+
+def test_every_published_value_of_georsclip_has_its_official_name():
+    rows = paper.table("results")
+    for size in ("B/32", "H/14"):
+        model = f"GeoRSCLIP ViT-{size}"
+        at, found = officialreport.Column(model, "RS5M", True), {}
+        for task, names in testsets.TASKS.items():
+            for name in names:
+                if name in officialreport.TITLES:
+                    found |= officialreport.published(task, name, at)
+        assert sorted(found.values()) == sorted(rows[rows["model"] == model]["value"]) and len(found) == 21
+        assert found["RESISC45-zeroshot-acc"] == paper.value(dataset="RESISC45", model=model)
+        at = {"dataset": "RSICD", "model": model, "metric": "text-to-image R@5"}
+        assert found["retrieval-text2image-R@5-rsicd"] == paper.value(**at)
+        assert found["↓ Ras [0 ~ 1]"] == paper.value(metric="Ras", model=model)
+
+
+def test_random_weights_are_said_aloud(monkeypatch, tmp_path, capsys):
+    monkeypatch.setattr(clip, "load", colours)
+    _, told = official.load("ViT-B-32-quickgelu", None)
+    assert told["checkpoint"] == "none: random weights" and "has random weights" in capsys.readouterr().out
+    calls = []
+    monkeypatch.setattr(clip, "load", lambda *a, **k: calls.append((a, k)) or colours())
+    _, told = official.load("ViT-B-32-quickgelu", "openai")
+    assert told["checkpoint"] == {"tag": "openai"} and calls == [(("ViT-B-32-quickgelu", "openai"), {})]
+    file = tmp_path / "RS5M_ViT-B-32.pt"
+    file.write_bytes(b"weights")
+    monkeypatch.setattr(hub, "fetch", lambda name: file)
+    for given in (("GeoRSCLIP-ViT-B-32", None), ("ViT-B-32-quickgelu", file)):
+        _, told = official.load(*given)
+        assert told["checkpoint"] == {"file": file.name, "sha256": pocket.sha256(file)}
+    assert "random" not in capsys.readouterr().out
+
+
+def test_the_json_is_whole_or_not_there(tmp_path):
+    out = tmp_path / "out.json"
+    officialreport.write({"a": 1}, out)
+    with pytest.raises(TypeError):
+        officialreport.write({"a": object()}, out)
+    assert json.loads(out.read_text()) == {"a": 1} and os.listdir(tmp_path) == ["out.json"]
