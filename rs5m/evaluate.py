@@ -11,8 +11,8 @@ from tqdm.auto import tqdm
 
 from rs5m import clip, datasets, paper, pocket, results, zeroshot
 from rs5m.clip import Model
-from rs5m.datasets import Labelled
-from rs5m.scales import Scale
+from rs5m.datasets import Labelled, Pairs
+from rs5m.scales import Scale, data_folder
 
 ALONE = ("a photo of a {}.", "{}")  # what people ask with when they take one prompt only
 PLAINER = {  # one or two everyday words for a land cover of the pocket world
@@ -50,6 +50,37 @@ def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model])
     inputs = (scale, name, datasets.fingerprint(data.images, data.classes), clip, datasets, paper, pocket)
     folder = results.artefact(f"vectors-{data.name}", scale.name, inputs, make)
     return {key: np.load(folder / f"{key}.npy") for key in ("image", "text")}
+
+
+def captioned(scale: Scale, per_class: int = 60) -> Pairs:
+    """The captioned test set of mini (pocket world, at most `per_class` chips a class) and of local (UC Merced).
+
+    ValueError for the other scales, whose sets `rs5m evaluate` scores. Chapter: retrieval.
+    """
+    if scale.name not in ("mini", "local"):
+        raise ValueError(f"scale {scale.name!r}: `rs5m evaluate --tasks retrieval` scores RSITMD and RSICD")
+    data = datasets.test_set("pocket" if scale.name == "mini" else "ucm", scale)
+    if scale.name == "local":
+        return Pairs("ucm", data.images, datasets.ucm_captions(data_folder(scale), data)[0], data.skipped)
+    keep, chips = some(data, per_class).names, pocket.chips("test")
+    texts = dict(zip(data.names, pocket.captions(chips), strict=True))
+    images = dict(zip(data.names, data.images, strict=True))
+    return Pairs("pocket", [images[name] for name in keep], [texts[name] for name in keep], [])
+
+
+def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Model]) -> dict:
+    """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept as of `vectors`."""
+    texts = [text for group in data.captions for text in group]
+
+    def make(folder: Path) -> None:
+        encoder = model()
+        np.save(folder / "image.npy", clip.encode_images(encoder, data.images))
+        np.save(folder / "text.npy", clip.encode_texts(encoder, texts))
+
+    inputs = (scale, name, datasets.fingerprint(data.images, texts), clip)
+    folder = results.artefact(f"captions-{data.name}", scale.name, inputs, make)
+    owner = np.repeat(np.arange(len(data.captions)), [len(group) for group in data.captions])
+    return {key: np.load(folder / f"{key}.npy") for key in ("image", "text")} | {"image_of_text": owner}
 
 
 def spellings(data: Labelled) -> dict[str, list[str]]:
