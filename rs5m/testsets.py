@@ -85,7 +85,7 @@ def _base(folder: Path, inside: str) -> Path | None:
 
 
 def classes(name: str, folder: str | Path) -> Classes:
-    """A labelled set by name: eurosat, resisc45, aid, ucm (UCM-captions' test split where that is there) or pocket.
+    """A labelled set by name: eurosat, resisc45, aid, ucm or pocket, whole.
 
     FileNotFoundError where the folder has none; ValueError for another name and for a class without an image.
     """
