@@ -76,7 +76,7 @@ def ready(model: clip.Model, images) -> list[torch.Tensor]:
 @torch.inference_mode()
 def bare(model: clip.Model, pixels: list[torch.Tensor]) -> None:
     for batch in pixels:
-        clip.encode_pixels(model, batch.to(clip.device())).cpu()
+        features.encode_pixels(model, batch.to(clip.device())).cpu()
 
 
 def ours(model: clip.Model, found: official.Found) -> float:

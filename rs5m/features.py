@@ -52,9 +52,6 @@ def weights_digest(net: nn.Module) -> str:
 
 def identity(model: Model) -> dict:
     """All of a model, its preprocessing and this machine that a vector depends on. Chapter: zeroshot."""
-    kind = clip.device().type
-    with clip.autocast():
-        precision = torch.get_autocast_dtype(kind) if torch.is_autocast_enabled(kind) else torch.float32
     return {
         "weights": weights_digest(model.net),
         "architecture": model.name,
@@ -62,8 +59,8 @@ def identity(model: Model) -> dict:
         "image_size": model.image_size,
         "mean": [float(value) for value in model.mean],
         "std": [float(value) for value in model.std],
-        "image_precision": str(precision).removeprefix("torch."),
-        "device": kind,
+        "image_precision": "float32",
+        "device": clip.device().type,
         "versions": {name: version(name) for name in LIBRARIES},
     }
 
@@ -148,11 +145,16 @@ def batch_size() -> int:
     return 64 if clip.device().type == "cpu" else 256
 
 
+def encode_pixels(model: Model, pixels: torch.Tensor) -> torch.Tensor:
+    """As `rs5m.clip.encode_pixels`, but in float32 on every device, as the official code: published numbers need it."""
+    return model.net.encode_image(pixels.contiguous(memory_format=torch.channels_last)).float()
+
+
 @torch.inference_mode()
 def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encoded:
     """Vectors of a set's images (`rs5m.testsets.Images`), decoded, cropped and encoded by batch. Chapter: zeroshot.
 
-    The numbers of `rs5m.clip.encode_images` on the decoded images; at no time are more than a few batches in memory.
+    The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; only a few batches are in memory at once.
     ValueError where no image is readable.
     """
     batch, vectors, kept = batch or batch_size(), [], []
@@ -161,7 +163,7 @@ def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encode
     with tqdm(total=len(images.names), desc=name, unit="image") as bar:
         for indices, pixels in batches(images, model, batch, ahead):
             if len(indices):
-                vectors.append(clip.encode_pixels(model, pixels.to(clip.device())).cpu())
+                vectors.append(encode_pixels(model, pixels.to(clip.device())).cpu())
                 kept.append(indices)
             bar.update(min(batch, len(images.names) - bar.n))
     if not kept:

@@ -102,6 +102,8 @@ def find(tasks: list[str], data: str | Path) -> tuple[list[Found], list[dict]]:
                     left_out.append({"task": task, "set": name, "reason": str(error).replace(str(data), "DATA")})
         if not any(f.task == task for f in found):
             print(f"{task}: no set of this task is in {data}")
+    if not found and world:
+        raise FileNotFoundError(f"the pocket world has no set of {', '.join(tasks)}: give another task or a folder")
     if not found:
         raise FileNotFoundError(f"{data} has no set of {', '.join(tasks)}: put {LAYOUT} into it")
     return found, left_out

@@ -4,6 +4,7 @@
 Merced's test tiles, whose cells are known. Nothing in either was seen in tuning.
 """
 
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from typing import NamedTuple
 
@@ -180,8 +181,12 @@ def informed(scene: Scene, seen: Scores) -> Scores:
 
 def measure(scenes: list[Scene], seen: list[Scores]) -> dict[str, np.ndarray]:
     """rsu, rda, ras and rmi of every query (n,), scene after scene. Chapter: selo."""
-    found = []
-    for scene, at in zip(tqdm(scenes, desc="maps", unit="scene"), seen, strict=True):
-        for query, cosines in zip(scene.queries, at.cosines, strict=True):
-            found.append(selo.metrics(selo.probability_map(at.windows, cosines, *at.shape), query.regions))
+    jobs = [(at, i, query) for scene, at in zip(scenes, seen, strict=True) for i, query in enumerate(scene.queries)]
+
+    def one(job: tuple) -> dict:
+        at, i, query = job
+        return selo.metrics(selo.probability_map(at.windows, at.cosines[i], *at.shape), query.regions)
+
+    with ThreadPoolExecutor(features.processors()) as pool:  # filters and sums leave Python's lock
+        found = list(tqdm(pool.map(one, jobs), desc="maps", unit="query", total=len(jobs)))
     return {key: np.array([one[key] for one in found]) for key in METRICS}

@@ -193,13 +193,17 @@ def test_another_byte_or_name_is_encoded_anew():
     assert features.data_digest(joined[0]) != features.data_digest(joined[1])
 
 
-def test_another_precision_or_library_is_another_identity(monkeypatch):
+def test_vectors_are_float32_where_the_device_would_round(monkeypatch):
+    plain = features.encode(small(), images(contents()))
+    monkeypatch.setattr(clip, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
+    assert (features.encode(small(), images(contents())).vectors == plain.vectors).all()
+
+
+def test_another_library_is_another_identity(monkeypatch):
     model = small()
     plain = features.identity(model)
     assert plain == features.identity(small()) and plain["device"] == clip.device().type
-    kind, other = clip.device().type, plain["image_precision"] != "bfloat16"
-    monkeypatch.setattr(clip, "autocast", lambda: torch.autocast(kind, torch.bfloat16, enabled=other))
-    assert features.identity(model)["image_precision"] == ("bfloat16" if other else "float32")
+    assert plain["image_precision"] == "float32"
     monkeypatch.setattr(features, "version", lambda name: "0")
     assert features.identity(model)["versions"] != plain["versions"]
 
@@ -246,13 +250,13 @@ SLOW = """
 import sys, time
 sys.path[:0] = [{tests!r}, {root!r}]
 import test_features as t
-from rs5m import clip, features
-real, pause = clip.encode_pixels, float(sys.argv[1])
+from rs5m import features
+real, pause = features.encode_pixels, float(sys.argv[1])
 def slow(model, pixels):
     print("batch", flush=True)
     time.sleep(pause if model.net.calls["images"] else 0)
     return real(model, pixels)
-clip.encode_pixels = slow
+features.encode_pixels = slow
 features.batch_size = lambda: 8
 features.Store(t.small()).images(t.images(t.contents()), "aid")
 """

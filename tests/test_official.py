@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rs5m import cli, clip, hub, official, officialreport, paper, pocket, selo, testsets
+from rs5m import cli, clip, features, hub, official, officialreport, paper, pocket, selo, testsets
 
 # ---------------------------------------------------------------- a model that sees the mean colour and reads words
 
@@ -208,7 +208,7 @@ def test_what_the_json_tells(data, whole):
 
 def test_a_second_run_encodes_nothing_and_says_the_same(data, whole, monkeypatch, capsys):
     first = run(data)
-    monkeypatch.setattr(clip, "encode_pixels", None)
+    monkeypatch.setattr(features, "encode_pixels", None)
     monkeypatch.setattr(clip, "encode_texts", None)
     capsys.readouterr()
     second = run(data, out="new/folder/again.json")
@@ -293,6 +293,7 @@ BAD = {
     "task": ({"tasks": "zeroshot,caption"}, "unknown task 'caption': choose from zeroshot,retrieval,selo"),
     "no folder": ({"data": "absent"}, "absent is no folder: put eurosat-rgb/2750/"),
     "empty folder": ({"data": "empty"}, "empty has no set of zeroshot, retrieval, selo: put eurosat-rgb/2750/"),
+    "pocket": ({"data": "pocket", "tasks": "selo"}, "the pocket world has no set of selo: give another task"),
     "out is a folder": ({"out": "empty"}, "empty is a folder: name a file"),
     "checkpoint": ({"checkpoint": "absent.pt"}, "absent.pt is not there: give a checkpoint"),
     "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': choose pocket, GeoRSCLIP-ViT-B-32"),
