@@ -154,7 +154,7 @@ def encode_pixels(model: Model, pixels: torch.Tensor) -> torch.Tensor:
 def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encoded:
     """Vectors of a set's images (`rs5m.testsets.Images`), decoded, cropped and encoded by batch. Chapter: zeroshot.
 
-    The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; only a few batches are in memory at once.
+    The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; a few batches are in memory at a time.
     ValueError where no image is readable.
     """
     batch, vectors, kept = batch or batch_size(), [], []

@@ -41,17 +41,24 @@ def scores(model: Model, image: np.ndarray, texts: Sequence[str], steps: Sequenc
     return windows, normalise(clip.encode_texts(model, list(texts))) @ vectors.T
 
 
-def heat_map(image: np.ndarray, probability_map: np.ndarray, regions: Sequence = (), title: str = "", axis=None):
-    """Draw a heat map over its image, with the polygons' outlines and the attention centres; returns the axis.
+def heat_map(image: np.ndarray, probability_map=None, regions: Sequence = (), title: str = "", axis=None):
+    """Draw an image, or a heat map over its grey, with the polygons' outlines and the attention centres; the axis.
 
-    image uint8 (h, w, 3), probability_map uint8 (h, w), regions: polygons of (x, y). Chapter: selo.
+    image uint8 (h, w, 3), probability_map uint8 (h, w) or None, regions: polygons of (x, y). Chapter: selo.
     """
-    axis = axis or plt.subplots(figsize=(7.5, 7.5 * image.shape[0] / image.shape[1]))[1]
-    axis.imshow(image)
-    axis.imshow(probability_map, cmap="inferno", alpha=0.5, vmin=0, vmax=255)
+    height, width = image.shape[:2]
+    axis = axis or plt.subplots(figsize=(7.5, 7.5 * height / width))[1]
+    every, box = max(1, width // 900), (0, width, height, 0)  # more pixels than a screen shows take seconds to draw
+    small = image[::every, ::every]
+    if probability_map is None:
+        axis.imshow(small, extent=box)
+    else:
+        axis.imshow(small.mean(2), extent=box, cmap="gray", vmin=0, vmax=255)  # grey: the colours are the map's own
+        axis.imshow(probability_map[::every, ::every], extent=box, cmap="inferno", alpha=0.65, vmin=0, vmax=255)
+        for x, y in selo.attention_centres(probability_map):
+            axis.plot(x, y, "*", color="cyan", markeredgecolor="black", markersize=13)
     for region in regions:
-        axis.add_patch(plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=2))
-    for x, y in selo.attention_centres(probability_map):
-        axis.plot(x, y, marker="+", markersize=12, markeredgewidth=2.5, color=plots.THIRD)
-    axis.set(title=title, xticks=[], yticks=[], xlim=(0, image.shape[1]), ylim=(image.shape[0], 0))
+        axis.add_patch(plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=1.6))
+    axis.set_title(plots.wrap(title, 44), fontsize=9)
+    axis.set(xticks=[], yticks=[], xlim=box[:2], ylim=box[2:])
     return axis
