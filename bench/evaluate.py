@@ -76,7 +76,7 @@ def ready(model: clip.Model, images) -> list[torch.Tensor]:
 @torch.inference_mode()
 def bare(model: clip.Model, pixels: list[torch.Tensor]) -> None:
     for batch in pixels:
-        features.encode_pixels(model, batch.to(clip.device())).cpu()
+        clip.encode_pixels(model, batch.to(clip.device()), exact=True).cpu()
 
 
 def ours(model: clip.Model, found: official.Found) -> float:

@@ -2,6 +2,7 @@
 
 import io
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -239,19 +240,22 @@ def autocast() -> torch.autocast:
 
 
 @torch.inference_mode()
-def encode_images(model: Model, images: Sequence[np.ndarray], batch: int = 256, quiet: bool = False) -> np.ndarray:
-    """Un-normalised image vectors (n, dim) float32 of uint8 images (h, w, 3)."""
+def encode_images(model: Model, images: Sequence[np.ndarray], batch: int = 256, quiet=False, exact=False) -> np.ndarray:
+    """Un-normalised image vectors (n, dim) float32 of uint8 images (h, w, 3); exact: see `encode_pixels`."""
     model.net.eval()
     vectors = []
     for start in tqdm(range(0, len(images), batch), desc="images", unit="batch", disable=quiet):
         pixels = preprocess(images[start : start + batch], model).to(device())
-        vectors.append(encode_pixels(model, pixels).cpu())
+        vectors.append(encode_pixels(model, pixels, exact).cpu())
     return torch.cat(vectors).numpy()
 
 
-def encode_pixels(model: Model, pixels: torch.Tensor) -> torch.Tensor:
-    """Un-normalised vectors (n, dim) float32 of normalised pixels (n, 3, size, size), both on the device."""
-    with autocast():
+def encode_pixels(model: Model, pixels: torch.Tensor, exact: bool = False) -> torch.Tensor:
+    """Un-normalised vectors (n, dim) float32 of normalised pixels (n, 3, size, size), both on the device.
+
+    exact: computed in float32 on every device, as the official evaluation does.
+    """
+    with nullcontext() if exact else autocast():
         return model.net.encode_image(pixels.contiguous(memory_format=torch.channels_last)).float()
 
 

@@ -145,11 +145,6 @@ def batch_size() -> int:
     return 64 if clip.device().type == "cpu" else 256
 
 
-def encode_pixels(model: Model, pixels: torch.Tensor) -> torch.Tensor:
-    """As `rs5m.clip.encode_pixels`, but in float32 on every device, as the official code: published numbers need it."""
-    return model.net.encode_image(pixels.contiguous(memory_format=torch.channels_last)).float()
-
-
 @torch.inference_mode()
 def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encoded:
     """Vectors of a set's images (`rs5m.testsets.Images`), decoded, cropped and encoded by batch. Chapter: zeroshot.
@@ -163,7 +158,7 @@ def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encode
     with tqdm(total=len(images.names), desc=name, unit="image") as bar:
         for indices, pixels in batches(images, model, batch, ahead):
             if len(indices):
-                vectors.append(encode_pixels(model, pixels.to(clip.device())).cpu())
+                vectors.append(clip.encode_pixels(model, pixels.to(clip.device()), exact=True).cpu())
                 kept.append(indices)
             bar.update(min(batch, len(images.names) - bar.n))
     if not kept:

@@ -30,7 +30,7 @@ def window_vectors(model: Model, image: np.ndarray, windows: np.ndarray, batch: 
     """Un-normalised vectors (n, dim) of an image's windows, cut and encoded batch by batch. Chapter: selo."""
     clip.check_images([image])
     parts = range(0, len(windows), batch)
-    return np.concatenate([clip.encode_images(model, cut(image, windows[start : start + batch]), quiet=True)
+    return np.concatenate([clip.encode_images(model, cut(image, windows[start : start + batch]), quiet=True, exact=True)
                            for start in tqdm(parts, desc="windows", unit="batch", disable=quiet)])  # fmt: skip
 
 

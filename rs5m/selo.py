@@ -41,15 +41,23 @@ def _cells(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> 
     windows, scores = np.asarray(windows), np.asarray(scores, float)
     if scores.shape != (len(windows),) or not np.isfinite(scores).all():
         raise ValueError(f"{len(windows)} windows need as many finite scores, not {scores.shape} with NaN or infinity")
+    _check_windows(windows, height, width)
     edges = [np.union1d([0, size], windows[:, i : i + 2]) for i, size in ((0, height), (2, width))]
     (r0, r1), (c0, c1) = (np.searchsorted(e, windows[:, i : i + 2]).T for i, e in zip((0, 2), edges, strict=True))
     total, count = np.zeros((2, len(edges[0]) - 1, len(edges[1]) - 1))
     for i, score in enumerate(scores):
         total[r0[i] : r1[i], c0[i] : c1[i]] += score
         count[r0[i] : r1[i], c0[i] : c1[i]] += 1
-    lowest = scores.min() if len(scores) else 0.0  # where no window looks; the official code divides by zero there
-    mean = np.divide(total, count, out=np.full_like(total, lowest), where=count > 0)
-    return mean, tuple(np.diff(e) for e in edges)
+    lowest = np.full_like(total, scores.min())  # where no window looks; the official code divides by zero there
+    return np.divide(total, count, out=lowest, where=count > 0), tuple(np.diff(e) for e in edges)
+
+
+def _check_windows(windows: np.ndarray, height: int, width: int) -> None:
+    if windows.ndim == 2 and windows.shape[1] == 4 and len(windows):
+        first, last = windows[:, ::2], windows[:, 1::2]
+        if ((first >= 0) & (first < last) & (last <= (height, width))).all():
+            return
+    raise ValueError(f"a map of {height} x {width} pixels needs windows r0, r1, c0, c1 inside it: see selo.windows")
 
 
 def _spread(cells: np.ndarray, sides: tuple) -> np.ndarray:
@@ -99,8 +107,9 @@ def attention_centres(probability_map: np.ndarray) -> list[tuple[int, int]]:
 
     probability_map: uint8 (h, w), or floats in 0..1. Chapter: selo.
     """
-    p = _probabilities(probability_map)
-    smooth = _gray(probability_map)
+    p, smooth = _probabilities(probability_map), probability_map
+    if smooth.dtype != np.uint8:
+        smooth = np.uint8(smooth * 255.0)
     for _ in range(5):
         smooth = cv2.boxFilter(smooth, -1, (BOX, BOX))
     peak = ((_highest(smooth, NEIGHBOURHOOD) == smooth) & (smooth > 0)).astype(np.uint8)
@@ -115,11 +124,20 @@ def _probabilities(probability_map: np.ndarray):
     return lambda at: probability_map[at[1], at[0]] / scale
 
 
-GRAY = np.uint8(np.arange(256) / 255.0 * 255.0)  # to floats and back, as in the official code: may lose one
+def _polygons(regions: Sequence) -> list[np.ndarray]:
+    """A query's polygons as float arrays (k, 2)."""
+    try:
+        found = [np.asarray(region, float) for region in regions]
+    except (TypeError, ValueError):  # of unequal lengths, or no numbers
+        found = []
+    if not found or not all(one.ndim == 2 and len(one) and one.shape[1] == 2 and _whole(one) for one in found):
+        raise ValueError("a query needs at least one polygon, each a list of [x, y] pixels without NaN or infinity")
+    return found
 
 
-def _gray(probability_map: np.ndarray) -> np.ndarray:
-    return cv2.LUT(probability_map, GRAY) if probability_map.dtype == np.uint8 else np.uint8(probability_map * 255.0)
+def _whole(points: np.ndarray) -> bool:
+    """Whether OpenCV's integers hold them; NaN is not below anything."""
+    return bool(np.abs(points).max() < 2**31)
 
 
 def mask(regions: Sequence, height: int, width: int) -> np.ndarray:
@@ -129,25 +147,24 @@ def mask(regions: Sequence, height: int, width: int) -> np.ndarray:
     overlap, the pixels that lie inside twice are outside (even-odd rule), as in the official code.
     """
     found = np.zeros((height, width), np.uint8)
-    cv2.fillPoly(found, [np.asarray(region, float).astype(np.int32) for region in regions], 1)
+    cv2.fillPoly(found, [region.astype(np.int32) for region in _polygons(regions)], 1)
     return found
 
 
 def outside(regions: Sequence, height: int, width: int) -> float:
     """The share of the polygons' vertices that lie outside an image of that size. Chapter: selo."""
-    points = np.concatenate([np.asarray(region, float) for region in regions])
+    points = np.concatenate(_polygons(regions))
     return float(((points < 0) | (points > (width, height))).any(1).mean())
 
 
 def swapped(regions: Sequence, height: int, width: int) -> bool:
     """Whether polygons look as if given in (y, x) order: they leave the image, and exchanged they do not."""
-    turned = [np.asarray(region, float)[:, ::-1] for region in regions]
+    turned = [region[:, ::-1] for region in _polygons(regions)]
     return outside(regions, height, width) > 0 and outside(turned, height, width) == 0
 
 
-def _circle(region) -> tuple[np.ndarray, int]:
+def _circle(points: np.ndarray) -> tuple[np.ndarray, int]:
     """A region's centre (x, y), the mean of its vertices in whole pixels, and its radius, of at least one pixel."""
-    points = np.asarray(region, float)
     centre = np.array([int(sum(axis) / len(axis)) for axis in points.T])
     return centre, max(1, int(EXPAND * np.linalg.norm(points - centre, axis=1).mean()))  # official: 0, then 0 / 0
 
@@ -158,25 +175,21 @@ def metrics(probability_map: np.ndarray, regions: Sequence) -> dict[str, float]:
     probability_map: uint8 (h, w), or floats in 0..1; regions: polygons of (x, y) pixels. Higher is better, except Ras.
     Rsu: how much of the map lies inside; Ras: how far its attention centres are from the regions'; Rda: whether they
     gather at one place; Rmi: their weighted sum. Polygons wholly outside the image have Rsu 0 (official code: NaN).
+    A map without attention centres has Ras 1; the official code then looks at the first polygon alone: 1 as well.
     ValueError without polygons or for another kind of map. Paper: semantic localization. Chapter: selo.
     """
-    _check(probability_map, regions)
+    _check_map(probability_map)
     centres = np.array(attention_centres(probability_map)).reshape(-1, 2)
     rsu = _rsu(probability_map, mask(regions, *probability_map.shape))
-    circles = [_circle(region) for region in regions]
+    circles = [_circle(region) for region in _polygons(regions)]
     found = [(centres[np.linalg.norm(centres - middle, axis=1) <= r], middle, r) for middle, r in circles]
-    if not len(centres):
-        found = found[:1]  # as the official code; each term is then 1, so that nothing changes
     offset = np.mean([_offset(*one) / one[2] for one in found])
     ras = float(np.expm1(3 * offset) / np.expm1(3))
     rda = float(np.mean([_gathered(near, radius) for near, _, radius in found]))
     return {"rsu": rsu, "rda": rda, "ras": ras, "rmi": 0.4 * rsu + 0.35 * (1 - ras) + 0.25 * rda}
 
 
-def _check(probability_map: np.ndarray, regions: Sequence) -> None:
-    shapes = [np.shape(region) for region in regions]
-    if not shapes or any(len(shape) != 2 or shape[0] < 1 or shape[1] != 2 for shape in shapes):
-        raise ValueError("a query needs at least one polygon, each a list of [x, y] pixels")
+def _check_map(probability_map: np.ndarray) -> None:
     kind, shape = probability_map.dtype, probability_map.shape
     if len(shape) != 2 or not (kind == np.uint8 or (probability_map.min() >= 0 and probability_map.max() <= 1)):
         raise ValueError(f"a probability map is uint8 (h, w) or floats in 0..1, not {kind} {shape}")

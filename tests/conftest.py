@@ -14,7 +14,8 @@ REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex",
 RESOLVE = socket.getaddrinfo
 
 
-SMALL = ("test_adapters", "test_loader", "test_tune")  # their networks lose more time to waiting threads than they gain
+# Their networks lose more time to waiting threads than they gain.
+SMALL = ("test_adapters", "test_dvlm", "test_loader", "test_tune")
 
 
 @pytest.fixture(autouse=True)

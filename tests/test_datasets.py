@@ -231,7 +231,7 @@ def test_unknown_names_are_named():
     mini = scales.get("mini")
     with pytest.raises(ValueError, match="unknown test set 'imagenet': choose pocket, eurosat or ucm"):
         datasets.test_set("imagenet", mini)
-    with pytest.raises(ValueError, match="unknown pairs 'laion': choose pocket, ucm or rs5m"):
+    with pytest.raises(ValueError, match="unknown pairs 'laion': choose pocket or ucm"):
         datasets.pairs("laion", mini)
 
 

@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import test_tune
 from test_tune import VARIABLES, some_pairs, tiny
 
 from rs5m import clip, datasets, dvlm, loader, records, scales, tune
@@ -48,9 +47,9 @@ def png(pixels: np.ndarray) -> bytes:
 
 
 @pytest.fixture(autouse=True)
-def one_thread():
+def nothing_known():
     dvlm._shards.cache_clear()
-    yield from test_tune.one_thread.__wrapped__()
+    dvlm._locked.clear()
 
 
 @pytest.mark.parametrize("changes", [{"method": "full"}, {"lock_text": False}])

@@ -250,13 +250,13 @@ SLOW = """
 import sys, time
 sys.path[:0] = [{tests!r}, {root!r}]
 import test_features as t
-from rs5m import features
-real, pause = features.encode_pixels, float(sys.argv[1])
-def slow(model, pixels):
+from rs5m import clip, features
+real, pause = clip.encode_pixels, float(sys.argv[1])
+def slow(model, pixels, exact):
     print("batch", flush=True)
     time.sleep(pause if model.net.calls["images"] else 0)
-    return real(model, pixels)
-features.encode_pixels = slow
+    return real(model, pixels, exact)
+clip.encode_pixels = slow
 features.batch_size = lambda: 8
 features.Store(t.small()).images(t.images(t.contents()), "aid")
 """

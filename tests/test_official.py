@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rs5m import cli, clip, features, hub, official, officialreport, paper, pocket, selo, testsets
+from rs5m import cli, clip, hub, official, officialreport, paper, pocket, selo, testsets
 
 # ---------------------------------------------------------------- a model that sees the mean colour and reads words
 
@@ -208,7 +208,7 @@ def test_what_the_json_tells(data, whole):
 
 def test_a_second_run_encodes_nothing_and_says_the_same(data, whole, monkeypatch, capsys):
     first = run(data)
-    monkeypatch.setattr(features, "encode_pixels", None)
+    monkeypatch.setattr(clip, "encode_pixels", None)
     monkeypatch.setattr(clip, "encode_texts", None)
     capsys.readouterr()
     second = run(data, out="new/folder/again.json")

@@ -62,9 +62,9 @@ def test_golden_windows_and_the_whole_path():
         assert selo.metrics(heat, case["regions"]) == pytest.approx({key: case[key] for key in KEYS}, abs=5e-3)
 
 
-@pytest.mark.parametrize("size", [(2000, 3000), (1024, 1400), (768, 769), (770, 512 * 3), (300, 4000)])
+@pytest.mark.parametrize("size", [(2000, 3000), (1024, 1400), (768, 769), (770, 512 * 3), (300, 4000), (100, 101)])
 def test_windows_equal_the_twins(size):
-    steps = tuple(step for step in selo.STEPS if step <= min(size))
+    steps = tuple(step for step in (*selo.STEPS, 65) if step <= min(size))  # an odd step has two unequal halves
     found = selo.windows(*size, steps)
     assert [tuple(window) for window in found.tolist()] == slow_selo.windows(*size, steps)
     covered = np.zeros(size, bool)
@@ -115,6 +115,55 @@ def test_metrics_of_large_smooth_maps_equal_the_twins(seed):
     assert selo.metrics(heat, regions) == pytest.approx(slow_selo.metrics(heat, regions), abs=1e-9)
 
 
+def two_spots(second: int = 255) -> np.ndarray:
+    """Attention centres at (300, 300) and (1500, 300), further apart than the maximum filter reaches.
+
+    The discs are drawn 2 pixels before: each box filter of an even size moves a map by half a pixel.
+    """
+    found = np.zeros((600, 1800), np.uint8)
+    for x, value in ((300, 255), (1500, second)):
+        cv2.circle(found, (x - 2, 298), 160, value, -1)
+    return found
+
+
+def test_attention_centres_are_sorted_and_need_one_half():
+    assert selo.attention_centres(two_spots(128)) == [(300, 300), (1500, 300)]
+    assert selo.attention_centres(two_spots(128)[:, ::-1]) == [(1503, 300), (303, 300)]
+    assert selo.attention_centres(two_spots(127)) == [(300, 300)]
+
+
+def test_rda_and_ras_of_two_attention_centres_by_hand():
+    """Both centres are 600 pixels from the region's middle, which is the mean of the two: offset 600 / 900."""
+    region = [[300, 300], [1500, 300], [900, -300], [900, 900]]
+    told = selo.metrics(two_spots(), [region])
+    assert told["rda"] == pytest.approx(0.5 * (1 - 600 / 900) + np.exp(-2))
+    assert told["ras"] == pytest.approx((np.exp(2) - 1) / (np.exp(3) - 1))
+    assert told["rmi"] == pytest.approx(0.4 * told["rsu"] + 0.35 * (1 - told["ras"]) + 0.25 * told["rda"])
+
+
+def test_a_centre_on_the_circle_is_near():
+    """The middle is (900, 300), the radius 1.5 x 400: both centres lie on the circle."""
+    told = selo.metrics(two_spots(), [[[500, 300], [1300, 300]]])
+    assert told["ras"] == pytest.approx(1) and told["rda"] == pytest.approx(np.exp(-2))
+    less = selo.metrics(two_spots(), [[[501, 300], [1299, 300]]])
+    assert less["ras"] == pytest.approx(1) and less["rda"] == 0
+
+
+def test_pixels_of_zero_are_no_maximum():
+    """Far from the only spot everything is zero: a ring whose middle is the spot, which must not count twice."""
+    heat = np.zeros((1500, 1500), np.uint8)
+    cv2.circle(heat, (747, 747), 120, 255, -1)
+    assert selo.attention_centres(heat) == slow_selo.centres(heat / 255.0) == [(749, 749)]
+
+
+def test_maxima_that_touch_at_a_corner_are_one():
+    """The ridge of a slanted bar is a chain of pixels: nine pieces where corners do not join them."""
+    heat = np.zeros((900, 900), np.uint8)
+    cv2.line(heat, (150, 150), (700, 700), 255, 100)
+    assert selo.attention_centres(heat) == slow_selo.centres(heat / 255.0)
+    assert len(selo.attention_centres(heat)) == 1
+
+
 @pytest.mark.parametrize("size", [1, 2, 7, 50, 101, 1000])
 @pytest.mark.parametrize("shape", [(130, 90), (1, 200), (300, 64)])
 def test_the_maximum_filter_equals_scipys(size, shape):
@@ -140,6 +189,14 @@ def test_pixels_without_a_window_are_at_the_bottom():
 def test_scores_that_are_no_numbers_are_refused(scores):
     with pytest.raises(ValueError, match="2 windows need as many finite scores"):
         selo.probability_map(np.array([[0, 4, 0, 4], [2, 6, 2, 6]]), scores, 8, 8)
+
+
+@pytest.mark.parametrize("wrong", [[[0, 4, 0, 9]], [[-2, 6, 0, 4]], [[4, 4, 0, 4]], [[0, 4, 0]]])
+def test_windows_of_another_image_are_refused(wrong):
+    with pytest.raises(ValueError, match="a map of 8 x 8 pixels needs windows r0, r1, c0, c1 inside it"):
+        selo.mean_map(wrong, [1.0], 8, 8)
+    with pytest.raises(ValueError, match="needs windows"):
+        selo.mean_map(np.empty((0, 4), int), [], 8, 8)
 
 
 def test_a_map_on_its_region_is_better_than_one_beside_it():
@@ -187,10 +244,13 @@ def test_regions_without_an_area_give_numbers(region):
     assert all(np.isfinite(value) for value in told.values()) and 0 <= told["ras"] <= 1
 
 
-@pytest.mark.parametrize("regions", [[], [[]], [[1, 2, 3]], [[[1, 2, 3]]]])
+@pytest.mark.parametrize(
+    "regions", [[], [[]], [[1, 2, 3]], [[[1, 2, 3]]], [[[1, 2], [3]]], [[[1, np.nan], [2, 3]]], [[[1e12, 0], [1, 1]]]]
+)
 def test_no_polygons_are_one_sentence(regions):
-    with pytest.raises(ValueError, match="at least one polygon"):
-        selo.metrics(spot(), regions)
+    for told in (selo.metrics, lambda _, given: selo.mask(given, 9, 9), lambda _, given: selo.swapped(given, 9, 9)):
+        with pytest.raises(ValueError, match="at least one polygon"):
+            told(spot(), regions)
 
 
 @pytest.mark.parametrize("wrong", [np.zeros((4, 4, 3), np.uint8), np.full((4, 4), 255.0), np.full((4, 4), -1.0)])
