@@ -130,7 +130,7 @@ def summary(clocks: dict[str, list[Clock]], queries: int) -> dict:
         "seconds_a_query": {name: round(float(found[0]), 3) for name, found in total.items()},
         "cpu_seconds_a_query": {name: round(float(found[1]), 3) for name, found in total.items()},
         "target_seconds": TARGET_SECONDS, "target_seconds_met": bool(total["ours"][0] <= TARGET_SECONDS),
-        "parts": {name: {part: round(float(value), 4) for part, value in found.items()} for name, found in parts.items()},
+        "parts": {name: {part: round(float(spent), 4) for part, spent in told.items()} for name, told in parts.items()},
     }  # fmt: skip
 
 

@@ -158,9 +158,13 @@ def outside(regions: Sequence, height: int, width: int) -> float:
 
 
 def swapped(regions: Sequence, height: int, width: int) -> bool:
-    """Whether polygons look as if given in (y, x) order: they leave the image, and exchanged they do not."""
-    turned = [region[:, ::-1] for region in _polygons(regions)]
-    return outside(regions, height, width) > 0 and outside(turned, height, width) == 0
+    """Whether polygons look as if given in (y, x) order: they leave the image by far, and exchanged they do not.
+
+    By far: a twentieth of its longer side; hand-drawn outlines may step over an edge.
+    """
+    found = _polygons(regions)
+    over = max(float((points - (width, height)).max()) for points in found)
+    return over > max(height, width) / 20 and outside([points[:, ::-1] for points in found], height, width) == 0
 
 
 def _circle(points: np.ndarray) -> tuple[np.ndarray, int]:

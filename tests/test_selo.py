@@ -259,6 +259,10 @@ def test_another_kind_of_map_is_refused(wrong):
         selo.metrics(wrong, [SQUARE])
 
 
+def test_an_outline_that_steps_over_the_edge_is_not_taken_for_exchanged_axes():
+    assert not selo.swapped([[[100, 700], [300, 810], [100, 810]]], 800, 1200)
+
+
 def test_exchanged_axes_are_noticed():
     wide = [[900, 200], [1100, 200], [1000, 500]]
     assert not selo.swapped([wide], 800, 1200)
