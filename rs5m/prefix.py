@@ -62,6 +62,8 @@ class Decoder(nn.Module):
             n_head=settings.heads, resid_pdrop=drop, embd_pdrop=drop, attn_pdrop=drop,
             bos_token_id=END, eos_token_id=END,  # no padding id: transformers would warn of each END as of a mistake
         ))  # fmt: skip
+        # Tied by hand: transformers switches its own tying off, for the whole process, while any model is being loaded.
+        self.gpt.lm_head.weight = self.gpt.transformer.wte.weight
 
     def prefix(self, vectors: torch.Tensor) -> torch.Tensor:
         flat = self.bridge((nn.functional.normalize(vectors, dim=-1) - self.mean) / self.std)

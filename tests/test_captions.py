@@ -479,6 +479,19 @@ def test_the_same_seed_gives_the_same_captioner(tmp_path):
     assert loaded.write(vectors[:9], 3, quiet=True) == made[1][0].write(vectors[:9], 3, quiet=True)
 
 
+def test_words_are_tied_whatever_transformers_does_at_the_time(tmp_path, monkeypatch):
+    from transformers import PreTrainedModel
+
+    monkeypatch.setattr(PreTrainedModel, "tie_weights", lambda *_, **__: None)
+    captioner, _ = prefix.fit(np.eye(4, dtype=np.float32), [("a b",)] * 4, QUICK, quiet=True)
+    gpt = captioner.net.gpt
+    assert gpt.lm_head.weight is gpt.transformer.wte.weight
+    captioner.save(tmp_path)
+    monkeypatch.undo()
+    loaded = prefix.load(tmp_path)
+    assert loaded.write(np.eye(4, dtype=np.float32), 2) == captioner.write(np.eye(4, dtype=np.float32), 2)
+
+
 def test_captions_with_rare_words_are_left_out_and_counted(capsys):
     texts = [("a river near Ur", "a river"), ("a lake, old", "a  lake"), ("", "a river"), ("a lake " * 40,)]
     captioner, losses = prefix.fit(np.eye(4, dtype=np.float32), texts, replace(QUICK, rare=2, batch=8), quiet=True)
