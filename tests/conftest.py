@@ -4,12 +4,14 @@ The guard covers the sockets of this Python process. A subprocess is not covered
 """
 
 import ipaddress
+import os
 import socket
 from pathlib import Path
 
 import pytest
 
 STEMS = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin crawl on a busy machine
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
 
