@@ -5,7 +5,8 @@ and no matrix of all scores is held: a rank is a count of better scores, taken b
 
 Ties: equal scores count as if in random order, by the expected value over all orders, so that a model that gives every
 pair the same score is at chance. The official code takes torch.topk's order, which is arbitrary there. Scores are
-products in float64 rounded to float32, so that equal vectors have equal scores wherever in a block they stand.
+products in float64, rounded to steps of 1e-9. That is coarse beside the error of such a sum, which differs from place
+to place in a block: equal vectors have equal scores wherever they stand. It is fine beside the official float32 scores.
 """
 
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from rs5m.zeroshot import normalise
 KS = (1, 5, 10)
 RESAMPLES = 2000
 ENTRIES = 2**24  # scores in one block: about 250 MB with its copies
+STEPS = 2**30  # from a cosine of 0 to 1, for int32; steps of float32 are too fine near 0, where ties would be missed
 
 
 class Hits(NamedTuple):
@@ -43,10 +45,10 @@ def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTR
     """Which queries find their answer among the K best; arguments as of `recall`. Memory: `entries` scores at once."""
     image, text, of = _checked(image, text, image_of_text)
     unit = normalise(image.astype(np.float64))
-    size = max(1, entries // len(image))
+    size = max(1, entries // max(image.shape))
     blocks = [slice(start, start + size) for start in range(0, len(text), size)]
     own = np.concatenate([_rounded((_unit(text[b]) * unit[of[b]]).sum(1)) for b in blocks])
-    best = np.full(len(image), -np.inf, np.float32)  # the score of an image's best caption
+    best = np.full(len(image), -2 * STEPS, np.int32)  # the score of an image's best caption
     np.maximum.at(best, of, own)
     above, level, better, equal = (np.zeros(n, np.int64) for n in (len(image), len(image), len(text), len(text)))
     for block in blocks:
@@ -66,7 +68,9 @@ def _unit(vectors: np.ndarray) -> np.ndarray:
 
 
 def _rounded(scores: np.ndarray) -> np.ndarray:
-    return scores.astype(np.float32)
+    """The scores in whole STEPS; the array given is overwritten."""
+    scores *= STEPS
+    return np.rint(scores, out=scores).astype(np.int32)
 
 
 def _found(above: np.ndarray, others, mine, k: int) -> np.ndarray:

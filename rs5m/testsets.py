@@ -7,10 +7,11 @@ corrupt is found by who decodes it (`rs5m.features`); here only files count. Cha
 import csv
 import io
 import json
+import re
 import zipfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from threading import Lock
 from typing import NamedTuple
 
@@ -33,7 +34,11 @@ LAYOUTS = {
     "aid": ("AID", (".", "rs5m_test_data"), ()),
     "ucm": datasets.UCM,
 }
-CSV = {"rsitmd": ("rsitmd/rsitmd_test.csv", "rsitmd/images"), "rsicd": ("rsicd/rsicd_test.csv", "rsicd/RSICD_images")}
+CSV = {  # table, images, encodings in the order in which they are tried
+    "rsitmd": ("rsitmd/rsitmd_test.csv", "rsitmd/images", ("UTF-8",)),
+    "rsicd": ("rsicd/rsicd_test.csv", "rsicd/RSICD_images", ("UTF-8", "gb18030")),
+}
+ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # the official loader's
 
 
 class Images(NamedTuple):
@@ -103,11 +108,11 @@ def _members(name: str, folder: Path) -> tuple[list[str], Callable[[int], bytes]
     inside, bases, zips = LAYOUTS[name]
     for base in bases:
         if (root := folder / base / inside).is_dir():
-            empty = [path.name for path in sorted(root.iterdir()) if path.is_dir() and not any(path.iterdir())]
-            if empty:
+            folders = [path for path in sorted(root.iterdir()) if path.is_dir() and path.name[0] != "."]
+            held = {folder.name: sorted(p for p in folder.iterdir() if _is_image(p.name)) for folder in folders}
+            if empty := [label for label, found in held.items() if not found]:
                 raise ValueError(f"{root} has class folders without an image: {', '.join(empty)}; fetch {name} again")
-            paths = sorted(root.glob("*/*"))
-            if not paths:
+            if not (paths := [path for found in held.values() for path in found]):
                 raise ValueError(f"{root} has no class folder with images: fetch {name} again")
             return [f"{path.parent.name}/{path.name}" for path in paths], _files(paths)
     for archive in (folder / zipped for zipped in zips):
@@ -115,6 +120,11 @@ def _members(name: str, folder: Path) -> tuple[list[str], Callable[[int], bytes]
             return _zipped(archive, inside)
     where = " nor ".join([f"a folder {inside}", *zips])
     raise FileNotFoundError(f"{folder} has neither {where}" if zips else f"{folder} has no folder {inside}")
+
+
+def _is_image(file: str) -> bool:
+    """By its ending, as the official loader does it; what a system adds (.DS_Store, Thumbs.db, ._x.jpg) is none."""
+    return file[0] != "." and PurePosixPath(file).suffix.lower() in ENDINGS
 
 
 def _files(paths: list[Path]) -> Callable[[int], bytes]:
@@ -126,7 +136,10 @@ def _zipped(path: Path, inside: str) -> tuple[list[str], Callable[[int], bytes]]
         archive, lock = zipfile.ZipFile(path), Lock()
     except zipfile.BadZipFile as error:
         raise ValueError(f"{path} is not a whole zip file: fetch it again") from error
-    members = sorted(name for name in archive.namelist() if name.startswith(f"{inside}/") and name[-1] != "/")
+    within = [name for name in archive.namelist() if name.startswith(f"{inside}/")]
+    members = sorted(name for name in within if _is_image(name.rpartition("/")[2] or "."))
+    if not members:
+        raise ValueError(f"{path} has no images under {inside}/: fetch it again")
 
     def read(i: int) -> bytes:
         with lock:
@@ -167,10 +180,10 @@ def captions(name: str, folder: str | Path) -> Captions:
         return _ucm_captions(Path(folder))
     if name not in CSV:
         raise ValueError(f"unknown captioned set {name!r}: choose one of {', '.join(TASKS['retrieval'])}")
-    table, images = CSV[name]
+    table, images, encodings = CSV[name]
     if (base := _base(Path(folder), table)) is None:
         raise FileNotFoundError(f"{folder} has no {table}")
-    rows = _rows(base / table)
+    rows = _rows(base / table, encodings)
     there = {name: (base / images / name).is_file() for name in rows}
     if not any(there.values()):
         raise ValueError(f"{base / images} holds none of the {len(rows)} images that {table} names: put them there")
@@ -178,27 +191,46 @@ def captions(name: str, folder: str | Path) -> Captions:
     left_out = sorted(name for name, found in there.items() if not found)
     if left_out:
         print(f"{name}: {len(left_out)} images of {table} are missing and left out: {', '.join(left_out[:10])}")
+    _tell_letters(table, rows)
     paths = [base / images / name for name in kept]
     return Captions(name, Images(kept, _files(paths)), [tuple(rows[name]) for name in kept], left_out)
 
 
-def text_of(path: Path) -> str:
-    """A csv's text. UTF-8 where its bytes are that, else gb18030, as RSICD's is published.
+def text_of(path: Path, encodings: tuple[str, ...]) -> str:
+    """A csv's text, by the first encoding that its bytes are valid in; ValueError where none is.
 
-    The order matters: gb18030 takes almost any bytes, and would read UTF-8's as other letters. ValueError otherwise.
+    RSITMD is published in UTF-8, RSICD in gb18030. UTF-8 goes first: gb18030 takes almost any bytes and would read
+    UTF-8's as other letters. The reverse is rare: a text whose only foreign letters are few Chinese ones (C2 A3).
     """
     content = path.read_bytes()
-    for encoding in ("utf-8-sig", "gb18030"):
+    for encoding in encodings:
         try:
-            return content.decode(encoding)
+            return content.decode("utf-8-sig" if encoding == "UTF-8" else encoding)
         except UnicodeDecodeError:
             continue
-    raise ValueError(f"{path} is neither UTF-8 nor gb18030: save it as one of them")
+    if len(encodings) == 1:
+        raise ValueError(f"{path} is not {encodings[0]}: save it as that")
+    raise ValueError(f"{path} is neither {' nor '.join(encodings)}: save it as one of them")
 
 
-def _rows(path: Path) -> dict[str, list[str]]:
+def _tell_letters(table: str, rows: dict[str, list[str]]) -> None:
+    """Say it where English captions have Chinese characters: so look other encodings when read as gb18030."""
+    every = [title for titles in rows.values() for title in titles]
+    if odd := [title for title in every if re.search("[\u3400-\u9fff]", title)]:
+        print(f"{len(odd)} of {len(every)} captions of {table} have Chinese characters, the first is {odd[0]!r}: "
+              "look whether the file is in the encoding it was published in")  # fmt: skip
+
+
+def _rows(path: Path, encodings: tuple[str, ...]) -> dict[str, list[str]]:
     """{image: captions} of a csv with the columns filename and title."""
-    reader = csv.DictReader(io.StringIO(text_of(path), newline=""))
+    reader = csv.DictReader(io.StringIO(text_of(path, encodings), newline=""))
+    try:
+        return _captions_of(reader, path)
+    except csv.Error as error:
+        raise ValueError(f"{path}, line {reader.reader.line_num}: {error}; fetch it again") from error
+
+
+def _captions_of(reader: csv.DictReader, path: Path) -> dict[str, list[str]]:
     columns = reader.fieldnames or []
     if missing := {"filename", "title"} - set(columns):
         raise ValueError(
@@ -217,7 +249,11 @@ def _rows(path: Path) -> dict[str, list[str]]:
 def _ucm_captions(folder: Path) -> Captions:
     data = classes("ucm", folder)
     names = [Path(name).name for name in data.images.names]
-    texts, split = datasets.ucm_captions(folder, datasets.Labelled("ucm", [], data.labels, data.classes, names, []))
+    try:
+        texts, split = datasets.ucm_captions(folder, datasets.Labelled("ucm", [], data.labels, data.classes, names, []))
+    except (ValueError, LookupError, TypeError) as error:  # it finds an image by its class's place among all 21
+        raise ValueError(f"{folder}: ucm_captions.json and the images of UC Merced do not fit, or one is not whole: "
+                         "fetch both again") from error  # fmt: skip
     index = np.flatnonzero(split == "test")
     images = Images([data.images.names[i] for i in index], lambda i: data.images.read(int(index[i])))
     return Captions("ucm", images, [texts[i] for i in index], [])
@@ -238,6 +274,8 @@ def scenes(name: str, folder: str | Path) -> list[Scene]:
     path, queries = base / "AIR-SLT/annotations/anno.json", {}
     for image, query in _queries(path):
         queries.setdefault(image, []).append(query)
+    if not queries:
+        raise ValueError(f"{path} is damaged (it has no queries): fetch it again")
     images = base / "AIR-SLT/imgs"
     if missing := [image for image in queries if not (images / image).is_file()]:
         raise ValueError(f"{images} lacks {len(missing)} of {len(queries)} images: {', '.join(missing[:10])}")
@@ -250,9 +288,10 @@ def _queries(path: Path):
     try:
         for entry in json.loads(path.read_text(encoding="utf-8")):
             regions = [np.asarray(points, float) for points in entry["points"]]
-            if not regions or any(region.ndim != 2 or region.shape[1] != 2 for region in regions):
+            whole = [region.ndim == 2 and region.shape[1] == 2 and np.isfinite(region).all() for region in regions]
+            if not (whole and all(whole)):
                 raise ValueError("polygons must be lists of [x, y]")
-            yield entry["jpg_name"], Query(entry["caption"].strip(), regions)
+            yield str(entry["jpg_name"]), Query(entry["caption"].strip(), regions)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise ValueError(f"{path} is damaged ({error}): fetch it again") from error
 

@@ -44,9 +44,10 @@ def aid(folder: Path) -> None:
 
 def captioned(folder: Path, name: str, images: str, encoding: str, title: str, count: int = 3) -> None:
     """A csv whose rows are not in the order of the names, five captions for each image."""
+    size = tuple(cards.card(name).get("size", (64, 64)))
     rows = ["filename,title"]
     for i in reversed(range(count)):
-        write(folder / name / images / f"{i}.jpg", jpeg(i))
+        write(folder / name / images / f"{i}.jpg", jpeg(i, size))
         rows += [f'{i}.jpg,"{title} {i}, sentence {n}"' for n in range(5)]
     write(folder / name / f"{name}_test.csv", ("\n".join(rows) + "\n").encode(encoding))
 

@@ -130,6 +130,14 @@ def test_page_style(page):
         assert re.search(r"^:alt: *\S|^alt: *\S", directive, re.M), "a figure without alt text"
 
 
+def test_no_label_is_given_twice():
+    """Labels are the whole book's: rendering, which comes last, would stop at the second one."""
+    text = "\n".join((ROOT / "book" / f"{page}.md").read_text() for page in PAGES)
+    labels = re.findall(r"^ +name: (fig\S*)$|^:(?:label|name): (\S+)$|^\((\S+)\)=$", text, re.M)
+    labels = ["".join(found) for found in labels]
+    assert len(labels) > 40 and not {label for label in labels if labels.count(label) > 1}
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page_code(page):
     code = cells(page, "code")

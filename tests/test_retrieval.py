@@ -2,11 +2,15 @@
 
 import itertools
 import json
+import math
 import tracemalloc
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from rs5m import retrieval
 from rs5m.retrieval import Hits
@@ -48,11 +52,70 @@ def over_orders(scores: np.ndarray, right: np.ndarray, k: int) -> float:
     return float(np.mean([right[list(draw)].any() for draw in draws]))
 
 
-@pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden values are not beside this checkout")
+golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden values are not beside this checkout")
+
+
+@golden
 def test_golden_values():
     data, expected = np.load(GOLDEN / "retrieval.npz"), json.loads((GOLDEN / "retrieval.json").read_text())
     found = retrieval.recall(data["image"], data["text"], data["image_of_text"])
     assert found.keys() == expected.keys() and found == pytest.approx(expected, abs=1e-9)
+
+
+@golden
+def test_the_golden_vectors_hold_no_tie_so_they_say_nothing_about_ties():
+    data = np.load(GOLDEN / "retrieval.npz")
+    found = retrieval.hits(data["image"], data["text"], data["image_of_text"])
+    assert all(np.isin(side, (0, 1)).all() for side in found)
+    assert all(len(np.unique(data[key], axis=0)) == len(data[key]) for key in ("image", "text"))
+
+
+def cosine(a: np.ndarray, b: np.ndarray) -> Fraction:
+    """The square of the cosine of two vectors of whole numbers with the cosine's sign: the same order, no rounding."""
+    product, lengths = (int(x) for x in (a @ b, (a @ a) * (b @ b)))
+    return Fraction(product * abs(product), lengths) if lengths else Fraction(0)
+
+
+def in_any_order(scores: list[Fraction], right: list[bool], k: int) -> float:
+    """The chance that a right answer is among the k best, if equal scores stand in random order."""
+    best = max(score for score, is_right in zip(scores, right, strict=True) if is_right)
+    level = [is_right for score, is_right in zip(scores, right, strict=True) if score == best]
+    places = min(max(0, k - sum(score > best for score in scores)), len(level))
+    return 1 - math.comb(len(level) - sum(level), places) / math.comb(len(level), places)
+
+
+@st.composite
+def whole_numbers(draw):
+    """Short vectors of small whole numbers: many exact ties. One to five captions an image, in any order."""
+    count, dim = draw(st.integers(1, 7)), draw(st.integers(1, 5))
+    of = [i for i in range(count) for _ in range(draw(st.integers(1, 5)))]
+    of = draw(st.permutations(of))
+    values = st.lists(st.integers(-3, 3), min_size=dim, max_size=dim)
+    image, text = (np.array(draw(st.lists(values, min_size=n, max_size=n))) for n in (count, len(of)))
+    return image, text, np.array(of)
+
+
+@settings(max_examples=150, deadline=None)
+@given(whole_numbers(), st.sampled_from([1, 7, 10**6]))
+def test_hits_are_those_of_fractions(case, rows):
+    image, text, of = case
+    score = [[cosine(t, i) for i in image] for t in text]
+    found = retrieval.hits(image, text, of, ks=(1, 2, 5), entries=rows * max(image.shape))
+    for column, k in enumerate((1, 2, 5)):
+        by_text = [in_any_order(row, list(np.arange(len(image)) == of[t]), k) for t, row in enumerate(score)]
+        by_image = [in_any_order([row[i] for row in score], list(of == i), k) for i in range(len(image))]
+        assert found.text[:, column] == pytest.approx(by_text) and found.image[:, column] == pytest.approx(by_image)
+
+
+def test_scores_that_differ_by_the_rounding_of_zero_are_equal():
+    """All cosines are zero, but the sums of rounded products are not: -6e-17 in one place, 0 in another."""
+    generator = np.random.default_rng(0)
+    image, text = generator.integers(-3, 4, (400, 5)), np.ones((30, 5))
+    image = image[image.sum(1) == 0]
+    unit = image / np.maximum(np.linalg.norm(image, axis=1, keepdims=True), 1)
+    assert len(np.unique(unit @ text[0])) > 1, "the case must hold rounding"
+    found = retrieval.hits(image, text, np.arange(30), ks=(1,))
+    assert len(image) > 30 and found.text[:, 0] == pytest.approx(1 / len(image))
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -84,6 +147,17 @@ def test_a_model_that_tells_nothing_apart_is_at_chance():
     assert found["image_to_text_R@1"] == pytest.approx(2)
     missed = np.prod([(245 - j) / (250 - j) for j in range(5)])
     assert found["image_to_text_R@5"] == pytest.approx(100 * (1 - missed))
+
+
+def test_a_collapsed_model_is_at_chance_in_any_direction_and_block():
+    """One vector for all, whose products are not round numbers."""
+    vector = np.random.default_rng(3).normal(size=77).astype(np.float32)
+    found = retrieval.hits(*(np.tile(v, (n, 1)) for v, n in ((vector, 101), (0.3 + vector, 203))), np.arange(203) % 101,
+                           entries=7 * 101)  # fmt: skip
+    assert found.text == pytest.approx(np.tile(np.array(retrieval.KS) / 101, (203, 1)))
+    own = np.bincount(np.arange(203) % 101)
+    chance = [[1 - math.comb(203 - o, k) / math.comb(203, k) for k in retrieval.KS] for o in own]
+    assert found.image == pytest.approx(np.array(chance))
 
 
 def test_a_caption_shared_by_images_is_shared_by_them():
@@ -182,6 +256,15 @@ def test_memory_follows_the_block_and_not_the_pairs():
     assert peak < rows + block < images * texts * 8 / 20
     large = (100_000 + 500_000) * 200 + 100_000 * 512 * 24 + retrieval.ENTRIES * 24 + (600_000 * 512 * 4)
     assert large < 4e9, "the same bound, with the vectors themselves, at 100,000 images and 500,000 captions"
+
+
+def test_few_images_with_many_captions_of_long_vectors_stay_in_the_block():
+    text = np.random.default_rng(0).normal(size=(20_000, 256)).astype(np.float32)
+    tracemalloc.start()
+    retrieval.hits(text[:3], text, np.arange(20_000) % 3, entries=2**18)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 20_000 * 256 + 20_000 * 200 + 2**18 * 40 < text.nbytes, "one bool a number is the check for NaN"
 
 
 @pytest.mark.parametrize(

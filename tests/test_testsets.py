@@ -50,7 +50,7 @@ def test_captioned_sets_in_the_official_order(made, name, title):
     found = testsets.captions(name, made)
     assert found.images.names == ["0.jpg", "1.jpg", "2.jpg"] and not found.left_out
     assert found.captions[2] == tuple(f"{title} 2, sentence {n}" for n in range(5))
-    assert found.images.read(1) == fake_tests.jpeg(1)
+    assert found.images.read(1) == fake_tests.jpeg(1, tuple(testsets.card(name).get("size", (64, 64))))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -59,6 +59,21 @@ def test_captions_survive_either_encoding(copy, encoding):
     text = path.read_text(encoding="gb18030")
     path.write_text(text, encoding=encoding)
     assert testsets.captions("rsicd", copy).captions[0][0] == "many buildings’ roofs 河 0, sentence 0"
+
+
+@pytest.mark.parametrize("encoding", ["gb18030", "latin-1", "utf-16"])
+def test_rsitmd_in_another_encoding_is_one_sentence(copy, encoding):
+    (copy / "rsitmd/rsitmd_test.csv").write_text("filename,title\n0.jpg,a naïve roof\n", encoding=encoding)
+    with pytest.raises(ValueError, match="rsitmd_test.csv is not UTF-8: save it as that"):
+        testsets.captions("rsitmd", copy)
+
+
+def test_other_letters_than_english_are_told(copy, capsys):
+    testsets.captions("rsitmd", copy)
+    assert "Chinese" not in capsys.readouterr().out  # an accent is no sign of a wrong encoding
+    (copy / "rsicd/rsicd_test.csv").write_text("filename,title\n0.jpg,a naïve roof\n", encoding="latin-1")
+    testsets.captions("rsicd", copy)  # gb18030 takes the bytes of ïv for one character
+    assert "1 of 1 captions of rsicd/rsicd_test.csv have Chinese characters" in capsys.readouterr().out
 
 
 def test_scenes_keep_the_order_of_the_json(made):
@@ -90,6 +105,22 @@ def test_an_empty_class_folder_is_named(copy):
         testsets.classes("aid", copy)
 
 
+def test_files_that_are_no_images_by_name_do_not_count(copy):
+    """The official loader goes by the ending too; a count that a .DS_Store changes would be no published set."""
+    before = testsets.classes("aid", copy)
+    for stray in (".DS_Store", "Thumbs.db", "._Beach_001.jpg"):
+        (copy / "AID/Beach" / stray).write_bytes(b"x")
+    (copy / "AID/Beach/more").mkdir()
+    (copy / "AID/.ipynb_checkpoints").mkdir()
+    after = testsets.classes("aid", copy)
+    assert after.images.names == before.images.names and after.classes == before.classes
+    (copy / "AID/Beach/Beach_001.jpg").rename(copy / "AID/Beach/Beach_001.JPG")
+    assert "Beach/Beach_001.JPG" in testsets.classes("aid", copy).images.names
+    (copy / "AID/Beach/Beach_001.JPG").unlink()
+    with pytest.raises(ValueError, match="class folders without an image: Beach"):
+        testsets.classes("aid", copy)
+
+
 def test_missing_images_are_left_out_and_named(copy, capsys):
     (copy / "rsitmd/images/1.jpg").unlink()
     found = testsets.captions("rsitmd", copy)
@@ -108,21 +139,31 @@ def test_missing_images_are_left_out_and_named(copy, capsys):
         (b"", "lacks the columns filename, title: it has none"),
         (b"filename,title\n", "has no rows"),
         (b"filename,title\n0.jpg\n", "line 2: a row needs a filename and a title"),
-        ("filename,title\n0.jpg,words\n".encode("utf-16"), "neither UTF-8 nor gb18030|lacks the columns"),
+        ("filename,title\n0.jpg,words\n".encode("utf-16"), "neither UTF-8 nor gb18030"),
         (b"filename,title\n0.jpg,\xff\xff\n", "neither UTF-8 nor gb18030"),
+        (b'filename,title\n0.jpg,"' + b"word " * 40000, "line 2: field larger than field limit"),
     ],
 )
 def test_a_wrong_csv_is_one_sentence(copy, content, said):
-    (copy / "rsitmd/rsitmd_test.csv").write_bytes(content)
-    with pytest.raises(ValueError, match=f"rsitmd_test.csv.*({said})"):
-        testsets.captions("rsitmd", copy)
+    (copy / "rsicd/rsicd_test.csv").write_bytes(content)
+    with pytest.raises(ValueError, match=f"rsicd_test.csv.*({said})"):
+        testsets.captions("rsicd", copy)
 
 
 NAMED = '"caption": "x", "jpg_name": "0.jpg"'
 
 
 @pytest.mark.parametrize(
-    "content", ["[{", '{"a": 1}', f"[{{{NAMED}}}]", f'[{{{NAMED}, "points": [1]}}]', f'[{{{NAMED}, "points": []}}]']
+    "content",
+    [
+        "[{",
+        '{"a": 1}',
+        f"[{{{NAMED}}}]",
+        f'[{{{NAMED}, "points": [1]}}]',
+        f'[{{{NAMED}, "points": []}}]',
+        f'[{{{NAMED}, "points": [[[NaN, 1], [2, 3], [4, 5]]]}}]',
+        "[]",
+    ],
 )
 def test_a_damaged_annotation_is_one_sentence(copy, content):
     (copy / "AIR-SLT/annotations/anno.json").write_text(content)
@@ -159,6 +200,13 @@ def test_a_zip_is_read_as_its_folder_and_from_many_threads(made, tmp_path):
         testsets.classes("eurosat", tmp_path)
 
 
+def test_a_zip_of_another_layout_is_not_an_empty_set(tmp_path):
+    with zipfile.ZipFile(tmp_path / "EuroSAT.zip", "w") as archive:
+        archive.writestr("EuroSAT_RGB/Forest/Forest_1.jpg", fake_tests.jpeg(0))
+    with pytest.raises(ValueError, match="EuroSAT.zip has no images under 2750/"):
+        testsets.classes("eurosat", tmp_path)
+
+
 def test_the_pocket_world():
     found, chips = testsets.classes("pocket", "nowhere"), pocket.chips("test")
     assert (datasets.decode(found.images.read(5)) == chips.images[5]).all() and (found.labels == chips.labels).all()
@@ -174,6 +222,24 @@ def test_fakes_differ_from_their_cards_and_say_how(made):
     for name in ("rsitmd", "rsicd"):
         assert len(testsets.differences(testsets.captions(name, made))) == 2
     assert len(testsets.differences(testsets.scenes("air_slt", made))) == 2
+
+
+@needs_real
+@pytest.mark.parametrize("what", ["a class less", "an image more", "damaged json"])
+def test_uc_merced_that_does_not_fit_its_captions_is_one_sentence(tmp_path, what):
+    fake_tests.write(tmp_path / "captions/ucm_captions.json", (REAL / "captions/ucm_captions.json").read_bytes())
+    for label in testsets.card("ucm")["classes"]:
+        for i in range(100):
+            fake_tests.write(tmp_path / datasets.UCM[0] / label / f"{label}{i:02d}.tif", b"")
+    assert len(testsets.captions("ucm", tmp_path).captions) == 210
+    if what == "a class less":
+        shutil.rmtree(tmp_path / datasets.UCM[0] / "beach")
+    elif what == "an image more":
+        fake_tests.write(tmp_path / datasets.UCM[0] / "beach/beach100.tif", b"")
+    else:
+        (tmp_path / "captions/ucm_captions.json").write_text("{")
+    with pytest.raises(ValueError, match="ucm_captions.json and the images of UC Merced do not fit"):
+        testsets.captions("ucm", tmp_path)
 
 
 @needs_real
