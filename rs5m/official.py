@@ -6,6 +6,7 @@ lists, each of them readable. All other numbers stand apart, with the reason, un
 
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
@@ -200,23 +201,28 @@ def share_interval(hit: np.ndarray, owner: np.ndarray, level: float = 0.95, seed
 
 def score_scenes(store: features.Store, found: Found) -> Scored:
     """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query."""
-    scenes, queries = store.scenes(found.data, found.name), []
+    scenes = store.scenes(found.data, found.name)
     texts = [query.caption for scene in found.data for query in scene.queries]
     vectors = iter(zeroshot.normalise(store.texts(texts, f"selo-{found.name}")))
-    bar = tqdm(total=len(texts), desc=f"{found.name}, maps", unit="query")
+    jobs = []
     for scene, seen in zip(found.data, scenes, strict=True):
         windows = zeroshot.normalise(seen.vectors)
-        for query in scene.queries:
-            heat = selo.probability_map(seen.windows, windows @ next(vectors), seen.height, seen.width)
-            told = {key: float(value) for key, value in selo.metrics(heat, query.regions).items() if key in SELO}
-            queries.append({"scene": scene.name, "caption": query.caption} | told)
-            bar.update()
-    bar.close()
+        jobs += [(scene.name, query, seen, windows @ next(vectors)) for query in scene.queries]
+    with ThreadPoolExecutor(features.processors()) as pool:  # filters and sums leave Python's lock
+        queries = list(tqdm(pool.map(_query, jobs), total=len(jobs), desc=f"{found.name}, maps", unit="query"))
     table = np.array([[query[key] for key in SELO] for query in queries])  # (queries, 4)
     drawn = np.random.default_rng(0).integers(0, len(table), (RESAMPLES, len(table)))
     bounds = np.quantile(table[drawn].mean(1), (0.025, 0.975), axis=0).T.tolist()
     values, intervals = dict(zip(SELO, table.mean(0).tolist(), strict=True)), dict(zip(SELO, bounds, strict=True))
     return Scored(values, intervals, {"queries": queries}, [])
+
+
+def _query(job: tuple) -> dict:
+    """What one query is worth: its scene's name, its caption, and the metrics of its map."""
+    name, query, seen, cosines = job
+    heat = selo.probability_map(seen.windows, cosines, seen.height, seen.width)
+    told = {key: float(value) for key, value in selo.metrics(heat, query.regions).items() if key in SELO}
+    return {"scene": name, "caption": query.caption} | told
 
 
 SCORE: dict[str, Callable] = {"zeroshot": score_classes, "retrieval": score_captions, "selo": score_scenes}
