@@ -202,7 +202,7 @@ def main() -> None:
             run = runs[f"{name}, {task}, {test}"] = measure(model, what, args.rounds)
             print(f"{name}, {task}, {test}: {run['images']} images, {run['texts']} texts, {run['median_seconds']}")
             print(f"  {run['ratios']}, target {TARGET} {'met' if run['target_met'] else 'missed'}", flush=True)
-    values = {"pictures": origin, "batch": features.batch_size(), "threads": torch.get_num_threads(),
+    values = {"pictures": origin, "batch": clip.block(), "threads": torch.get_num_threads(),
               "cpus": features.processors(), "load_average": os.getloadavg(), "runs": runs}  # fmt: skip
     print(f"stored in {results.save('evaluate', 'bench', values, time.perf_counter() - start, SEED)}")
 

@@ -9,9 +9,11 @@ from functools import cache
 from pathlib import Path
 
 import numpy as np
+import torch
 from safetensors.torch import load_file, save_file
+from torch.nn import functional
 
-from rs5m import adapters, clip, datasets, loader, pocketruns, records, results, scales, towers, tune, tuners
+from rs5m import adapters, clip, datasets, evaluate, loader, pocketruns, records, results, scales, towers, tune, tuners
 from rs5m.clip import Model
 from rs5m.scales import Scale, data_folder
 from rs5m.tune import Settings
@@ -66,14 +68,26 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     pairs: how many the run has; where the scale counts `steps`, epochs are what comes nearest to them, so that runs of
     different sizes take equally many.
     """
-    base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, lock_text=scale.model == "pocket")
+    base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, lock_text=scale.lock_text)
     chosen = replace(base, **({"epochs": scale.epochs} | changes))
     if scale.steps and pairs and "epochs" not in changes:
         chosen = replace(chosen, epochs=max(1, round(scale.steps / max(1, pairs // chosen.batch))))
     return chosen
 
 
-_locked: dict[str, dict] = {}  # by general model: vectors of captions, which its locked text tower gives in every run
+_known: dict[str, dict] = {}  # by the pairs' fingerprint
+
+
+def captions(scale: Scale, pairs: loader.Shards | loader.Memory) -> dict[str, torch.Tensor]:
+    """Normalised vectors (dim,) of all captions of the pairs by a scale's locked text tower, for `tune.fit`.
+
+    Encoded once and kept, so that every run reads the very same numbers, whatever ran before it. Chapter: adapters.
+    """
+    if (key := pairs.fingerprint()) not in _known:
+        texts = sorted({text for i in range(len(pairs)) for text in pairs.captions(i)})
+        vectors = evaluate.text_vectors(scale, "captions", texts, "general", lambda: clip.load(scale))
+        _known[key] = dict(zip(texts, functional.normalize(torch.from_numpy(vectors), dim=-1), strict=True))
+    return _known[key]
 
 
 def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
@@ -88,7 +102,7 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
         raise ValueError(f"{chosen.method} stays beside the weights: use tune.fit and adapters.save")
 
     def make(out: Path) -> None:
-        known = _locked.setdefault(scale.model, {})
+        known = captions(scale, pairs) if chosen.lock_text else None
         tuned, losses = tune.fit(clip.load(scale), pairs, chosen, known=known)
         tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, out / "model.safetensors")

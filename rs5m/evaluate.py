@@ -7,7 +7,6 @@ from importlib.resources import files
 from pathlib import Path
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from rs5m import clip, datasets, paper, pocket, results, zeroshot
 from rs5m.clip import Model
@@ -35,21 +34,42 @@ def class_text(model: Model, data: Labelled) -> np.ndarray:
     return flat.reshape(len(texts), len(texts[0]), -1)
 
 
+def text_vectors(scale: Scale, stage: str, texts: list[str], name: str, model: Callable[[], Model]) -> np.ndarray:
+    """Un-normalised vectors (n, dim) of texts under the model called `name`, each different text encoded once.
+
+    Kept in runs/ under `stage`. Where tuning leaves the text tower locked, the general model stands for all.
+    """
+    if scale.lock_text and name != "general":
+        name, model = "general", lambda: clip.load(scale)
+    distinct = sorted(set(texts), key=lambda text: (len(text), text))
+
+    def make(folder: Path) -> None:
+        np.save(folder / "text.npy", clip.encode_texts(model(), distinct))
+
+    inputs = (scale.model, scale.pretrained, name, distinct, clip)
+    kept = np.load(results.artefact(stage, scale.name, inputs, make) / "text.npy")
+    place = {text: i for i, text in enumerate(distinct)}
+    return kept[[place[text] for text in texts]]
+
+
+def _image_vectors(scale: Scale, data: Labelled | Pairs, name: str, model: Callable[[], Model]) -> np.ndarray:
+    def make(folder: Path) -> None:
+        np.save(folder / "image.npy", clip.encode_images(model(), data.images))
+
+    inputs = (scale, name, datasets.fingerprint(data.images), clip, datasets)
+    return np.load(results.artefact(f"images-{data.name}", scale.name, inputs, make) / "image.npy")
+
+
 def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict:
     """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set under the model called `name`.
 
     Loaded from runs/ where this model met this data before; encoded once otherwise. `model` makes the model if needed.
     name: "general", or the name of the domain model's folder (`rs5m.dvlm.folder`), which tells how it was made.
     """
-
-    def make(folder: Path) -> None:
-        encoder = model()
-        np.save(folder / "image.npy", clip.encode_images(encoder, data.images))
-        np.save(folder / "text.npy", class_text(encoder, data))
-
-    inputs = (scale, name, datasets.fingerprint(data.images, data.classes), clip, datasets, paper, pocket)
-    folder = results.artefact(f"vectors-{data.name}", scale.name, inputs, make)
-    return {key: np.load(folder / f"{key}.npy") for key in ("image", "text")}
+    groups = prompts(data)
+    text = text_vectors(scale, f"prompts-{data.name}", [text for group in groups for text in group], name, model)
+    image = _image_vectors(scale, data, name, model)
+    return {"image": image, "text": text.reshape(len(groups), len(groups[0]), -1)}
 
 
 def captioned(scale: Scale, per_class: int = 60) -> Pairs:
@@ -71,16 +91,9 @@ def captioned(scale: Scale, per_class: int = 60) -> Pairs:
 def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Model]) -> dict:
     """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept as of `vectors`."""
     texts = [text for group in data.captions for text in group]
-
-    def make(folder: Path) -> None:
-        encoder = model()
-        np.save(folder / "image.npy", clip.encode_images(encoder, data.images))
-        np.save(folder / "text.npy", clip.encode_texts(encoder, texts))
-
-    inputs = (scale, name, datasets.fingerprint(data.images, texts), clip)
-    folder = results.artefact(f"captions-{data.name}", scale.name, inputs, make)
     owner = np.repeat(np.arange(len(data.captions)), [len(group) for group in data.captions])
-    return {key: np.load(folder / f"{key}.npy") for key in ("image", "text")} | {"image_of_text": owner}
+    text = text_vectors(scale, f"captions-{data.name}", texts, name, model)
+    return {"image": _image_vectors(scale, data, name, model), "text": text, "image_of_text": owner}
 
 
 def spellings(data: Labelled) -> dict[str, list[str]]:
@@ -113,16 +126,10 @@ def wordings(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]
     Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read. Chapter: zeroshot.
     """
     known, patterns = spellings(data), [*paper.prompts(), *ALONE]
-
-    def make(folder: Path) -> None:
-        encoder = model()
-        for i, names in enumerate(tqdm(known.values(), desc=f"wordings, {data.name}", unit="spelling")):
-            texts = [pattern.format(word) for word in names for pattern in patterns]
-            np.save(folder / f"{i}.npy", clip.encode_texts(encoder, texts).reshape(len(names), len(patterns), -1))
-
-    inputs = (scale, name, known, patterns, clip)
-    folder = results.artefact(f"wordings-{data.name}", scale.name, inputs, make)
-    return {spelling: np.load(folder / f"{i}.npy") for i, spelling in enumerate(known)}
+    texts = [pattern.format(word) for names in known.values() for word in names for pattern in patterns]
+    found = text_vectors(scale, f"wordings-{data.name}", texts, name, model)
+    found = found.reshape(len(known), len(data.classes), len(patterns), -1)
+    return dict(zip(known, found, strict=True))
 
 
 def choices(image: np.ndarray, text: np.ndarray, label: np.ndarray) -> dict:
@@ -162,17 +169,23 @@ def gain_over_seeds(before, after, label: np.ndarray, resamples: int = 2000, lev
     before, after: hits bool (n,), or a list of them, one for each seed; each resample draws seeds on both sides, then
     images within their classes. Chapter: tune.
     """
-    sides = [np.atleast_2d(np.asarray(side, float)) for side in (before, after)]
+    before, after = (np.atleast_2d(np.asarray(side, float)) for side in (before, after))
     label, generator = np.asarray(label), np.random.default_rng(0)
-    members = [np.flatnonzero(label == c) for c in np.unique(label)]
-    found = np.empty(resamples)
-    for r in range(resamples):
-        drawn = [side[generator.integers(0, len(side), len(side))].mean(0) for side in sides]
-        change = drawn[1] - drawn[0]
-        found[r] = np.mean([change[generator.choice(index, len(index))].mean() for index in members])
-    low, high = np.quantile(100 * found, ((1 - level) / 2, (1 + level) / 2))
-    change = [zeroshot.balanced(hit - sides[0].mean(0), label) for hit in sides[1]]
-    return {"gain": float(np.mean(change)), "low": float(low), "high": float(high), "seeds": change}
+    both = np.concatenate([before, after])  # (seeds of both sides, n)
+    found = np.zeros((resamples, len(both)))  # balanced accuracy of each seed in each resample
+    classes = np.unique(label)
+    for c in classes:  # images that went alike in all models are exchangeable: draw how many of each kind
+        kinds, counts = np.unique(both[:, label == c], axis=1, return_counts=True)
+        drawn = generator.multinomial(counts.sum(), counts / counts.sum(), resamples)
+        found += drawn @ kinds.T / counts.sum() / len(classes)
+    means = []
+    for side in np.split(found, [len(before)], axis=1):
+        count = side.shape[1]
+        means.append((side * generator.multinomial(count, np.full(count, 1 / count), resamples)).sum(1) / count)
+    change = 100 * (means[1] - means[0]).round(9)  # what is equal is so but for rounding: zero is to be zero
+    low, high = np.quantile(change, ((1 - level) / 2, (1 + level) / 2))
+    gains = [zeroshot.balanced(hit - before.mean(0), label) for hit in after]
+    return {"gain": float(np.mean(gains)), "low": float(low), "high": float(high), "seeds": gains}
 
 
 def mean_over_seeds(measured: list[dict], label: np.ndarray) -> dict:

@@ -140,11 +140,6 @@ def _finished(indices: range, buffer: np.ndarray, parts: list) -> tuple[np.ndarr
     return np.asarray(indices)[good], torch.from_numpy(pixels).permute(0, 3, 1, 2)
 
 
-def batch_size() -> int:
-    """Images in a batch: on a CPU few enough to stay near its caches."""
-    return 64 if clip.device().type == "cpu" else 256
-
-
 @torch.inference_mode()
 def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encoded:
     """Vectors of a set's images (`rs5m.testsets.Images`), decoded, cropped and encoded by batch. Chapter: zeroshot.
@@ -152,7 +147,7 @@ def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encode
     The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; a few batches are in memory at a time.
     ValueError where no image is readable.
     """
-    batch, vectors, kept = batch or batch_size(), [], []
+    batch, vectors, kept = batch or clip.block(), [], []
     ahead = 0 if clip.device().type == "cpu" else 2
     model.net.eval()
     with tqdm(total=len(images.names), desc=name, unit="image") as bar:

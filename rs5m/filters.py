@@ -44,7 +44,7 @@ class Thresholds(NamedTuple):
     rule: str = "both"
 
 
-def features(model, images, batch: int = 64) -> np.ndarray:
+def features(model, images, batch: int = 32) -> np.ndarray:
     """Frozen image features (n, dim) float32 of uint8 images (h, w, 3), computed once for both criteria.
 
     The projected vector first; behind it, where the tower is a timm trunk, its pooled output and the means and

@@ -58,7 +58,7 @@ def features(model: Model, images: Sequence[np.ndarray], angles=TURNS, batch: in
         views = rotation.rotate(images[start : start + batch], angles, model.image_size).div_(255)
         flat = clip.normalise_pixels(views.flatten(0, 1), model)
         with clip.autocast():
-            found.append(model.net.visual.trunk(flat).float().cpu().view(*views.shape[:2], -1))
+            found.append(clip.in_blocks(model.net.visual.trunk, flat).float().cpu().view(*views.shape[:2], -1))
     return torch.cat(found).numpy()
 
 

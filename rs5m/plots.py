@@ -35,10 +35,11 @@ def wrap(text: str, width: int = 18) -> str:
     return "\n".join(textwrap.wrap(text, width, break_long_words=False)[:3])
 
 
-def matrix(values: np.ndarray, rows: Sequence[str], columns: Sequence[str], label: str, digits: int = 0) -> plt.Figure:
-    """A table of numbers as a heat map: values (rows, columns)."""
+def matrix(values, rows: Sequence[str], columns: Sequence[str], label: str, digits: int = 0, signed=False) -> plt.Figure:
+    """A table of numbers as a heat map: values (rows, columns); signed: changes, red below zero and blue above."""
     figure, axis = plt.subplots(figsize=(2.2 + 0.55 * len(columns), 1.6 + 0.42 * len(rows)))
-    sns.heatmap(values, annot=True, fmt=f".{digits}f", cmap="Blues", cbar_kws={"label": label}, ax=axis,
+    colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues"}
+    sns.heatmap(values, annot=True, fmt=f".{digits}f", **colours, cbar_kws={"label": label}, ax=axis,
                 xticklabels=columns, yticklabels=rows, annot_kws={"size": 8})  # fmt: skip
     axis.tick_params(axis="x", rotation=60)
     plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")

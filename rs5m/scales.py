@@ -22,6 +22,11 @@ class Scale:
     needs: str  # what to fetch when the data folder lacks it; empty: nothing
     steps: int = 0  # of every tuning run, in place of epochs: runs of other sizes then take equally many
 
+    @property
+    def lock_text(self) -> bool:
+        """Whether tuning leaves the text tower as it is: the pocket's, while CLIP's own is tuned with the images."""
+        return self.model == "pocket"
+
 
 _HUB = (
     "put the hub's rs5m_test_data/ and RS5M's shards ({pub11,rs3}-train-NNNN.tar, in a folder rs5m/) into a folder "

@@ -146,8 +146,8 @@ def encode(model: Model, texts: Texts, batch: loader.Batch, settings: Settings) 
     pixels = batch.pixels.to(device(), non_blocking=True)
     turned = pixels.float().div_(255) if batch.draws is None else loader.warp(pixels, batch.draws)
     with autocast(settings.precision):
-        image = model.net.encode_image(clip.normalise_pixels(turned, model), normalize=True).float()
-    return image, texts(batch.captions)
+        image = clip.in_blocks(model.net.encode_image, clip.normalise_pixels(turned, model)).float()
+    return functional.normalize(image, dim=-1), texts(batch.captions)
 
 
 def cut(batch: loader.Batch, size: int) -> list[loader.Batch]:

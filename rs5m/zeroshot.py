@@ -42,6 +42,16 @@ def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 
     return (best == np.asarray(label)[:, None]).any(1)
 
 
+def confusion(image: np.ndarray, classifier: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """What the images of each class are called: (classes, classes), rows are the truth, in % of the class's images.
+
+    The diagonal's mean over the classes that have images is the balanced accuracy; the row of another class is zero.
+    """
+    said, found = logits(image, classifier).argmax(1), np.zeros((len(classifier), len(classifier)))
+    np.add.at(found, (np.asarray(label), said), 1)
+    return 100 * found / np.maximum(found.sum(1, keepdims=True), 1)
+
+
 def accuracy(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, top: tuple[int, ...] = (1, 5)) -> dict:
     """Accuracies in %: top1, top5, ... over all images, and balanced (the mean of the classes' top-1)."""
     result = {f"top{k}": 100 * float(hits(image, classifier, label, k).mean()) for k in top}

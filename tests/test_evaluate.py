@@ -58,7 +58,7 @@ def test_class_text_keeps_prompts_with_their_class(data, towers):
 def test_vectors_are_made_once(data, towers):
     mini = scales.get("mini")
     first = evaluate.vectors(mini, data, "general", lambda: 3)
-    assert towers.calls == ["images", "texts"] and first["image"].shape == (6, 8) and first["text"].shape == (3, 105, 8)
+    assert towers.calls == ["texts", "images"] and first["image"].shape == (6, 8) and first["text"].shape == (3, 105, 8)
 
     def unasked():
         raise AssertionError("the model was loaded for vectors that are there")
@@ -76,6 +76,21 @@ def test_another_model_or_other_data_gets_its_own_vectors(data, towers):
     assert evaluate.vectors(mini, fewer, "general", lambda: 3)["image"].shape == (4, 8)
     evaluate.vectors(replace(mini, image_size=64), data, "general", lambda: 3)
     assert towers.calls.count("images") == 4
+
+
+def test_texts_of_a_locked_tower_are_read_once_for_all_models(data, towers):
+    mini, colab = scales.get("mini"), scales.get("colab")
+    first = evaluate.vectors(mini, data, "general", lambda: 3)
+    assert (evaluate.vectors(mini, data, "tuned", lambda: 4)["text"] == first["text"]).all()
+    assert towers.calls.count("texts") == 1
+    own = [evaluate.vectors(colab, data, *model)["text"] for model in (("general", lambda: 3), ("tuned", lambda: 4))]
+    assert (own[0] != own[1]).any() and towers.calls.count("texts") == 3, "a tower that is tuned reads them itself"
+
+
+def test_equal_texts_are_encoded_once_and_keep_their_places(towers):
+    texts = ["river", "a long text", "river", "sea", "a long text"]
+    found = evaluate.text_vectors(scales.get("mini"), "some", texts, "general", lambda: 3)
+    assert (found == np.concatenate([clip.encode_texts(3, [text]) for text in texts])).all()
 
 
 @pytest.mark.parametrize("protocol", ["rs5m", "clip"])
@@ -116,6 +131,31 @@ def test_the_gain_over_seeds_counts_seeds_and_images():
     assert wider["high"] - wider["low"] > 2 * (found["high"] - found["low"]), "seeds that differ widen the interval"
     nothing = evaluate.gain_over_seeds([before] * 2, [before] * 3, label)
     assert nothing["gain"] == nothing["low"] == nothing["high"] == 0
+
+
+def by_drawing(before, after, label, resamples, generator) -> np.ndarray:
+    """The bootstrap said plainly: draw seeds on both sides, then images one by one within their classes."""
+    found = []
+    for _ in range(resamples):
+        sides = [
+            np.mean([side[i] for i in generator.integers(0, len(side), len(side))], axis=0) for side in (before, after)
+        ]
+        drawn = [generator.choice(np.flatnonzero(label == c), (label == c).sum()) for c in np.unique(label)]
+        found.append(100 * np.mean([(sides[1] - sides[0])[index].mean() for index in drawn]))
+    return np.array(found)
+
+
+@pytest.mark.parametrize("kind", ["hits", "numbers"])
+def test_the_interval_over_seeds_is_that_of_drawing_one_by_one(kind):
+    generator = np.random.default_rng(5)
+    label = np.repeat([0, 1, 2], [30, 50, 80])
+    before, after = generator.random((2, 160)), generator.random((3, 160)) + [[0.1], [0.2], [0.5]]
+    if kind == "hits":
+        before, after = before < 0.3, after > 0.6
+    found = evaluate.gain_over_seeds(before, after, label, resamples=20_000)
+    plain = by_drawing(before.astype(float), after.astype(float), label, 4000, generator)
+    assert (found["low"], found["high"]) == pytest.approx(np.quantile(plain, (0.025, 0.975)), abs=1.0)
+    assert plain.std() > 2 and found["gain"] == pytest.approx(plain.mean(), abs=0.5)
 
 
 # ---------------------------------------------------------------- the words alone
@@ -160,7 +200,7 @@ def test_wordings_are_encoded_once_and_without_images(data, towers):
             for p in (0, 104, 105, 106):
                 assert (first[spelling][c, p] == clip.encode_texts(3, [patterns[p].format(name)])[0]).all()
     assert (first["the protocol's names"][:, :105] == evaluate.class_text(3, data)).all()
-    other = evaluate.wordings(mini, data, "tuned", lambda: 4)
+    other = evaluate.wordings(scales.get("colab"), data, "tuned", lambda: 4)
     assert (other["folder names"] != first["folder names"]).any()
 
 

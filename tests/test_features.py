@@ -257,7 +257,7 @@ def slow(model, pixels, exact):
     time.sleep(pause if model.net.calls["images"] else 0)
     return real(model, pixels, exact)
 clip.encode_pixels = slow
-features.batch_size = lambda: 8
+clip.block = lambda: 8
 features.Store(t.small()).images(t.images(t.contents()), "aid")
 """
 

@@ -208,3 +208,12 @@ def test_pairing_narrows_the_interval():
     paired = zeroshot.paired_difference(before, after, label)
     low, high = zeroshot.interval(before, label)
     assert paired["high"] - paired["low"] < 0.7 * (high - low)
+
+
+def test_confusion_counts_what_each_class_is_called():
+    image, classes = np.eye(3)[[0, 1, 1, 2, 0, 0]], np.eye(3)
+    label = np.array([0, 0, 1, 1, 1, 1])
+    found = zeroshot.confusion(image, classes, label)
+    assert found.tolist() == [[50, 50, 0], [50, 25, 25], [0, 0, 0]]
+    hit = zeroshot.hits(image, classes, label)
+    assert np.diag(found)[:2].mean() == pytest.approx(zeroshot.balanced(hit, label))
