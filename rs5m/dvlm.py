@@ -75,19 +75,27 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     return chosen
 
 
-_known: dict[str, dict] = {}  # by the pairs' fingerprint
+@cache
+def _table(scale: Scale, texts: tuple[str, ...]) -> dict[str, torch.Tensor]:
+    vectors = evaluate.text_vectors(scale, "captions", list(texts), "general", lambda: clip.load(scale))
+    return dict(zip(texts, functional.normalize(torch.from_numpy(vectors), dim=-1), strict=True))
 
 
 def captions(scale: Scale, pairs: loader.Shards | loader.Memory) -> dict[str, torch.Tensor]:
     """Normalised vectors (dim,) of all captions of the pairs by a scale's locked text tower, for `tune.fit`.
 
-    Encoded once and kept, so that every run reads the very same numbers, whatever ran before it. Chapter: adapters.
+    Encoded once and kept, those of the scale's first run together and the rest by itself, so that every run on them or
+    on a part of them reads the very same numbers, whatever ran before it. Chapter: adapters.
     """
-    if (key := pairs.fingerprint()) not in _known:
-        texts = sorted({text for i in range(len(pairs)) for text in pairs.captions(i)})
-        vectors = evaluate.text_vectors(scale, "captions", texts, "general", lambda: clip.load(scale))
-        _known[key] = dict(zip(texts, functional.normalize(torch.from_numpy(vectors), dim=-1), strict=True))
-    return _known[key]
+    texts = _texts(pairs)
+    first = _texts(source(scale, scale.runs[0]))
+    shared = _table(scale, first) if set(first) & set(texts) else {}
+    rest = tuple(text for text in texts if text not in shared)
+    return shared | (_table(scale, rest) if rest else {})
+
+
+def _texts(pairs: loader.Shards | loader.Memory) -> tuple[str, ...]:
+    return tuple(sorted({text for i in range(len(pairs)) for text in pairs.captions(i)}))
 
 
 def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:

@@ -35,7 +35,7 @@ def wrap(text: str, width: int = 18) -> str:
     return "\n".join(textwrap.wrap(text, width, break_long_words=False)[:3])
 
 
-def matrix(values, rows: Sequence[str], columns: Sequence[str], label: str, digits: int = 0, signed=False) -> plt.Figure:
+def matrix(values, rows: Sequence[str], columns: Sequence[str], label: str, digits=0, signed=False) -> plt.Figure:
     """A table of numbers as a heat map: values (rows, columns); signed: changes, red below zero and blue above."""
     figure, axis = plt.subplots(figsize=(2.2 + 0.55 * len(columns), 1.6 + 0.42 * len(rows)))
     colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues"}

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 STEMS = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
-os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # before torch: threads that spin crawl on a busy machine
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch: threads that spin for long crawl on a busy machine
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
 

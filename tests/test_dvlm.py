@@ -49,7 +49,7 @@ def png(pixels: np.ndarray) -> bytes:
 @pytest.fixture(autouse=True)
 def nothing_known():
     dvlm._shards.cache_clear()
-    dvlm._known.clear()
+    dvlm._table.cache_clear()
 
 
 @pytest.mark.parametrize("changes", [{"method": "full"}, {"lock_text": False}])
@@ -133,3 +133,20 @@ def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monk
     stand_ins(monkeypatch, tmp_path)
     _, losses = dvlm.domain_model(replace(scales.get("mini"), **SMALL))
     assert len(losses) == 3 and os.getcwd() == str(tmp_path)
+
+
+def test_captions_have_one_vector_whatever_run_asks_first(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    stand_ins(monkeypatch, tmp_path)
+    scale = replace(scales.get("mini"), **SMALL)
+    alone, both = (dvlm.captions(scale, dvlm.source(scale, run)) for run in (("rs3",), ("pub11", "rs3")))
+    source = dvlm.source(scale, ("rs3",))
+    assert {text for i in range(len(source)) for text in source.captions(i)} <= alone.keys()
+    assert all(alone[text].equal(both[text]) for text in alone) and len(alone) <= len(both)
+    monkeypatch.setattr(
+        datasets, "pairs", lambda *_: datasets.Pairs("x", *some_pairs(4)[:1], [("words of its own",)] * 4, [])
+    )
+    other = dvlm.captions(scale, dvlm.source(scale, ("pocket",)))
+    assert list(other) == ["words of its own"]
+    vector = clip.encode_texts(tiny(), ["words of its own"])[0]
+    assert np.allclose(other["words of its own"], vector / np.linalg.norm(vector), atol=1e-6)

@@ -120,7 +120,7 @@ class Chapter:
             raise SystemExit(f"book/{self.page}.md has code but no cell tagged parameters that sets scale")
         os.environ.setdefault("JUPYTER_PREFER_ENV_PATH", "1")  # the kernel of this environment, not the user's
         os.environ.setdefault("PYTHONHASHSEED", "0")
-        os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # spinning threads are ten times slower on a busy machine
+        os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # threads that spin for long crawl on a busy machine
         options = {"kernel_name": "python3", "cwd": self.root, "progress_bar": False, "start_timeout": 300,
                    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"]}  # fmt: skip
         try:
