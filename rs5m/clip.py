@@ -238,8 +238,12 @@ def normalise_pixels(pixels: torch.Tensor, model: Model) -> torch.Tensor:
 def crop(images: Sequence[np.ndarray], size: int) -> torch.Tensor:
     """uint8 images (h, w, 3) to uint8 squares (n, 3, size, size): bicubic resize of the short side, centre crop."""
     if isinstance(images, np.ndarray):
-        return _crop(torch.from_numpy(images).permute(0, 3, 1, 2), size)
-    return torch.cat([_crop(torch.from_numpy(image).permute(2, 0, 1)[None], size) for image in images])
+        return _crop(_tensor(images).permute(0, 3, 1, 2), size)
+    return torch.cat([_crop(_tensor(image).permute(2, 0, 1)[None], size) for image in images])
+
+
+def _tensor(image: np.ndarray) -> torch.Tensor:
+    return torch.from_numpy(image if image.flags.writeable else image.copy())  # torch warns of what it cannot write to
 
 
 def _crop(pixels: torch.Tensor, size: int) -> torch.Tensor:

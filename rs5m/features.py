@@ -93,7 +93,7 @@ def square(content: bytes, size: int) -> np.ndarray | None:
     image = datasets.decode(content)
     if image is None:
         return None
-    return clip.crop([image if image.flags.writeable else image.copy()], size)[0].permute(1, 2, 0).numpy()
+    return clip.crop([image], size)[0].permute(1, 2, 0).numpy()
 
 
 def processors() -> int:

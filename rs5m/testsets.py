@@ -38,6 +38,7 @@ CSV = {  # table, images, encodings in the order in which they are tried
     "rsitmd": ("rsitmd/rsitmd_test.csv", "rsitmd/images", ("UTF-8",)),
     "rsicd": ("rsicd/rsicd_test.csv", "rsicd/RSICD_images", ("UTF-8", "gb18030")),
 }
+LONGEST = 2**16  # characters of a caption; a quotation mark that nobody closed makes one of the whole rest
 ENDINGS = {".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp"}  # the official loader's
 
 
@@ -240,6 +241,8 @@ def _captions_of(reader: csv.DictReader, path: Path) -> dict[str, list[str]]:
     for row in reader:
         if not (row["filename"] and row["title"]):
             raise ValueError(f"{path}, line {reader.line_num}: a row needs a filename and a title")
+        if len(row["title"]) > LONGEST:  # other packages lift the csv module's own limit
+            raise ValueError(f"{path}, line {reader.line_num}: field larger than {LONGEST}; fetch it again")
         found.setdefault(row["filename"], []).append(row["title"])
     if not found:
         raise ValueError(f"{path} has no rows: fetch it again")

@@ -141,7 +141,7 @@ def test_missing_images_are_left_out_and_named(copy, capsys):
         (b"filename,title\n0.jpg\n", "line 2: a row needs a filename and a title"),
         ("filename,title\n0.jpg,words\n".encode("utf-16"), "neither UTF-8 nor gb18030"),
         (b"filename,title\n0.jpg,\xff\xff\n", "neither UTF-8 nor gb18030"),
-        (b'filename,title\n0.jpg,"' + b"word " * 40000, "line 2: field larger than field limit"),
+        (b'filename,title\n0.jpg,"' + b"word " * 40000, "line 2: field larger than"),
     ],
 )
 def test_a_wrong_csv_is_one_sentence(copy, content, said):
