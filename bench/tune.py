@@ -1,6 +1,6 @@
 """Samples a second of the training loop beside open_clip's bare step, and the peak memory of gradient caching.
 
-    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5] [--out results/bench/tune.json]
+    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5]
     python -m bench.tune --gpu        # ViT-B/32 and ViT-H/14, full and LoRA, bf16; says "not measured" without CUDA
 
 Same model, batch and precision; the sides run in turn, one step each a round:
@@ -11,8 +11,8 @@ Same model, batch and precision; the sides run in turn, one step each a round:
 * ours, LoRA: the same with rank 16 on both towers
 
 Targets: full at least 1.0 times open_clip, LoRA at least 1.3 times. Peak memory: a process of its own for each, the
-same batch undivided and in chunks; on a CPU the growth of the resident set, on a GPU what its allocator reports.
-Chapter: tune.
+same batch undivided and in chunks, and the paper's batch in the recipes' chunks; on a CPU the growth of the resident
+set in a step, and the whole process, on a GPU what its allocator reports. Results: results/bench/. Chapter: tune.
 """
 
 from __future__ import annotations
@@ -24,7 +24,6 @@ import statistics
 import subprocess
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
@@ -36,6 +35,7 @@ from rs5m.tune import Settings
 
 BARE, FULL, LORA = "open_clip's bare step", "ours, full", "ours, LoRA"
 TARGETS = {FULL: 1.0, LORA: 1.3}
+PAPER = 600, 150  # the paper's batch, and the chunk of the recipes, meant for 16 GB
 WORDS = "forest desert coast field mountain island snow city river lake road harbour airport bridge".split()
 
 
@@ -122,21 +122,22 @@ def measure(steps: dict, rounds: int) -> dict[str, list[float]]:
     return out
 
 
-def peak(name: str, batch: int, chunk: int, precision: str) -> float:
-    """Peak memory in MiB of a full step above what stood before it; run in a process of its own."""
+def peak(name: str, batch: int, chunk: int, precision: str) -> tuple[float, float]:
+    """Peak memory in MiB of a full step above what stood before it, and in all; run in a process of its own."""
     made_of = pairs(batch, made(name).image_size)
     step, _ = side(FULL, name, made_of, precision, chunk)
+    step()  # makes gradients and moments
     if torch.cuda.is_available():
-        step()
         torch.cuda.reset_peak_memory_stats()
         before = torch.cuda.memory_allocated()
         step()
-        return (torch.cuda.max_memory_allocated() - before) / 2**20
-    step()
-    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew: the first step made gradients and moments
+        most = torch.cuda.max_memory_allocated()
+        return (most - before) / 2**20, most / 2**20
+    Path("/proc/self/clear_refs").write_text("5")  # the peak begins anew
     before = resident("VmRSS")
     step()
-    return (resident("VmHWM") - before) / 2**10
+    most = resident("VmHWM")
+    return (most - before) / 2**10, most / 2**10
 
 
 def resident(which: str) -> int:
@@ -144,26 +145,13 @@ def resident(which: str) -> int:
     return int(next(line for line in open("/proc/self/status") if line.startswith(which)).split()[1])
 
 
-def peaks(name: str, batch: int, chunks: list[int], precision: str) -> dict[str, float]:
-    """`peak` for each chunk size, 0 is the undivided batch."""
-    found = {}
-    for chunk in chunks:
-        code = f"from bench.tune import peak; print(peak({name!r}, {batch}, {chunk}, {precision!r}))"
-        run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-        found[str(chunk)] = round(float(run.stdout.split()[-1]), 1)
-        print(f"batch {batch}, chunk {chunk}: {found[str(chunk)]} MiB", flush=True)
-    return found
-
-
-def about(bench: str) -> dict:
-    """What every record of a bench carries."""
-    return {
-        "bench": bench,
-        "threads": torch.get_num_threads(),
-        "cpus": len(os.sched_getaffinity(0)),
-        "load_average": os.getloadavg(),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    } | results.provenance("bench", 0)
+def measured_peak(name: str, batch: int, chunk: int, precision: str) -> tuple[float, float]:
+    """`peak` from a process of its own; chunk 0 is the undivided batch."""
+    code = f"from bench.tune import peak; print(*peak({name!r}, {batch}, {chunk}, {precision!r}))"
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    step, whole = (round(float(word), 1) for word in run.stdout.split()[-2:])
+    print(f"batch {batch}, chunk {chunk}: {step} MiB in a step, {whole} MiB in all", flush=True)
+    return step, whole
 
 
 def compare(name: str, batch: int, rounds: int, precision: str = "auto") -> dict:
@@ -172,13 +160,16 @@ def compare(name: str, batch: int, rounds: int, precision: str = "auto") -> dict
     table = measure({which: side(which, name, inputs, precision)[0] for which in (BARE, FULL, LORA)}, rounds)
     rounds_of = {w: list(zip(table[BARE], table[w], strict=True)) for w in TARGETS}
     ratios = {w: round(statistics.median(b / o for b, o in pairs), 3) for w, pairs in rounds_of.items()}
-    memory = peaks(name, batch, [0, batch // 4, max(1, batch // 16)], precision)
+    chunks = (0, batch // 4, max(1, batch // 16))
+    memory = {str(chunk): measured_peak(name, batch, chunk, precision)[0] for chunk in chunks}
+    whole = measured_peak(name, *PAPER, precision)
     return {
         "model": name, "batch": batch, "rounds": rounds, "precision": precision, "seconds": table,
         "samples_per_second": {w: round(batch / statistics.median(s), 2) for w, s in table.items()},
         "ratios": ratios, "targets": TARGETS, "targets_met": {w: ratios[w] >= t for w, t in TARGETS.items()},
         "peak_mib_by_chunk": memory,
-    } | about("tune")  # fmt: skip
+        "paper_batch": {"batch": PAPER[0], "chunk": PAPER[1], "step_mib": whole[0], "process_mib": whole[1]},
+    }  # fmt: skip
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -225,7 +216,7 @@ def on_gpu(rounds: int) -> dict:
                          "share_of_matrix_peak": flops / top})  # fmt: skip
             print(rows[-1], flush=True)
             del step
-    return {"device_name": torch.cuda.get_device_name(), "matrix_peak_tflops": top, "rows": rows} | about("tune-gpu")
+    return {"device_name": torch.cuda.get_device_name(), "matrix_peak_tflops": top, "rows": rows}
 
 
 def main() -> None:
@@ -234,18 +225,17 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--gpu", action="store_true")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+    args, began = parser.parse_args(), time.perf_counter()
     if args.gpu and not torch.cuda.is_available():
         print("no CUDA device: not measured")
         return
-    result = on_gpu(args.rounds) if args.gpu else compare(args.model, args.batch, args.rounds)
-    name = f"tune-{result['device_name'].replace(' ', '-')}" if args.gpu else "tune"
-    out = args.out or Path(__file__).parents[1] / f"results/bench/{name}.json"
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1) + "\n")
+    values = on_gpu(args.rounds) if args.gpu else compare(args.model, args.batch, args.rounds)
+    name = f"tune-{values['device_name'].replace(' ', '-')}" if args.gpu else "tune"
+    values |= {"threads": torch.get_num_threads(), "cpus": len(os.sched_getaffinity(0)),
+               "load_average": os.getloadavg()}  # fmt: skip
+    path = results.save(name, "bench", values, time.perf_counter() - began)
     shown = ("rows", "matrix_peak_tflops") if args.gpu else ("samples_per_second", "ratios", "peak_mib_by_chunk")
-    print(json.dumps({key: result[key] for key in shown}, indent=1))
+    print(json.dumps({key: values[key] for key in shown}, indent=1), f"\nstored in {path}")
 
 
 if __name__ == "__main__":

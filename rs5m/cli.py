@@ -46,7 +46,8 @@ def tune_command(arguments: argparse.Namespace) -> None:
     from rs5m import recipes
 
     recipe = recipes.change(recipes.get(arguments.recipe), arguments.set)
-    said = recipes.run(recipe, arguments.data, arguments.out, arguments.checkpoint, arguments.workers)
+    said = recipes.run(recipe, arguments.data, arguments.out, arguments.checkpoint, arguments.workers,
+                       arguments.board)  # fmt: skip
     if said:  # the first process of several
         print(said)
 
@@ -145,6 +146,7 @@ def parser() -> argparse.ArgumentParser:
     tune.add_argument("--checkpoint", default="", help="a file to begin from, in place of the recipe's weights")
     tune.add_argument("--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="change settings")
     tune.add_argument("--workers", type=int, default=0, help="processes that decode images, for each GPU")
+    tune.add_argument("--board", action="store_true", help="write TensorBoard's files beside the log")
     tune.set_defaults(run=tune_command)
     evaluate = commands.add_parser("evaluate", help="a model on the paper's test sets, beside the paper's numbers")
     evaluate.add_argument("--model", required=True, help="GeoRSCLIP-ViT-B-32, a name of open_clip or pocket")
@@ -157,11 +159,11 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; bad input, or a loss that is no number, is one line on stderr and exit code 2."""
+    """Run one subcommand; bad input, a package to install or a loss that is no number is one line and exit code 2."""
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
-    except (ValueError, OSError, FloatingPointError) as error:
+    except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"rs5m: {error}", file=sys.stderr)
         return 2
     return 0

@@ -106,14 +106,15 @@ def _kind(default: object) -> str:
 
 
 def run(
-    recipe: Recipe, data: Sequence[str], out: str | Path, checkpoint: str | Path | None = None, workers: int = 0
-) -> str:
+    recipe: Recipe, data: Sequence[str], out: str | Path, checkpoint: str | Path | None = None, workers: int = 0,
+    board: bool = False,
+) -> str:  # fmt: skip
     """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about them.
 
     data: shards, their folders or addresses (see `rs5m.shards.local`); for rsicd, rsitmd and ret2 also the folder in
     the official layout. checkpoint: weights to begin from in place of the recipe's. A method whose adapters cannot be
-    merged writes out/adapter/ instead of the model. A run that stopped goes on. Under torchrun the first process
-    writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.ret2.shards` and `rs5m.tune.fit`. Chapter: tune.
+    merged writes out/adapter/ instead of the model. board: TensorBoard's files, too. A run that stopped goes on. Under
+    torchrun the first process writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.ret2.shards` and `rs5m.tune.fit`. Chapter: tune.
     """
     from rs5m import clip, distributed, loader, tune
 
@@ -122,7 +123,7 @@ def run(
     paths = shards(recipe.data, data, out)
     model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
     source = loader.Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
-    tuned, losses = tune.fit(model, source, tune.Settings(**recipe.settings), out, workers=workers)
+    tuned, losses = tune.fit(model, source, tune.Settings(**recipe.settings), out, workers, board)
     if distributed.rank():
         return ""
     general = " ".join(filter(None, (recipe.model, recipe.pretrained)))

@@ -186,6 +186,13 @@ def test_a_loss_that_is_no_number_is_one_sentence_too(small_recipes, data, tmp_p
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
+def test_a_package_to_install_is_one_sentence_too(small_recipes, data, tmp_path, capsys, monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    arguments = ("--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--board")
+    assert tune(*arguments, "--set", *SMALL) == 2
+    assert capsys.readouterr().err.splitlines()[-1].startswith("rs5m: TensorBoard is not installed: pip install")
+
+
 def test_help_does_not_wait_for_torch():
     code = "import sys; from rs5m import cli; cli.parser().format_help(); print('torch' in sys.modules)"
     said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
