@@ -114,7 +114,8 @@ def run(
     data: shards, their folders or addresses (see `rs5m.shards.local`); for rsicd, rsitmd and ret2 also the folder in
     the official layout. checkpoint: weights to begin from in place of the recipe's. A method whose adapters cannot be
     merged writes out/adapter/ instead of the model. board: TensorBoard's files, too. A run that stopped goes on. Under
-    torchrun the first process writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.ret2.shards` and `rs5m.tune.fit`. Chapter: tune.
+    torchrun the first process writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.ret2.shards` and
+    `rs5m.tune.fit`. Chapter: tune.
     """
     from rs5m import clip, distributed, loader, tune
 
