@@ -282,6 +282,37 @@ def test_a_second_load_in_the_process_has_the_same_projection(pocket_model):
     assert torch.equal(again.net.visual.head.proj.weight, pocket_model.net.visual.head.proj.weight)
 
 
+def test_two_loads_share_no_number_and_have_their_own_size(pocket_model):
+    one, other = clip.pocket_model(96), clip.pocket_model(48)
+    with torch.no_grad():
+        for parameter in one.net.parameters():
+            parameter.fill_(torch.nan)
+    assert all(torch.isfinite(parameter).all() for parameter in other.net.parameters())
+    assert torch.isfinite(clip.pocket_model(96).net.visual.head.proj.weight).all(), "the next load is unspoiled"
+    assert (other.image_size, other.net.visual.image_size) == (48, (48, 48)) and one.net.visual.image_size == (96, 96)
+
+
+@pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
+def test_blocks_give_the_vectors_and_the_gradient_of_the_whole(monkeypatch, count):
+    monkeypatch.setattr(clip, "block", lambda: 8)
+    torch.manual_seed(0)
+    tower, pixels = (
+        torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5), torch.nn.Tanh()),
+        torch.randn(count, 3, 2, 2),
+    )
+    seen, gradients = [], []
+    for way in (
+        lambda: tower(pixels),
+        lambda: clip.in_blocks(lambda part: seen.append(len(part)) or tower(part), pixels),
+    ):
+        tower.zero_grad()
+        vectors = way()
+        vectors.square().sum().backward()
+        gradients.append((vectors.detach(), tower[1].weight.grad.clone()))
+    assert seen == [8] * (count // 8) + [count % 8] * (count % 8 > 0)
+    assert all(torch.allclose(a, b, atol=1e-5) for a, b in zip(*gradients, strict=True))
+
+
 def test_a_folded_trunk_computes_the_same():
     torch.manual_seed(0)
     vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=64)
