@@ -6,6 +6,7 @@ import hashlib
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from threading import Lock
 
 import daft
 import numpy as np
@@ -43,9 +44,17 @@ class Fetcher:
         return daft.Series.from_arrow(pa.array(rows, struct(FETCHED)))
 
 
-@cache
+_LOADING = Lock()
+
+
 def _loaded(model: Model, out: str):
-    """Once per process: Ray makes a new Looker for each wave of shards."""
+    """Once per process: Ray makes a new Looker for each wave of shards, and may make two of them at once."""
+    with _LOADING:  # of two threads that find a cache empty, both would load
+        return _cached(model, out)
+
+
+@cache
+def _cached(model: Model, out: str):
     return model.load(Path(out))
 
 

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,7 @@ import pyarrow.parquet as pq
 import pytest
 from fake_pub11 import LIMITS, Cheap
 
-from rs5m import cli, keywords, pocketweb, pub11, pub11input, records
+from rs5m import cli, keywords, pocketweb, pub11, pub11input, pub11work, records
 
 HERE = Path(__file__).parent
 WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
@@ -122,6 +123,17 @@ def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
 
 def test_the_model_is_loaded_once(finished):
     assert len((finished / "loads.txt").read_text().split()) == 1
+
+
+def test_two_threads_that_ask_at_once_load_once(tmp_path):
+    class Slow(Cheap):
+        def load(self, out):
+            time.sleep(0.2)
+            return super().load(out)
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(lambda _: pub11work._loaded(Slow(), str(tmp_path)), range(4)))
+    assert len((tmp_path / "loads.txt").read_text().split()) == 1
 
 
 def write(path, **columns):
