@@ -212,6 +212,7 @@ def fit(model: Model, source, settings: Settings, out: str | Path | None = None,
     agree(state.step, "the step to go on from: every process must see the same folder")
     log = Log(out, state.step, board)
     bar = tqdm(total=len(steps), initial=state.step, desc=settings.method, unit="step", disable=rank() > 0)
+    bar.set_postfix_str("the first step compiles" if settings.compiled else "")
     for step, batch in enumerate(loader.stream(source, items(steps, settings, state.step), workers), state.step):
         for group in stepper.param_groups:
             group["lr"] = settings.learning_rate * rate(step, len(steps), settings.warm_up)
