@@ -1,17 +1,19 @@
-"""Duplicates: a million hashes, planted near-copies among 10,000 images, and the same files through other packages.
+"""Duplicates: a million hashes, planted near-copies among 10,000 images, and the same files through
+other packages.
 
     python3.11 -m venv PEERS
     PEERS/bin/pip install imagehash tqdm scikit-learn matplotlib
     PEERS/bin/pip install --no-deps imagededup
     python bench/dedup.py --data DIR --peer-python PEERS/bin/python [--out results/bench/dedup.json]
 
-DIR holds ucm_q92.zip and eurosat_rgb.zip. `--no-deps`, since imagededup asks for torch and torchvision, gigabytes that
-its hashes never use; this file stands in for the two modules that import them. Each side runs in a process of its own,
-in turn, from the same JPEG files (or decoded images) to groups; imports are not timed. Without --peer-python that part
-is skipped and the JSON says so. `--only million,planted,peers` names the parts to run, the others stay as stored.
+DIR holds ucm_q92.zip and eurosat_rgb.zip. `--no-deps`, since imagededup asks for torch and
+torchvision, gigabytes that its hashes never use; this file stands in for the two modules that
+import them. Each side runs in a process of its own, in turn, from the same JPEG files (or decoded
+images) to groups; imports are not timed. Without --peer-python that part is skipped and the JSON
+says so. `--only million,planted,peers` names the parts to run, the others stay as stored.
 
-Thresholds were chosen on one half of both data sets; the reported copies and the peers' files are of the other half.
-Chapter: dedup.
+Thresholds were chosen on one half of both data sets; the reported copies and the peers' files are
+of the other half. Chapter: dedup.
 """
 
 from __future__ import annotations
@@ -36,7 +38,9 @@ from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
 DISTANCE = 10  # imagededup's default, for both other packages
-FEATURELESS = 1.5  # grey levels of a picture's standard deviation: re-encoding erases what little there is
+FEATURELESS = (
+    1.5  # grey levels of a picture's standard deviation: re-encoding erases what little there is
+)
 
 
 # ---------------------------------------------------------------- planted near-copies
@@ -56,16 +60,24 @@ def border(image, r):
 def text(image, r):
     image, size = image.copy(), max(8, image.height // 14)
     place = int(r.integers(0, image.width // 3)), int(r.choice([1, image.height - size - 4]))
-    ImageDraw.Draw(image).text(place, "(c) example 2020", fill="white", font=ImageFont.load_default(size=size))
+    ImageDraw.Draw(image).text(
+        place, "(c) example 2020", fill="white", font=ImageFont.load_default(size=size)
+    )
     return image
 
 
 COPY = {  # name: picture, JPEG quality
     "jpeg_30": (lambda i, r: i, 30),
-    "resize_half": (lambda i, r: i.resize((i.width // 2, i.height // 2), Image.Resampling.BICUBIC), 92),
+    "resize_half": (
+        lambda i, r: i.resize((i.width // 2, i.height // 2), Image.Resampling.BICUBIC),
+        92,
+    ),
     "crop_5_percent": (crop, 92),
     "crop_5_percent_each_border": (border, 92),
-    "brightness_30_percent": (lambda i, r: ImageEnhance.Brightness(i).enhance(float(r.choice([0.7, 1.3]))), 92),
+    "brightness_30_percent": (
+        lambda i, r: ImageEnhance.Brightness(i).enhance(float(r.choice([0.7, 1.3]))),
+        92,
+    ),
     "text_overlay": (text, 92),
 }
 
@@ -73,7 +85,8 @@ COPY = {  # name: picture, JPEG quality
 def planted(data: Path, seed: int, ucm: int, eurosat: int, copies: int, part: int):
     """JPEG bytes of originals then copies, names, source of each copy, kind of each copy.
 
-    `part`, 0 or 1: the half of both data sets to draw from. Thresholds were chosen on part 0, part 1 is reported.
+    `part`, 0 or 1: the half of both data sets to draw from. Thresholds were chosen on part 0, part
+    1 is reported.
     """
     r, blobs, names = np.random.default_rng(seed), [], []
     for file, count in (("ucm_q92.zip", ucm), ("eurosat_rgb.zip", eurosat)):
@@ -87,7 +100,9 @@ def planted(data: Path, seed: int, ucm: int, eurosat: int, copies: int, part: in
     kind = [list(COPY)[k % len(COPY)] for k in range(copies)]
     for s, k in zip(source, kind, strict=True):
         out = io.BytesIO()
-        COPY[k][0](Image.open(io.BytesIO(blobs[s])).convert("RGB"), r).save(out, "JPEG", quality=COPY[k][1])
+        COPY[k][0](Image.open(io.BytesIO(blobs[s])).convert("RGB"), r).save(
+            out, "JPEG", quality=COPY[k][1]
+        )
         blobs.append(out.getvalue())
     return blobs, names, source, np.array(kind)
 
@@ -135,22 +150,27 @@ def planted_scores(data: Path, seed: int, part: int) -> dict:
         "recall_by_kind_with_structure": {k: hit[(kind == k) & ~flat].mean() for k in COPY},
         "pairs_not_planted": [
             [label[a], label[b], round(s, 3)]
-            for a, b, s in zip(i[taken & ~own], j[taken & ~own], pairs.score[taken & ~own], strict=True)
+            for a, b, s in zip(
+                i[taken & ~own], j[taken & ~own], pairs.score[taken & ~own], strict=True
+            )
         ],
         "cluster_pairs": cluster_scores(dedup.groups_of(pairs, len(label)), origin, source, kind),
-        "curve_score": dedup.threshold_curve(pairs.score, own, len(source), np.arange(40, 100, 5) / 100, True).to_dict(
-            "list"
-        ),
+        "curve_score": dedup.threshold_curve(
+            pairs.score, own, len(source), np.arange(40, 100, 5) / 100, True
+        ).to_dict("list"),
         "curve_distance": distance_curve(found, n, source),
     }
 
 
 def distance_curve(found: dict, n: int, source) -> dict:
     """Recall and precision of a 64-bit hash alone, per distance, all pairs compared."""
-    from rs5m import dedup, hamming
+    from rs5m import dedup
+    from rs5m.dedup import hamming
 
     hashes = np.ascontiguousarray(found["hash"][:, 0])
-    i, j = (np.concatenate(x) for x in zip(*hamming.hash_pairs(hashes, hashes.copy(), 16), strict=True))
+    i, j = (
+        np.concatenate(x) for x in zip(*hamming.hash_pairs(hashes, hashes.copy(), 16), strict=True)
+    )
     i, j = np.unique(np.stack([i, j])[:, i < j], axis=1)
     own = (j >= n) & (i == source[np.maximum(j - n, 0)])
     distance = np.bitwise_count(hashes[i] ^ hashes[j])
@@ -161,7 +181,9 @@ def distance_curve(found: dict, n: int, source) -> dict:
 
 
 def million(distance: int = 8, n: int = 1_000_000) -> dict:
-    """Seconds and peak memory of grouping n hashes: a fifth near another one, 100,000 equal. Run in a fresh process."""
+    """Seconds and peak memory of grouping n hashes: a fifth near another one, 100,000 equal. Run in
+    a fresh process.
+    """
     from rs5m import dedup
 
     r = np.random.default_rng(0)
@@ -205,7 +227,10 @@ def run_imagehash(files):
     import imagehash
 
     hashes = [imagehash.phash(Image.open(f) if isinstance(f, Path) else f) for f in files]
-    return unite(len(files), ((i, j) for i, a in enumerate(hashes) for j in range(i) if a - hashes[j] <= DISTANCE))
+    return unite(
+        len(files),
+        ((i, j) for i, a in enumerate(hashes) for j in range(i) if a - hashes[j] <= DISTANCE),
+    )
 
 
 def run_imagededup(files):
@@ -213,10 +238,14 @@ def run_imagededup(files):
 
     method = PHash(verbose=False)
     if isinstance(files[0], Path):
-        found = method.find_duplicates(image_dir=str(files[0].parent), max_distance_threshold=DISTANCE)
+        found = method.find_duplicates(
+            image_dir=str(files[0].parent), max_distance_threshold=DISTANCE
+        )
         place = {f.name: k for k, f in enumerate(files)}
     else:
-        codes = {str(k): method.encode_image(image_array=np.asarray(i)) for k, i in enumerate(files)}
+        codes = {
+            str(k): method.encode_image(image_array=np.asarray(i)) for k, i in enumerate(files)
+        }
         found = method.find_duplicates(encoding_map=codes, max_distance_threshold=DISTANCE)
         place = {k: int(k) for k in codes}
     return unite(len(files), ((place[a], place[b]) for a, others in found.items() for b in others))
@@ -234,7 +263,12 @@ def run_look(files):
     return dedup.groups(dedup.signatures(files)).tolist()
 
 
-SIDES = {"imagehash": run_imagehash, "imagededup": run_imagededup, "rs5m_hash": run_hash, "rs5m": run_look}
+SIDES = {
+    "imagehash": run_imagehash,
+    "imagededup": run_imagededup,
+    "rs5m_hash": run_hash,
+    "rs5m": run_look,
+}
 
 
 def side(name: str, folder: Path, decoded: bool) -> dict:
@@ -273,12 +307,18 @@ def call(python: str, *arguments) -> dict:
     env = os.environ | {"PYTHONPATH": str(ROOT)}
     done = subprocess.run([python, __file__, *arguments], capture_output=True, text=True, env=env)
     if done.returncode:
-        raise SystemExit(f"{arguments} failed under {python}: {done.stderr.strip().splitlines()[-1]}")
+        raise SystemExit(
+            f"{arguments} failed under {python}: {done.stderr.strip().splitlines()[-1]}"
+        )
     return json.loads(done.stdout.strip().splitlines()[-1])
 
 
-def peers(data: Path, python: str, rounds: int, decoded: bool, ucm=1000, eurosat=2000, copies=600) -> dict:
-    """The four sides in turn on the same files; medians, and ratios to the faster of the other packages."""
+def peers(
+    data: Path, python: str, rounds: int, decoded: bool, ucm=1000, eurosat=2000, copies=600
+) -> dict:
+    """The four sides in turn on the same files; medians, and ratios to the faster of the other
+    packages.
+    """
     blobs, names, source, kind = planted(data, 2, ucm, eurosat, copies, part=1)
     runs = {k: [] for k in SIDES}
     with tempfile.TemporaryDirectory() as folder:
@@ -297,7 +337,13 @@ def peers(data: Path, python: str, rounds: int, decoded: bool, ucm=1000, eurosat
                     )
                 )
     origin = np.r_[np.arange(len(names)), source]
-    out = {"images": len(blobs), "planted": copies, "rounds": rounds, "distance": DISTANCE, "sides": {}}
+    out = {
+        "images": len(blobs),
+        "planted": copies,
+        "rounds": rounds,
+        "distance": DISTANCE,
+        "sides": {},
+    }
     for name, run in runs.items():
         seconds = [x["seconds"] for x in run]
         out["sides"][name] = {
@@ -306,13 +352,19 @@ def peers(data: Path, python: str, rounds: int, decoded: bool, ucm=1000, eurosat
             **cluster_scores(run[-1]["ids"], origin, source, kind),
         }
     best = min(out["sides"][k]["median"] for k in ("imagehash", "imagededup"))
-    out["times_faster_than_the_faster"] = {k: best / out["sides"][k]["median"] for k in ("rs5m_hash", "rs5m")}
+    out["times_faster_than_the_faster"] = {
+        k: best / out["sides"][k]["median"] for k in ("rs5m_hash", "rs5m")
+    }
     return out
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--data", type=Path, default=Path(os.environ.get("RS5M_DATA", ROOT.parent / "shared" / "data")))
+    parser.add_argument(
+        "--data",
+        type=Path,
+        default=Path(os.environ.get("RS5M_DATA", ROOT.parent / "shared" / "data")),
+    )
     parser.add_argument("--peer-python")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "dedup.json")
@@ -321,7 +373,11 @@ def main():
     parser.add_argument("--side", choices=[*SIDES, "million"], help=argparse.SUPPRESS)
     a = parser.parse_args()
     if a.side:
-        print(json.dumps(million() if a.side == "million" else side(a.side, a.data, a.decoded), default=float))
+        print(
+            json.dumps(
+                million() if a.side == "million" else side(a.side, a.data, a.decoded), default=float
+            )
+        )
         return
     result = json.loads(a.out.read_text()) if a.out.exists() else {}
     result |= {
@@ -333,12 +389,16 @@ def main():
     if "million" in a.only:
         result["million"] = call(sys.executable, "--side", "million")
     if "planted" in a.only:
-        result["planted"] = {"chosen_on": planted_scores(a.data, 0, 0), "reported_on": planted_scores(a.data, 5, 1)}
+        result["planted"] = {
+            "chosen_on": planted_scores(a.data, 0, 0),
+            "reported_on": planted_scores(a.data, 5, 1),
+        }
     if "peers" in a.only:
         result["peers"] = "not run: no --peer-python"
     if "peers" in a.only and a.peer_python:
         result["peers"] = {
-            k: peers(a.data, a.peer_python, a.rounds, k == "from_images") for k in ("from_files", "from_images")
+            k: peers(a.data, a.peer_python, a.rounds, k == "from_images")
+            for k in ("from_files", "from_images")
         }
     a.out.parent.mkdir(parents=True, exist_ok=True)
     a.out.write_text(json.dumps(result, indent=1, default=float) + "\n")

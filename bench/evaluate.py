@@ -2,18 +2,21 @@
 
     python -m bench.evaluate [--rounds 5] [--data DIR]
 
-Runs: EuroSAT (zero-shot, 64 x 64), UC Merced with its captions (retrieval, 256 x 256) from DIR or RS5M_DATA, else JPEGs
-cut from the Blue Marble in EuroSAT's layout; one made scene of 2000 x 3000 pixels with 5 queries (semantic
-localization, 261 windows). Models: ViT-B/32 with random weights, since speed does not ask what they say, and the
-pocket's, whose image tower takes a twentieth of the time, so that all else weighs the more. Both sides run in turn, in
-the other order every other round:
+Runs: EuroSAT (zero-shot, 64 x 64), UC Merced with its captions (retrieval, 256 x 256) from DIR or
+RS5M_DATA, else JPEGs cut from the Blue Marble in EuroSAT's layout; one made scene of 2000 x 3000
+pixels with 5 queries (semantic localization, 261 windows). Models: ViT-B/32 with random weights,
+since speed does not ask what they say, and the pocket's, whose image tower takes a twentieth of the
+time, so that all else weighs the more. Both sides run in turn, in the other order every other
+round:
 
-* ours: what `rs5m evaluate` does after the model is loaded, from an empty cache: the digests of the weights and of the
-  files, decoding, cutting, resizing, encoding, writing the cache, maps, metrics and intervals
+* ours: what `rs5m evaluate` does after the model is loaded, from an empty cache: the digests of the
+  weights and of the files, decoding, cutting, resizing, encoding, writing the cache, maps, metrics
+  and intervals
 * bare: the same passes of both towers, over pixels that lie ready in memory and the same texts
 
-Target: ours at most 1.15 times bare. Stored beside it: the same for images alone, ours less its texts over the bare
-image passes, and what ours spends outside the towers. Chapters: zeroshot, retrieval, selo.
+Target: ours at most 1.15 times bare. Stored beside it: the same for images alone, ours less its
+texts over the bare image passes, and what ours spends outside the towers. Chapters: zeroshot,
+retrieval, selo.
 """
 
 from __future__ import annotations
@@ -33,7 +36,8 @@ import torch
 from PIL import Image
 
 from bench import selo as scene
-from rs5m import clip, features, official, pocket, results, testsets
+from rs5m import clip, pocket, results
+from rs5m.evaluate import features, official, testsets
 
 TARGET, SEED, QUALITY = 1.15, 0, 90
 PIXELS, TEXTS = "encode_pixels", "encode_texts"  # the towers' passes, by their names in rs5m.clip
@@ -46,7 +50,9 @@ RUNS = (  # model, task, set, how many images
 
 
 def data_folder(data: Path | None, folder: Path) -> tuple[str, Path]:
-    """Where the pictures come from, and a folder that holds them: DIR, or one made of the Blue Marble."""
+    """Where the pictures come from, and a folder that holds them: DIR, or one made of the Blue
+    Marble.
+    """
     if data and data.is_dir():
         return "real", data
     world, generator = pocket.blue_marble(), np.random.default_rng(SEED)
@@ -55,19 +61,25 @@ def data_folder(data: Path | None, folder: Path) -> tuple[str, Path]:
         made.mkdir(parents=True)
         for i in range(270):
             r, c = (generator.integers(0, side - 64) for side in world.shape[:2])
-            Image.fromarray(world[r : r + 64, c : c + 64]).save(made / f"{i:03d}.jpg", quality=QUALITY)
+            Image.fromarray(world[r : r + 64, c : c + 64]).save(
+                made / f"{i:03d}.jpg", quality=QUALITY
+            )
     return "Blue Marble", folder
 
 
 def found(task: str, name: str, count: int, data: Path) -> official.Found:
-    """The set of a run as `official.find` gives it, every n-th image; FileNotFoundError where the folder has none."""
+    """The set of a run as `official.find` gives it, every n-th image; FileNotFoundError where the
+    folder has none.
+    """
     if task == "selo":
         return official.Found(task, name, [made_scene()])
     if task == "retrieval":
         return official.Found(task, name, testsets.captions(name, data))
     whole = testsets.classes(name, data)
     index = np.arange(0, len(whole.labels), max(1, len(whole.labels) // count))[:count]
-    images = testsets.Images([whole.images.names[i] for i in index], lambda i: whole.images.read(int(index[i])))
+    images = testsets.Images(
+        [whole.images.names[i] for i in index], lambda i: whole.images.read(int(index[i]))
+    )
     return official.Found(task, name, whole._replace(images=images, labels=whole.labels[index]))
 
 
@@ -76,7 +88,10 @@ def made_scene(height: int = 2000, width: int = 3000, queries: int = 5) -> tests
     image, _, regions = scene.inputs(height, width, queries)
     file = io.BytesIO()
     Image.fromarray(image).save(file, "JPEG", quality=QUALITY)
-    asked = [testsets.Query(f"a view of the {i}th harbour with boats", one) for i, one in enumerate(regions)]
+    asked = [
+        testsets.Query(f"a view of the {i}th harbour with boats", one)
+        for i, one in enumerate(regions)
+    ]
     return testsets.Scene("made.jpg", lambda: np.asarray(Image.open(file)), asked)
 
 
@@ -173,14 +188,25 @@ def measure(model: clip.Model, what: official.Found, rounds: int) -> dict:
     each = [one_round(sides, number) for number in range(rounds)]
     ratios = {
         "ours over bare": [s["ours"] / (s["bare images"] + s["bare texts"]) for s in each],
-        "ours without texts over bare images": [(s["ours"] - s["ours, texts"]) / s["bare images"] for s in each],
+        "ours without texts over bare images": [
+            (s["ours"] - s["ours, texts"]) / s["bare images"] for s in each
+        ],
     }
     middle = {name: round(statistics.median(values), 3) for name, values in ratios.items()}
     seconds = {name: round(statistics.median(s[name] for s in each), 3) for name in each[0]}
-    counts = {name: sum(len(inputs) for kind, _, inputs in kept if kind == name) for name in (PIXELS, TEXTS)}
-    return {"images": counts[PIXELS], "texts": counts[TEXTS], "median_seconds": seconds, "ratios": middle,
-            "rounds": [{name: round(value, 3) for name, value in s.items()} for s in each],
-            "target": TARGET, "target_met": middle["ours over bare"] <= TARGET}  # fmt: skip
+    counts = {
+        name: sum(len(inputs) for kind, _, inputs in kept if kind == name)
+        for name in (PIXELS, TEXTS)
+    }
+    return {
+        "images": counts[PIXELS],
+        "texts": counts[TEXTS],
+        "median_seconds": seconds,
+        "ratios": middle,
+        "rounds": [{name: round(value, 3) for name, value in s.items()} for s in each],
+        "target": TARGET,
+        "target_met": middle["ours over bare"] <= TARGET,
+    }
 
 
 def main() -> None:
@@ -200,11 +226,24 @@ def main() -> None:
                 continue
             model = model if model and model.name == name else clip.load(name)
             run = runs[f"{name}, {task}, {test}"] = measure(model, what, args.rounds)
-            print(f"{name}, {task}, {test}: {run['images']} images, {run['texts']} texts, {run['median_seconds']}")
-            print(f"  {run['ratios']}, target {TARGET} {'met' if run['target_met'] else 'missed'}", flush=True)
-    values = {"pictures": origin, "batch": clip.block(), "threads": torch.get_num_threads(),
-              "cpus": features.processors(), "load_average": os.getloadavg(), "runs": runs}  # fmt: skip
-    print(f"stored in {results.save('evaluate', 'bench', values, time.perf_counter() - start, SEED)}")
+            print(
+                f"{name}, {task}, {test}: {run['images']} images, {run['texts']} texts, {run['median_seconds']}"
+            )
+            print(
+                f"  {run['ratios']}, target {TARGET} {'met' if run['target_met'] else 'missed'}",
+                flush=True,
+            )
+    values = {
+        "pictures": origin,
+        "batch": clip.block(),
+        "threads": torch.get_num_threads(),
+        "cpus": features.processors(),
+        "load_average": os.getloadavg(),
+        "runs": runs,
+    }
+    print(
+        f"stored in {results.save('evaluate', 'bench', values, time.perf_counter() - start, SEED)}"
+    )
 
 
 if __name__ == "__main__":

@@ -1,12 +1,14 @@
-"""Rows per second of the keyword filter, from parquet to kept rows, beside Python `re`, pandas and a bare scan.
+"""Rows per second of the keyword filter, from parquet to kept rows, beside Python `re`, pandas and
+a bare scan.
 
     python -m bench.keywords [--rows 10000000] [--rounds 5] [--out results/bench/keywords.json]
 
-The text is generated: alt-text-like rows of 40 to 120 characters, about 1.5 % of them with a keyword. Every file holds
-the same row groups, so that ten million rows are quick to make. Each side reads both columns (the scan: the text) and
-keeps whole rows. The sides run in turn, on the same files, which the operating system has in its cache; Python `re`
-runs on a sample and is compared per row. Processor seconds are stored too: on a busy machine they say more than the
-clock. Target: 25 times Python `re` with the same pattern and IGNORECASE, one `search` per row.
+The text is generated: alt-text-like rows of 40 to 120 characters, about 1.5 % of them with a
+keyword. Every file holds the same row groups, so that ten million rows are quick to make. Each side
+reads both columns (the scan: the text) and keeps whole rows. The sides run in turn, on the same
+files, which the operating system has in its cache; Python `re` runs on a sample and is compared per
+row. Processor seconds are stored too: on a busy machine they say more than the clock. Target: 25
+times Python `re` with the same pattern and IGNORECASE, one `search` per row.
 """
 
 from __future__ import annotations
@@ -71,10 +73,14 @@ def make_files(folder: Path, rows: int) -> list[str]:
     """`rows` rows as FILES parquet files of GROUPS row groups each, all with the same content."""
     rng, first = np.random.default_rng(SEED), folder / "part-0.parquet"
     per_group = rows // (FILES * GROUPS)
-    with pq.ParquetWriter(first, pa.schema([("url", pa.string()), ("text", pa.string())])) as writer:
+    with pq.ParquetWriter(
+        first, pa.schema([("url", pa.string()), ("text", pa.string())])
+    ) as writer:
         for _ in range(GROUPS):
             writer.write_table(make_rows(per_group, rng))
-    return [str(shutil.copy(first, folder / f"copy-{k}.parquet")) for k in range(1, FILES)] + [str(first)]
+    return [str(shutil.copy(first, folder / f"copy-{k}.parquet")) for k in range(1, FILES)] + [
+        str(first)
+    ]
 
 
 def ours(files: list[str]) -> int:
@@ -92,7 +98,11 @@ def arrow(files: list[str]) -> int:
 
 def scan(files: list[str]) -> int:
     """Read the text column and touch every value: the least that any filter has to do."""
-    out = daft.read_parquet(files).select(daft.col("text").length().alias("n")).agg(daft.col("n").sum())
+    out = (
+        daft.read_parquet(files)
+        .select(daft.col("text").length().alias("n"))
+        .agg(daft.col("n").sum())
+    )
     return out.to_pydict()["n"][0]
 
 
@@ -116,7 +126,9 @@ def with_re(files: list[str], compiled: re.Pattern, sample: int) -> int:
 
 
 def re_forms() -> dict[str, re.Pattern]:
-    """Ways to write the filter with `re`: three of our factored pattern, then the usual join of terms."""
+    """Ways to write the filter with `re`: three of our factored pattern, then the usual join of
+    terms.
+    """
     folded = re.sub(r"\[([A-Z])([a-z])\]", r"\2", keywords.pattern())
     words = [re.escape(term).replace(r"\ ", r"[\s_-]*") for term in keywords.terms()]
     words = [word.replace(r"\#", r"\d{1,2}[a-z]?") for word in words]
@@ -144,8 +156,12 @@ def sides(files: list[str], rows: int) -> dict[str, tuple]:
 
 
 def measure(table: dict[str, tuple], rounds: int) -> dict[str, dict]:
-    """Clock and processor seconds of every side in every round; one side after the other inside a round."""
-    out = {name: {"rows": rows, "seconds": [], "cpu_seconds": []} for name, (_, rows) in table.items()}
+    """Clock and processor seconds of every side in every round; one side after the other inside a
+    round.
+    """
+    out = {
+        name: {"rows": rows, "seconds": [], "cpu_seconds": []} for name, (_, rows) in table.items()
+    }
     for number in range(rounds):
         for name, (run, rows) in table.items():
             clock, cpu = time.perf_counter(), time.process_time()
@@ -153,7 +169,10 @@ def measure(table: dict[str, tuple], rounds: int) -> dict[str, dict]:
             out[name]["seconds"].append(round(time.perf_counter() - clock, 4))
             out[name]["cpu_seconds"].append(round(time.process_time() - cpu, 4))
             out[name]["kept"] = None if name == SCAN else kept
-            print(f"round {number + 1}  {name:32s} {rows / out[name]['seconds'][-1] / 1e6:7.3f} M rows/s", flush=True)
+            print(
+                f"round {number + 1}  {name:32s} {rows / out[name]['seconds'][-1] / 1e6:7.3f} M rows/s",
+                flush=True,
+            )
     for side in out.values():
         side["rows_per_second"] = round(side["rows"] / statistics.median(side["seconds"]))
         side["cpu_ns_per_row"] = round(statistics.median(side["cpu_seconds"]) / side["rows"] * 1e9)
@@ -164,7 +183,12 @@ def check(files: list[str]) -> int:
     """All sides keep the same number of rows of the first file; returns that number."""
     size = pq.ParquetFile(files[0]).metadata.num_rows
     compiled = re.compile(keywords.pattern())
-    counts = {ours(files[:1]), arrow(files[:1]), with_pandas(files[:1]), with_re(files, compiled, size)}
+    counts = {
+        ours(files[:1]),
+        arrow(files[:1]),
+        with_pandas(files[:1]),
+        with_re(files, compiled, size),
+    }
     if len(counts) != 1:
         raise AssertionError(f"the engines keep different numbers of rows: {counts}")
     return counts.pop()
@@ -182,7 +206,9 @@ def report(table: dict[str, dict], rows: int, mean_length: float) -> dict:
         "seed": SEED,
         "sides": table,
         "ours_over": ratios,
-        "ours_over_per_core": {name: round(v / cpu["ours"], 3) for name, v in cpu.items() if name != "ours"},
+        "ours_over_per_core": {
+            name: round(v / cpu["ours"], 3) for name, v in cpu.items() if name != "ours"
+        },
         "baseline": BASELINE,
         "target": TARGET,
         "target_met": ratios[BASELINE] >= TARGET,
@@ -190,7 +216,8 @@ def report(table: dict[str, dict], rows: int, mean_length: float) -> dict:
         "cpus": len(os.sched_getaffinity(0)),
         "machine": platform.machine(),
         "load_average": os.getloadavg(),
-        "versions": {m.__name__: m.__version__ for m in (daft, pa, pd, np)} | {"python": platform.python_version()},
+        "versions": {m.__name__: m.__version__ for m in (daft, pa, pd, np)}
+        | {"python": platform.python_version()},
         "date": datetime.now(UTC).isoformat(timespec="seconds"),
     }
 
@@ -199,17 +226,28 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rows", type=int, default=10_000_000)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results/bench/keywords.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "results/bench/keywords.json"
+    )
     args = parser.parse_args()
     rows = max(args.rows // (FILES * GROUPS), 1) * FILES * GROUPS
     with tempfile.TemporaryDirectory() as folder:
         files = make_files(Path(folder), rows)
-        mean = round(float(np.mean([len(t) for t in pq.read_table(files[0])["text"].to_pylist()])), 1)
-        print(f"{rows:,} rows, {mean} characters a row; kept in one file of {FILES}: {check(files):,}")
+        mean = round(
+            float(np.mean([len(t) for t in pq.read_table(files[0])["text"].to_pylist()])), 1
+        )
+        print(
+            f"{rows:,} rows, {mean} characters a row; kept in one file of {FILES}: {check(files):,}"
+        )
         result = report(measure(sides(files, rows), args.rounds), rows, mean)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: result[k] for k in ("ours_over", "ours_over_per_core", "baseline", "target_met")}, indent=1))
+    print(
+        json.dumps(
+            {k: result[k] for k in ("ours_over", "ours_over_per_core", "baseline", "target_met")},
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

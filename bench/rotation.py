@@ -1,18 +1,22 @@
-"""Seconds of the rotation-invariant choice, beside the bare encoder passes and beside one image at a time through PIL.
+"""Seconds of the rotation-invariant choice, beside the bare encoder passes and beside one image at
+a time through PIL.
 
     python -m bench.rotation [--images 256] [--rounds 5] [--out results/bench/rotation.json]
 
-Decoded images of 256 x 256 pixels (windows of the Blue Marble) with five captions each, all captions distinct (the
-worst case for encoding them once), twelve rotations, the general model of scale mini. The sides run in turn:
+Decoded images of 256 x 256 pixels (windows of the Blue Marble) with five captions each, all
+captions distinct (the worst case for encoding them once), twelve rotations, the general model of
+scale mini. The sides run in turn:
 
 * ours: `similarities` and `select`, from decoded images and texts to chosen captions
-* image passes: the image tower alone, over tensors that are rotated, normalised and in memory already
+* image passes: the image tower alone, over tensors that are rotated, normalised and in memory
+  already
 * text passes: the text tower alone, over the same captions
-* PIL: image by image, `Image.rotate` and a crop for each angle, then one call for its views and one for its captions
+* PIL: image by image, `Image.rotate` and a crop for each angle, then one call for its views and one
+  for its captions
 
-Target: ours at most 1.15 times the image passes and the text passes; the ratio to the image passes alone, which is what
-the captions add where no stage before has encoded them, is stored too. Processor seconds are stored beside the clock's:
-on a busy machine they say more. Chapter: rotation.
+Target: ours at most 1.15 times the image passes and the text passes; the ratio to the image passes
+alone, which is what the captions add where no stage before has encoded them, is stored too.
+Processor seconds are stored beside the clock's: on a busy machine they say more. Chapter: rotation.
 """
 
 from __future__ import annotations
@@ -29,26 +33,40 @@ import numpy as np
 import torch
 from PIL import Image
 
-from rs5m import clip, pocket, results, rotation, scales
+from rs5m import clip, pocket, results, rotation
+from rs5m.book import models, scales
 from rs5m.zeroshot import normalise
 
 PIXELS, CAPTIONS, BATCH, SEED, TARGET = 256, 5, 64, 0, 1.15
 OURS, IMAGE, TEXT, PIL = "ours", "image passes", "text passes", "one image at a time through PIL"
-PLACES = "a forest,a desert,a coast,fields,mountains,islands,snow and ice,a city,a river,a lake".split(",")
-FORMS = ("a satellite image of {} near {}", "an aerial view of {} and {}", "{}, with {} at its edge",
-         "there is {} beside {}", "{} and {} seen from above")  # fmt: skip
+PLACES = (
+    "a forest,a desert,a coast,fields,mountains,islands,snow and ice,a city,a river,a lake".split(
+        ","
+    )
+)
+FORMS = (
+    "a satellite image of {} near {}",
+    "an aerial view of {} and {}",
+    "{}, with {} at its edge",
+    "there is {} beside {}",
+    "{} and {} seen from above",
+)
 
 
 def make_input(n: int) -> tuple[list[np.ndarray], list[list[str]]]:
     """n windows of the Blue Marble and five captions for each, no two alike."""
     generator, world = np.random.default_rng(SEED), pocket.blue_marble()
     rows, columns = (generator.integers(0, s - PIXELS, n) for s in world.shape[:2])
-    images = [np.array(world[r : r + PIXELS, c : c + PIXELS]) for r, c in zip(rows, columns, strict=True)]
+    images = [
+        np.array(world[r : r + PIXELS, c : c + PIXELS]) for r, c in zip(rows, columns, strict=True)
+    ]
     captions = [
-        [f"{form.format(*generator.choice(PLACES, 2, replace=False))}, scene {CAPTIONS * i + k}"
-         for k, form in enumerate(FORMS)]
+        [
+            f"{form.format(*generator.choice(PLACES, 2, replace=False))}, scene {CAPTIONS * i + k}"
+            for k, form in enumerate(FORMS)
+        ]
         for i in range(n)
-    ]  # fmt: skip
+    ]
     return images, captions
 
 
@@ -79,7 +97,9 @@ def ours(model: clip.Model, images, captions) -> np.ndarray:
 
 
 def with_pil(model: clip.Model, images, captions) -> np.ndarray:
-    """The same choice as one would first write it: the largest square inside at all angles, cut from each rotation."""
+    """The same choice as one would first write it: the largest square inside at all angles, cut
+    from each rotation.
+    """
     inner = int(PIXELS * model.image_size / rotation.side(model.image_size))
     low = (PIXELS - inner) // 2
     chosen = []
@@ -87,13 +107,18 @@ def with_pil(model: clip.Model, images, captions) -> np.ndarray:
         picture = Image.fromarray(image)
         turned = [picture.rotate(angle, Image.Resampling.BILINEAR) for angle in rotation.ANGLES]
         views = [np.array(t.crop((low, low, low + inner, low + inner))) for t in turned]
-        cosine = normalise(clip.encode_images(model, views, quiet=True)) @ normalise(clip.encode_texts(model, texts)).T
+        cosine = (
+            normalise(clip.encode_images(model, views, quiet=True))
+            @ normalise(clip.encode_texts(model, texts)).T
+        )
         chosen.append(rotation.select(cosine[None])[0])
     return np.array(chosen)
 
 
 def measure(sides: dict, rounds: int) -> dict[str, dict]:
-    """Clock and processor seconds of every side in every round, in turn; the order is reversed in every other round."""
+    """Clock and processor seconds of every side in every round, in turn; the order is reversed in
+    every other round.
+    """
     for run in sides.values():
         run()  # once before the clock starts: first calls allocate and choose kernels
     out = {name: {"seconds": [], "cpu_seconds": []} for name in sides}
@@ -131,7 +156,9 @@ def report(table: dict[str, dict], same: float, images: int, rounds: int) -> dic
         "batch": BATCH,
         "rounds": rounds,
         "sides": table,
-        "median_seconds": {name: statistics.median(side["seconds"]) for name, side in table.items()},
+        "median_seconds": {
+            name: statistics.median(side["seconds"]) for name, side in table.items()
+        },
         "ratios": clock,
         "cpu_ratios": ratios(table, "cpu_seconds"),
         "same_choice_as_pil": same,
@@ -149,9 +176,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--images", type=int, default=256)
     parser.add_argument("--rounds", type=int, default=5)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parents[1] / "results/bench/rotation.json")
+    parser.add_argument(
+        "--out", type=Path, default=Path(__file__).parents[1] / "results/bench/rotation.json"
+    )
     args = parser.parse_args()
-    model = clip.load(scales.get("mini"))
+    model = models.general(scales.get("mini"))
     images, captions = make_input(args.images)
     batches, texts = rotated(model, images), [text for some in captions for text in some]
     sides = {
@@ -164,7 +193,12 @@ def main() -> None:
     result = report(measure(sides, args.rounds), same, args.images, args.rounds)
     args.out.parent.mkdir(parents=True, exist_ok=True)
     args.out.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps({k: result[k] for k in ("ratios", "cpu_ratios", "same_choice_as_pil", "target_met")}, indent=1))
+    print(
+        json.dumps(
+            {k: result[k] for k in ("ratios", "cpu_ratios", "same_choice_as_pil", "target_met")},
+            indent=1,
+        )
+    )
 
 
 if __name__ == "__main__":

@@ -1,17 +1,22 @@
-"""Semantic localization of a large image outside the encoder, beside one window and one pixel at a time.
+"""Semantic localization of a large image outside the encoder, beside one window and one pixel at a
+time.
 
-    python -m bench.selo [--height 2000] [--width 3000] [--queries 5] [--rounds 5] [--plain-rounds 2]
+    python -m bench.selo [--height 2000] [--width 3000] [--queries 5] [--rounds 5] [--plain-rounds
+    2]
 
-Both sides, in turn in one run (the plain one, which is slow, in the first rounds only), from a decoded image and the
-queries' vectors to the four metrics of each query:
+Both sides, in turn in one run (the plain one, which is slow, in the first rounds only), from a
+decoded image and the queries' vectors to the four metrics of each query:
 
-* ours: `rs5m.localize.cut` once, `rs5m.selo.probability_map` and `rs5m.selo.metrics` for each query
-* plain (`tests/slow_selo.py`): for each query every window through a file, a loop over the map's pixels, the median
-  filter, metrics that find the attention centres for Ras and again for Rda, as the official code does
+* ours: `rs5m.evaluate.localize.cut` once, `rs5m.selo.probability_map` and `rs5m.selo.metrics` for
+  each query
+* plain (`tests/slow_selo.py`): for each query every window through a file, a loop over the map's
+  pixels, the median filter, metrics that find the attention centres for Ras and again for Rda, as
+  the official code does
 
-The encoder is the same trifling one on both sides, the windows' mean colours, and is timed apart. The maps must be
-equal to the last bit and the metrics to 1e-9. Targets: at least 10 times faster outside the encoder, and at most 0.45 s
-a query. Processor seconds stand beside the clock's: on a busy machine they say more. Chapter: selo.
+The encoder is the same trifling one on both sides, the windows' mean colours, and is timed apart.
+The maps must be equal to the last bit and the metrics to 1e-9. Targets: at least 10 times faster
+outside the encoder, and at most 0.45 s a query. Processor seconds stand beside the clock's: on a
+busy machine they say more. Chapter: selo.
 """
 
 from __future__ import annotations
@@ -27,7 +32,8 @@ from unittest import mock
 import cv2
 import numpy as np
 
-from rs5m import localize, results, selo
+from rs5m import results, selo
+from rs5m.evaluate import localize
 from rs5m.zeroshot import normalise
 
 sys.path.append(str(Path(__file__).parents[1] / "tests"))
@@ -35,7 +41,13 @@ sys.path.append(str(Path(__file__).parents[1] / "tests"))
 import slow_selo  # noqa: E402
 
 TARGET, TARGET_SECONDS = 10.0, 0.45
-CUTTING, ENCODER, MAP, MEDIAN, METRICS = "cutting windows", "encoder", "map", "median filter", "metrics"
+CUTTING, ENCODER, MAP, MEDIAN, METRICS = (
+    "cutting windows",
+    "encoder",
+    "map",
+    "median filter",
+    "metrics",
+)
 
 
 def inputs(height: int, width: int, queries: int) -> tuple[np.ndarray, np.ndarray, list]:
@@ -45,7 +57,11 @@ def inputs(height: int, width: int, queries: int) -> tuple[np.ndarray, np.ndarra
     image = cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC)
     middles = generator.uniform(0.2, 0.8, (queries, 3, 1, 2)) * (width, height)
     regions = middles + generator.normal(0, 150, (queries, 3, 6, 2))
-    return image, normalise(generator.normal(size=(queries, 3))), [r[: 1 + i % 3] for i, r in enumerate(regions)]
+    return (
+        image,
+        normalise(generator.normal(size=(queries, 3))),
+        [r[: 1 + i % 3] for i, r in enumerate(regions)],
+    )
 
 
 def encode(windows) -> np.ndarray:
@@ -92,7 +108,9 @@ def plain(image: np.ndarray, queries: np.ndarray, regions: list, clock: Clock) -
 
 
 def timed(side, given: tuple) -> tuple[list, Clock]:
-    """What a side found, and its seconds; the median filter, which both call within their map, is told apart."""
+    """What a side found, and its seconds; the median filter, which both call within their map, is
+    told apart.
+    """
     clock = Clock()
     with mock.patch.object(cv2, "medianBlur", partial(clock, MEDIAN, cv2.medianBlur)):
         found = side(*given, clock)
@@ -107,31 +125,51 @@ def assert_equal(found: list, expected: list) -> None:
 
 
 def measure(given: tuple, rounds: int, plain_rounds: int) -> dict[str, list[Clock]]:
-    """The clocks of every round of both sides, which must find the same; every other round in reverse order."""
+    """The clocks of every round of both sides, which must find the same; every other round in
+    reverse order.
+    """
     clocks, told = {"ours": [], "plain": []}, {}
     for number in range(rounds):
         sides = {"ours": ours} | ({"plain": plain} if number < plain_rounds else {})
         for name in list(sides)[:: -1 if number % 2 else 1]:
             told[name], clock = timed(sides[name], given)
             clocks[name].append(clock)
-            print(f"round {number + 1}  {name:6s}{clock.outside()[0]:8.2f} s outside the encoder", flush=True)
+            print(
+                f"round {number + 1}  {name:6s}{clock.outside()[0]:8.2f} s outside the encoder",
+                flush=True,
+            )
         assert_equal(told["ours"], told["plain"])
     return clocks
 
 
 def summary(clocks: dict[str, list[Clock]], queries: int) -> dict:
     """Medians over rounds: ratios, and seconds a query in all and by part."""
-    total = {name: np.median([clock.outside() for clock in side], 0) / queries for name, side in clocks.items()}
-    parts = {name: {part: np.median([clock.parts[part][0] for clock in side]) / queries for part in side[0].parts}
-             for name, side in clocks.items()}  # fmt: skip
+    total = {
+        name: np.median([clock.outside() for clock in side], 0) / queries
+        for name, side in clocks.items()
+    }
+    parts = {
+        name: {
+            part: np.median([clock.parts[part][0] for clock in side]) / queries
+            for part in side[0].parts
+        }
+        for name, side in clocks.items()
+    }
     ratio, cpu_ratio = (total["plain"] / total["ours"]).tolist()
     return {
-        "ratio": round(ratio, 2), "ratio_cpu": round(cpu_ratio, 2), "target": TARGET, "target_met": ratio >= TARGET,
+        "ratio": round(ratio, 2),
+        "ratio_cpu": round(cpu_ratio, 2),
+        "target": TARGET,
+        "target_met": ratio >= TARGET,
         "seconds_a_query": {name: round(float(found[0]), 3) for name, found in total.items()},
         "cpu_seconds_a_query": {name: round(float(found[1]), 3) for name, found in total.items()},
-        "target_seconds": TARGET_SECONDS, "target_seconds_met": bool(total["ours"][0] <= TARGET_SECONDS),
-        "parts": {name: {part: round(float(spent), 4) for part, spent in told.items()} for name, told in parts.items()},
-    }  # fmt: skip
+        "target_seconds": TARGET_SECONDS,
+        "target_seconds_met": bool(total["ours"][0] <= TARGET_SECONDS),
+        "parts": {
+            name: {part: round(float(spent), 4) for part, spent in told.items()}
+            for name, told in parts.items()
+        },
+    }
 
 
 def main() -> None:
@@ -144,12 +182,19 @@ def main() -> None:
     args = parser.parse_args()
     began, count = time.perf_counter(), len(selo.windows(args.height, args.width))
     assert (args.height, args.width) != (2000, 3000) or count == 261, count
-    clocks = measure(inputs(args.height, args.width, args.queries), args.rounds, max(1, args.plain_rounds))
+    clocks = measure(
+        inputs(args.height, args.width, args.queries), args.rounds, max(1, args.plain_rounds)
+    )
     values = vars(args) | {"windows": count} | summary(clocks, args.queries)
     values |= {"cpus": len(os.sched_getaffinity(0)), "load_average": os.getloadavg()}
     print(f"{count} windows, {args.queries} queries; seconds a query by part: {values['parts']}")
-    for name, unit, what in (("ratio", "times", "target"), ("seconds_a_query", "s a query", "target_seconds")):
-        print(f"{values[name]} {unit}, target {values[what]} {'met' if values[what + '_met'] else 'missed'}")
+    for name, unit, what in (
+        ("ratio", "times", "target"),
+        ("seconds_a_query", "s a query", "target_seconds"),
+    ):
+        print(
+            f"{values[name]} {unit}, target {values[what]} {'met' if values[what + '_met'] else 'missed'}"
+        )
     print("stored in", results.save("selo", "bench", values, time.perf_counter() - began))
 
 

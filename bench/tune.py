@@ -1,18 +1,20 @@
-"""Samples a second of the training loop beside open_clip's bare step, and the peak memory of gradient caching.
+"""Samples a second of the training loop beside open_clip's bare step, and the peak memory of
+gradient caching.
 
-    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5]
-    python -m bench.tune --gpu        # ViT-B/32 and ViT-H/14, full and LoRA, bf16; says "not measured" without CUDA
+    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5] python -m bench.tune --gpu
+    # ViT-B/32 and ViT-H/14, full and LoRA, bf16; says "not measured" without CUDA
 
 Same model, batch and precision; the sides run in turn, one step each a round:
 
 * open_clip: pixels and tokens ready on the device; both towers, ClipLoss, backward, AdamW
-* ours, full: `tune.backward` and the optimiser from uint8 pixels and captions as text: crop, turn and mirror, the
-  tokenizer and texts cut to the longest of the batch are part of it
+* ours, full: `tune.backward` and the optimiser from uint8 pixels and captions as text: crop, turn
+  and mirror, the tokenizer and texts cut to the longest of the batch are part of it
 * ours, LoRA: the same with rank 16 on both towers
 
-Targets: full at least 1.0 times open_clip, LoRA at least 1.3 times. Peak memory: a process of its own for each, the
-same batch undivided and in chunks, and the paper's batch in the recipes' chunks; on a CPU the growth of the resident
-set in a step, and the whole process, on a GPU what its allocator reports. Results: results/bench/. Chapter: tune.
+Targets: full at least 1.0 times open_clip, LoRA at least 1.3 times. Peak memory: a process of its
+own for each, the same batch undivided and in chunks, and the paper's batch in the recipes' chunks;
+on a CPU the growth of the resident set in a step, and the whole process, on a GPU what its
+allocator reports. Results: results/bench/. Chapter: tune.
 """
 
 from __future__ import annotations
@@ -29,9 +31,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rs5m import adapters, clip, loader, results, tune
+from rs5m import adapters, clip, results, tune
 from rs5m.clip import Model, open_clip
-from rs5m.tune import Settings
+from rs5m.tune import Settings, loader
 
 BARE, FULL, LORA = "open_clip's bare step", "ours, full", "ours, LoRA"
 TARGETS = {FULL: 1.0, LORA: 1.3}
@@ -54,10 +56,14 @@ def made(name: str) -> Model:
 
 
 def pairs(batch: int, size: int) -> loader.Batch:
-    """Random pixels and captions of about RS5M's published median length, as the loader hands them on."""
+    """Random pixels and captions of about RS5M's published median length, as the loader hands them
+    on.
+    """
     generator = np.random.default_rng(0)
     pixels = torch.from_numpy(generator.integers(0, 256, (batch, 3, size, size), np.uint8))
-    captions = [" ".join(["a satellite image of", *generator.choice(WORDS, 12)]) for _ in range(batch)]
+    captions = [
+        " ".join(["a satellite image of", *generator.choice(WORDS, 12)]) for _ in range(batch)
+    ]
     draws = torch.from_numpy(tune.draws(0, Settings(batch=batch)))
     return loader.Batch(pixels, captions, np.arange(batch), draws, [])
 
@@ -66,7 +72,9 @@ def bare(model: Model, batch: loader.Batch, precision: str):
     """open_clip's training step, as in its own trainer less logging: a function that takes one."""
     net = model.net
     net.requires_grad_(True)
-    pixels = clip.normalise_pixels(batch.pixels.to(clip.device()).float().div_(255), model).contiguous()
+    pixels = clip.normalise_pixels(
+        batch.pixels.to(clip.device()).float().div_(255), model
+    ).contiguous()
     tokens = model.tokenizer(batch.captions).to(clip.device())
     loss_of = open_clip.ClipLoss()
     stepper = torch.optim.AdamW(net.parameters(), 1e-5, tune.BETAS, tune.EPSILON, 0.2)
@@ -105,11 +113,15 @@ def side(which: str, name: str, batch: loader.Batch, precision: str, chunk: int 
     if which == BARE:
         return bare(model, batch, precision), model
     method = "full" if which == FULL else "lora"
-    return ours(model, batch, Settings(method=method, lock_text=False, precision=precision, chunk=chunk)), model
+    return ours(
+        model, batch, Settings(method=method, lock_text=False, precision=precision, chunk=chunk)
+    ), model
 
 
 def measure(steps: dict, rounds: int) -> dict[str, list[float]]:
-    """Seconds of one step of every side in every round, in turn; the order is reversed in every other round."""
+    """Seconds of one step of every side in every round, in turn; the order is reversed in every
+    other round.
+    """
     for step in steps.values():
         step()
     out = {name: [] for name in steps}
@@ -123,7 +135,9 @@ def measure(steps: dict, rounds: int) -> dict[str, list[float]]:
 
 
 def peak(name: str, batch: int, chunk: int, precision: str) -> tuple[float, float]:
-    """Peak memory in MiB of a full step above what stood before it, and in all; run in a process of its own."""
+    """Peak memory in MiB of a full step above what stood before it, and in all; run in a process of
+    its own.
+    """
     made_of = pairs(batch, made(name).image_size)
     step, _ = side(FULL, name, made_of, precision, chunk)
     step()  # makes gradients and moments
@@ -141,8 +155,12 @@ def peak(name: str, batch: int, chunk: int, precision: str) -> tuple[float, floa
 
 
 def resident(which: str) -> int:
-    """Memory of this process in KiB: VmRSS now, VmHWM at its peak (getrusage would hand down the parent's)."""
-    return int(next(line for line in open("/proc/self/status") if line.startswith(which)).split()[1])
+    """Memory of this process in KiB: VmRSS now, VmHWM at its peak (getrusage would hand down the
+    parent's).
+    """
+    return int(
+        next(line for line in open("/proc/self/status") if line.startswith(which)).split()[1]
+    )
 
 
 def measured_peak(name: str, batch: int, chunk: int, precision: str) -> tuple[float, float]:
@@ -157,19 +175,34 @@ def measured_peak(name: str, batch: int, chunk: int, precision: str) -> tuple[fl
 def compare(name: str, batch: int, rounds: int, precision: str = "auto") -> dict:
     """The three sides in turn, then the peaks."""
     inputs = pairs(batch, made(name).image_size)
-    table = measure({which: side(which, name, inputs, precision)[0] for which in (BARE, FULL, LORA)}, rounds)
+    table = measure(
+        {which: side(which, name, inputs, precision)[0] for which in (BARE, FULL, LORA)}, rounds
+    )
     rounds_of = {w: list(zip(table[BARE], table[w], strict=True)) for w in TARGETS}
-    ratios = {w: round(statistics.median(b / o for b, o in pairs), 3) for w, pairs in rounds_of.items()}
+    ratios = {
+        w: round(statistics.median(b / o for b, o in pairs), 3) for w, pairs in rounds_of.items()
+    }
     chunks = (0, batch // 4, max(1, batch // 16))
     memory = {str(chunk): measured_peak(name, batch, chunk, precision)[0] for chunk in chunks}
     whole = measured_peak(name, *PAPER, precision)
     return {
-        "model": name, "batch": batch, "rounds": rounds, "precision": precision, "seconds": table,
+        "model": name,
+        "batch": batch,
+        "rounds": rounds,
+        "precision": precision,
+        "seconds": table,
         "samples_per_second": {w: round(batch / statistics.median(s), 2) for w, s in table.items()},
-        "ratios": ratios, "targets": TARGETS, "targets_met": {w: ratios[w] >= t for w, t in TARGETS.items()},
+        "ratios": ratios,
+        "targets": TARGETS,
+        "targets_met": {w: ratios[w] >= t for w, t in TARGETS.items()},
         "peak_mib_by_chunk": memory,
-        "paper_batch": {"batch": PAPER[0], "chunk": PAPER[1], "step_mib": whole[0], "process_mib": whole[1]},
-    }  # fmt: skip
+        "paper_batch": {
+            "batch": PAPER[0],
+            "chunk": PAPER[1],
+            "step_mib": whole[0],
+            "process_mib": whole[1],
+        },
+    }
 
 
 # ---------------------------------------------------------------- on a GPU
@@ -190,7 +223,9 @@ def matrix_peak() -> float:
 
 
 def on_gpu(rounds: int) -> dict:
-    """ViT-B/32 and ViT-H/14, full and LoRA in bf16: images/s, memory, share of the measured matrix peak."""
+    """ViT-B/32 and ViT-H/14, full and LoRA in bf16: images/s, memory, share of the measured matrix
+    peak.
+    """
     from torch.utils.flop_counter import FlopCounterMode
 
     top, rows = matrix_peak(), []
@@ -210,10 +245,18 @@ def on_gpu(rounds: int) -> dict:
                 seconds.append(time.perf_counter() - began)
             took = statistics.median(seconds)
             flops = counter.get_total_flops() / took / 1e12
-            rows.append({"model": name, "side": which, "batch": batch, "chunk": chunk,
-                         "images_per_second": batch / took,
-                         "peak_gib": torch.cuda.max_memory_allocated() / 2**30, "tflops": flops,
-                         "share_of_matrix_peak": flops / top})  # fmt: skip
+            rows.append(
+                {
+                    "model": name,
+                    "side": which,
+                    "batch": batch,
+                    "chunk": chunk,
+                    "images_per_second": batch / took,
+                    "peak_gib": torch.cuda.max_memory_allocated() / 2**30,
+                    "tflops": flops,
+                    "share_of_matrix_peak": flops / top,
+                }
+            )
             print(rows[-1], flush=True)
             del step
     return {"device_name": torch.cuda.get_device_name(), "matrix_peak_tflops": top, "rows": rows}
@@ -231,10 +274,17 @@ def main() -> None:
         return
     values = on_gpu(args.rounds) if args.gpu else compare(args.model, args.batch, args.rounds)
     name = f"tune-{values['device_name'].replace(' ', '-')}" if args.gpu else "tune"
-    values |= {"threads": torch.get_num_threads(), "cpus": len(os.sched_getaffinity(0)),
-               "load_average": os.getloadavg()}  # fmt: skip
+    values |= {
+        "threads": torch.get_num_threads(),
+        "cpus": len(os.sched_getaffinity(0)),
+        "load_average": os.getloadavg(),
+    }
     path = results.save(name, "bench", values, time.perf_counter() - began)
-    shown = ("rows", "matrix_peak_tflops") if args.gpu else ("samples_per_second", "ratios", "peak_mib_by_chunk")
+    shown = (
+        ("rows", "matrix_peak_tflops")
+        if args.gpu
+        else ("samples_per_second", "ratios", "peak_mib_by_chunk")
+    )
     print(json.dumps({key: values[key] for key in shown}, indent=1), f"\nstored in {path}")
 
 

@@ -1,9 +1,12 @@
-"""Stage 5 of PUB11: outliers, by a vision-language score and a remote-sensing detector together. Chapter: filters.
+"""Stage 5 of PUB11: outliers, by a vision-language score and a remote-sensing detector together.
+Chapter: filters.
 
 * paper, PUB11: the score of a vision-language model and an image detector are used jointly
-* the paper publishes neither its prompts, nor the detector, nor the thresholds, nor how the two are joined; here the
-  rule ("both" or "either" below its threshold) and the thresholds are those that do best on a validation split
-* [NOT IMPLEMENTED] a fine-tuned detector: ours is a logistic regression on the frozen features of the same model
+* the paper publishes neither its prompts, nor the detector, nor the thresholds, nor how the two are
+  joined; here the rule ("both" or "either" below its threshold) and the thresholds are those that
+  do best on a validation split
+* [NOT IMPLEMENTED] a fine-tuned detector: ours is a logistic regression on the frozen features of
+  the same model
 """
 
 from __future__ import annotations
@@ -16,8 +19,13 @@ import pandas as pd
 
 from rs5m.zeroshot import classifier, logits
 
-VIEWS = ("a satellite image", "an aerial photograph", "a satellite view of land and sea",
-         "a view of the earth from space", "a remote sensing image of {}")  # fmt: skip
+VIEWS = (
+    "a satellite image",
+    "an aerial photograph",
+    "a satellite view of land and sea",
+    "a view of the earth from space",
+    "a remote sensing image of {}",
+)
 SCENES = ("forest", "desert", "coast", "fields", "mountains", "islands", "snow and ice", "a city")
 OTHERS = ("a photo of a person", "a photo of an animal", "a photo of food", "a photo of a flower",
           "a photo of a vehicle", "a photo of a building", "a photo of a room", "a drawn map with letters",
@@ -28,7 +36,9 @@ BOTH, EITHER = "low_score_and_probability", "low_score_or_probability"
 
 
 class Detector(NamedTuple):
-    """A logistic regression on normalised image features: weight (dim,), bias (1,), centre and spread (dim,)."""
+    """A logistic regression on normalised image features: weight (dim,), bias (1,), centre and
+    spread (dim,).
+    """
 
     weight: np.ndarray
     bias: np.ndarray
@@ -37,7 +47,9 @@ class Detector(NamedTuple):
 
 
 class Thresholds(NamedTuple):
-    """Below `score` or `probability` an image looks like an outlier; `rule`: both, either, score or probability."""
+    """Below `score` or `probability` an image looks like an outlier; `rule`: both, either, score or
+    probability.
+    """
 
     score: float
     probability: float
@@ -45,10 +57,12 @@ class Thresholds(NamedTuple):
 
 
 def features(model, images, batch: int = 32) -> np.ndarray:
-    """Frozen image features (n, dim) float32 of uint8 images (h, w, 3), computed once for both criteria.
+    """Frozen image features (n, dim) float32 of uint8 images (h, w, 3), computed once for both
+    criteria.
 
-    The projected vector first; behind it, where the tower is a timm trunk, its pooled output and the means and
-    deviations of its inner stages: drawn maps differ from views in texture, not in content. Chapter: filters.
+    The projected vector first; behind it, where the tower is a timm trunk, its pooled output and
+    the means and deviations of its inner stages: drawn maps differ from views in texture, not in
+    content. Chapter: filters.
     """
     import torch
 
@@ -70,7 +84,11 @@ def _vectors(net, pixels) -> list:
         return [net.encode_image(pixels)]
     last, inner = trunk.forward_intermediates(pixels, indices=list(range(1, 5)))
     pooled = trunk.forward_head(last)
-    return [net.visual.head(pooled), pooled, *(f(x.float(), (2, 3)) for x in inner for f in (_mean, _deviation))]
+    return [
+        net.visual.head(pooled),
+        pooled,
+        *(f(x.float(), (2, 3)) for x in inner for f in (_mean, _deviation)),
+    ]
 
 
 def _mean(x, axes):
@@ -82,27 +100,34 @@ def _deviation(x, axes):
 
 
 def prompts(model) -> np.ndarray:
-    """Unit vectors (2, dim), as of two classes: all prompts of views from above, all prompts of everything else.
+    """Unit vectors (2, dim), as of two classes: all prompts of views from above, all prompts of
+    everything else.
 
-    An ensemble for each side, not the best single prompt: the chapter measures both. Chapter: filters.
+    An ensemble for each side, not the best single prompt: the chapter measures both. Chapter:
+    filters.
     """
     from rs5m import clip
 
     views = [v.format(s) for v in VIEWS for s in (SCENES if "{}" in v else ("",))]
-    return np.concatenate([classifier(clip.encode_texts(model, list(side))[None], "clip") for side in (views, OTHERS)])
+    return np.concatenate(
+        [classifier(clip.encode_texts(model, list(side))[None], "clip") for side in (views, OTHERS)]
+    )
 
 
 def score_features(vectors: np.ndarray, text: np.ndarray) -> np.ndarray:
-    """Score in 0..1 of features (n, >= dim) against `prompts`: what a softmax over the two gives to views.
+    """Score in 0..1 of features (n, >= dim) against `prompts`: what a softmax over the two gives to
+    views.
 
-    Ten times softer than CLIP's own, which rounds many scores to one and leaves no threshold between them.
+    Ten times softer than CLIP's own, which rounds many scores to one and leaves no threshold
+    between them.
     """
     z = logits(vectors[:, : text.shape[1]], text) / 10
     return 1 / (1 + np.exp(z[:, 1] - z[:, 0]))
 
 
 def score(model, images) -> np.ndarray:
-    """Vision-language score in 0..1 (n,): how much nearer an image is to views from above than to everything else.
+    """Vision-language score in 0..1 (n,): how much nearer an image is to views from above than to
+    everything else.
 
     Paper: PUB11, outliers by a vision-language model. Chapter: filters.
     """
@@ -110,12 +135,16 @@ def score(model, images) -> np.ndarray:
 
 
 def fit_detector(vectors: np.ndarray, labels: np.ndarray, seed: int = 0) -> Detector:
-    """A detector from features (n, dim) and labels bool (n,). ValueError where a class is missing. Chapter: filters."""
+    """A detector from features (n, dim) and labels bool (n,). ValueError where a class is missing.
+    Chapter: filters.
+    """
     from sklearn.linear_model import LogisticRegression
 
     labels = np.asarray(labels, bool)
     if labels.all() or not labels.any():
-        raise ValueError("a detector needs examples of remote sensing and of everything else: one of them is missing")
+        raise ValueError(
+            "a detector needs examples of remote sensing and of everything else: one of them is missing"
+        )
     centre, spread = vectors.mean(0), vectors.std(0) + 1e-6
     head = LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced", random_state=seed)
     head.fit((vectors - centre) / spread, labels)
@@ -132,12 +161,19 @@ def save_detector(path: Path, detector: Detector, thresholds: Thresholds) -> Non
     """Write detector and thresholds as npz without pickle, by a temporary name and a rename."""
     temporary = path.with_name(path.name + ".tmp")
     with temporary.open("wb") as stream:
-        np.savez(stream, **detector._asdict(), thresholds=np.array(thresholds[:2]), rule=np.array(thresholds.rule))
+        np.savez(
+            stream,
+            **detector._asdict(),
+            thresholds=np.array(thresholds[:2]),
+            rule=np.array(thresholds.rule),
+        )
     temporary.replace(path)
 
 
 def load_detector(path: Path) -> tuple[Detector, Thresholds]:
-    """What `save_detector` wrote, read without pickle. ValueError that names a file which is no detector."""
+    """What `save_detector` wrote, read without pickle. ValueError that names a file which is no
+    detector.
+    """
     try:
         with np.load(path, allow_pickle=False) as kept:
             detector = Detector(*(kept[name] for name in Detector._fields))
@@ -145,33 +181,45 @@ def load_detector(path: Path) -> tuple[Detector, Thresholds]:
     except FileNotFoundError:
         raise
     except Exception as error:
-        raise ValueError(f"{path} is not a detector: write one with rs5m.filters.save_detector") from error
+        raise ValueError(
+            f"{path} is not a detector: write one with rs5m.filters.save_detector"
+        ) from error
 
 
 def joint(score: float, probability: float, thresholds: Thresholds) -> str | None:
     """Why an image is dropped by the joint rule, or None to keep it.
 
-    Paper: PUB11, outliers; the paper does not say how; `choose_thresholds` decides. Chapter: filters.
+    Paper: PUB11, outliers; the paper does not say how; `choose_thresholds` decides. Chapter:
+    filters.
     """
     return joint_all(np.array([score]), np.array([probability]), thresholds)[0]
 
 
-def joint_all(scores: np.ndarray, probabilities: np.ndarray, thresholds: Thresholds) -> list[str | None]:
+def joint_all(
+    scores: np.ndarray, probabilities: np.ndarray, thresholds: Thresholds
+) -> list[str | None]:
     """`joint` of arrays (n,): a reason or None per image. ValueError for an unknown rule."""
     low, unlikely = scores < thresholds.score, probabilities < thresholds.probability
-    rules = {"both": (low & unlikely, BOTH), "either": (low | unlikely, EITHER),
-             "score": (low, SCORE), "probability": (unlikely, PROBABILITY)}  # fmt: skip
+    rules = {
+        "both": (low & unlikely, BOTH),
+        "either": (low | unlikely, EITHER),
+        "score": (low, SCORE),
+        "probability": (unlikely, PROBABILITY),
+    }
     if thresholds.rule not in rules:
         raise ValueError(f"unknown rule {thresholds.rule!r}: choose one of {', '.join(rules)}")
     drop, reason = rules[thresholds.rule]
     return [reason if d else None for d in drop]
 
 
-def choose_thresholds(scores, probabilities, labels, beta: float = 1.0, rules=("both", "either")) -> Thresholds:
-    """The thresholds and the rule of the highest F-beta on a validation split; beta < 1 prefers precision.
+def choose_thresholds(
+    scores, probabilities, labels, beta: float = 1.0, rules=("both", "either")
+) -> Thresholds:
+    """The thresholds and the rule of the highest F-beta on a validation split; beta < 1 prefers
+    precision.
 
-    scores, probabilities (n,), labels bool (n,). Candidates: 41 quantiles of each. Ties
-    go to the rule and to the thresholds that keep more, and between those to the middle. Chapter: filters.
+    scores, probabilities (n,), labels bool (n,). Candidates: 41 quantiles of each. Ties go to the
+    rule and to the thresholds that keep more, and between those to the middle. Chapter: filters.
     """
     labels = np.asarray(labels, bool)
     grid = np.linspace(0, 1, 41)
@@ -179,7 +227,11 @@ def choose_thresholds(scores, probabilities, labels, beta: float = 1.0, rules=("
     for rule in rules:
         for s in np.unique(np.quantile(scores, grid)):
             for p in np.linspace(0.02, 0.98, 49):
-                drop = (scores < s) & (probabilities < p) if rule == "both" else (scores < s) | (probabilities < p)
+                drop = (
+                    (scores < s) & (probabilities < p)
+                    if rule == "both"
+                    else (scores < s) | (probabilities < p)
+                )
                 value = f_beta(labels, ~drop, beta)
                 ties = [] if value > best + 1e-12 else ties
                 best = max(best, value)
@@ -195,11 +247,15 @@ def f_beta(labels: np.ndarray, kept: np.ndarray, beta: float) -> float:
 
 
 def roc(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
-    """DataFrame threshold, false_positive_rate, true_positive_rate of keeping `values` >= threshold."""
+    """DataFrame threshold, false_positive_rate, true_positive_rate of keeping `values` >=
+    threshold.
+    """
     from sklearn.metrics import roc_curve
 
     false, true, threshold = roc_curve(labels, values)
-    return pd.DataFrame({"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true})
+    return pd.DataFrame(
+        {"threshold": threshold, "false_positive_rate": false, "true_positive_rate": true}
+    )
 
 
 def precision_recall(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
@@ -207,20 +263,6 @@ def precision_recall(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     from sklearn.metrics import precision_recall_curve
 
     precision, recall, threshold = precision_recall_curve(labels, values)
-    return pd.DataFrame({"threshold": threshold, "precision": precision[:-1], "recall": recall[:-1]})
-
-
-def pocket_detector(model, seed: int = 0) -> tuple[Detector, Thresholds, pd.DataFrame]:
-    """Detector and thresholds from `pocketweb.labelled`, and the validation split: score, probability, label.
-
-    The detector is fitted on the train half alone; thresholds and rule are chosen on the validation half, whose places
-    and photographs are others. Chapter: filters.
-    """
-    from rs5m import pocketweb
-
-    images, labels, validation = pocketweb.labelled(seed=seed)
-    vectors = features(model, images)
-    detector = fit_detector(vectors[~validation], labels[~validation], seed)
-    values = {"score": score_features(vectors, prompts(model)), "probability": probability(detector, vectors)}
-    table = pd.DataFrame(values | {"label": labels})[validation].reset_index(drop=True)
-    return detector, choose_thresholds(table.score.to_numpy(), table.probability.to_numpy(), table.label), table
+    return pd.DataFrame(
+        {"threshold": threshold, "precision": precision[:-1], "recall": recall[:-1]}
+    )

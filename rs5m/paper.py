@@ -1,4 +1,6 @@
-"""The paper's numbers, prompts and claims as data, and the one table that sets a run beside them (every chapter)."""
+"""The paper's numbers, prompts and claims as data, and the one table that sets a run beside them
+(every chapter).
+"""
 
 import math
 import tomllib
@@ -6,40 +8,50 @@ from pathlib import Path
 
 import pandas as pd
 
-DATA = Path(__file__).parent / "data"
+DATA = Path(__file__).with_suffix("")  # the folder paper/ beside this file
 DIGITS = {"%": 2, "points": 1, "ratio": 3}
 
 
 def table(name: str) -> pd.DataFrame:
-    """One of the paper's tables, in long form, by the stem of its file in rs5m/data/paper.
+    """One of the paper's tables, in long form, by the stem of its file in rs5m/paper.
 
-    Every row says in `source` where its number comes from. ValueError, with the names that exist, for another name.
+    Every row says in `source` where its number comes from. ValueError, with the names that exist,
+    for another name.
     """
-    names = sorted(path.stem for path in (DATA / "paper").glob("*.csv"))
+    names = sorted(path.stem for path in DATA.glob("*.csv"))
     if name not in names:
         raise ValueError(f"no paper table {name!r}: choose one of {', '.join(names)}")
-    return pd.read_csv(DATA / "paper" / f"{name}.csv", encoding="utf-8", keep_default_na=False, na_values=[""])
+    return pd.read_csv(
+        DATA / f"{name}.csv", encoding="utf-8", keep_default_na=False, na_values=[""]
+    )
 
 
 def value(**where) -> float:
-    """The one published result whose columns equal `where`, e.g. value(dataset="AID", model="GeoRSCLIP ViT-B/32").
+    """The one published result whose columns equal `where`, e.g. value(dataset="AID",
+    model="GeoRSCLIP ViT-B/32").
 
-    In the unit of its row (% or ratio). ValueError, with the rows in question, unless exactly one row matches.
+    In the unit of its row (% or ratio). ValueError, with the rows in question, unless exactly one
+    row matches.
     """
     results = found = table("results")
     columns = [name for name in results if name not in ("value", "source")]
     if unknown := set(where) - set(columns):
-        raise ValueError(f"rs5m/data/paper/results.csv has no column {sorted(unknown)}: use {', '.join(columns)}")
+        raise ValueError(
+            f"rs5m/paper/results.csv has no column {sorted(unknown)}: use {', '.join(columns)}"
+        )
     for name, wanted in where.items():
         found = found[found[name] == wanted]
     if len(found) != 1:
         rows = (results if found.empty else found)[columns].to_string(index=False)
-        raise ValueError(f"{len(found)} rows of rs5m/data/paper/results.csv match {where}, not one:\n{rows}")
+        raise ValueError(
+            f"{len(found)} rows of rs5m/paper/results.csv match {where}, not one:\n{rows}"
+        )
     return float(found["value"].iloc[0])
 
 
 def claim(name: str) -> dict:
-    """A claim of the paper by its id, e.g. ZSC: its row of claims.csv, with low and high NaN where it has no number.
+    """A claim of the paper by its id, e.g. ZSC: its row of claims.csv, with low and high NaN where
+    it has no number.
 
     ValueError, with the ids that exist, for another id.
     """
@@ -50,18 +62,29 @@ def claim(name: str) -> dict:
 
 
 def prompts() -> list[str]:
-    """The 105 zero-shot prompts of the official evaluation code, in its order, {} for the class (chapter zeroshot)."""
+    """The 105 zero-shot prompts of the official evaluation code, in its order, {} for the class
+    (chapter zeroshot).
+    """
     parts = tomllib.loads((DATA / "prompts.toml").read_text(encoding="utf-8"))
     bodies = []
     for medium in parts["media"]:
         bodies += [f"{medium} of {thing}" for thing in parts["objects"]]
-        bodies += [f"{look} {medium} of {article} {{}}" for look in parts["looks"] for article in ("the", "a")]
-        bodies += [f"{medium} of {article} {kind} {{}}" for kind in parts["kinds"] for article in ("the", "a")]
+        bodies += [
+            f"{look} {medium} of {article} {{}}"
+            for look in parts["looks"]
+            for article in ("the", "a")
+        ]
+        bodies += [
+            f"{medium} of {article} {kind} {{}}"
+            for kind in parts["kinds"]
+            for article in ("the", "a")
+        ]
     return [f"{'an' if body[0] in 'aeiou' else 'a'} {body}." for body in bodies]
 
 
 def class_name(folder: str) -> str:
-    """A class folder's name as the official prompts spell it: '_' and '/' become spaces, lower case (chapter zeroshot).
+    """A class folder's name as the official prompts spell it: '_' and '/' become spaces, lower case
+    (chapter zeroshot).
 
     EuroSAT's two-word names therefore stay glued: AnnualCrop reads 'annualcrop'.
     """
@@ -69,15 +92,19 @@ def class_name(folder: str) -> str:
 
 
 def verdict(paper, low, high, same_setting: bool, gain: bool = True, tolerance: float = 0.0) -> str:
-    """What a run says about a published number: reproduced, direction only, not reproduced or not attempted.
+    """What a run says about a published number: reproduced, direction only, not reproduced or not
+    attempted.
 
-    paper: a number or a range (low, high), ends may be infinite; low, high: the 95 % interval of our value, or None;
-    same_setting: the paper's data and the paper's model; gain: a difference between two models, else a level;
-    tolerance: widens the paper's range (rounding). All in one unit.
-    - `not attempted`: no value; or a level of another model or on other data, which can neither confirm nor refute.
-    - `reproduced`: in the paper's setting, our interval meets the paper's range; a gain must also exclude zero, for an
-      interval wide enough meets any range.
-    - `direction only`: a gain wholly on the paper's side of zero, but in another setting or of another size.
+    paper: a number or a range (low, high), ends may be infinite; low, high: the 95 % interval of
+    our value, or None; same_setting: the paper's data and the paper's model; gain: a difference
+    between two models, else a level; tolerance: widens the paper's range (rounding). All in one
+    unit.
+    - `not attempted`: no value; or a level of another model or on other data, which can neither
+      confirm nor refute.
+    - `reproduced`: in the paper's setting, our interval meets the paper's range; a gain must also
+      exclude zero, for an interval wide enough meets any range.
+    - `direction only`: a gain wholly on the paper's side of zero, but in another setting or of
+      another size.
     - `not reproduced`: all else.
     """
     if low is None or high is None or not (gain or same_setting):
@@ -85,7 +112,12 @@ def verdict(paper, low, high, same_setting: bool, gain: bool = True, tolerance: 
     paper_low, paper_high = _range(paper)
     up, down = paper_low >= 0 and paper_high > 0, paper_high <= 0 and paper_low < 0
     directed = gain and ((up and low > 0) or (down and high < 0))
-    if same_setting and low <= paper_high + tolerance and high >= paper_low - tolerance and (directed or not gain):
+    if (
+        same_setting
+        and low <= paper_high + tolerance
+        and high >= paper_low - tolerance
+        and (directed or not gain)
+    ):
         return "reproduced"
     return "direction only" if directed else "not reproduced"
 
@@ -93,18 +125,21 @@ def verdict(paper, low, high, same_setting: bool, gain: bool = True, tolerance: 
 def compare(rows: list[dict], scale: str = "") -> pd.DataFrame:
     """The table paper | this run | difference | verdict | reason, one row for each dict of `rows`.
 
-    Keys: `what` and `reason` always; `claim` (an id of claims.csv, whose range and unit then need not be given);
-    `paper` (number or range), `unit`; `ours` with its 95 % bootstrap interval `low`, `high` (only an exact level may
-    lack it; without `ours` the row is not attempted); `same_setting` (False unless given); `gain` (by default:
-    is the unit points?); `tolerance`.
-    The difference is the distance to the nearer end of the paper's range. ValueError names the row and what it lacks.
+    Keys: `what` and `reason` always; `claim` (an id of claims.csv, whose range and unit then need
+    not be given); `paper` (number or range), `unit`; `ours` with its 95 % bootstrap interval `low`,
+    `high` (only an exact level may lack it; without `ours` the row is not attempted);
+    `same_setting` (False unless given); `gain` (by default: is the unit points?); `tolerance`. The
+    difference is the distance to the nearer end of the paper's range. ValueError names the row and
+    what it lacks.
     """
     ours = f"this run ({scale})" if scale else "this run"
     return pd.DataFrame([_line(_complete(row), ours) for row in rows])
 
 
 def show(rows: list[dict], scale: str = "") -> None:
-    """Prints `compare(rows, scale)`, a table in a notebook, Markdown elsewhere: the call that ends every chapter."""
+    """Prints `compare(rows, scale)`, a table in a notebook, Markdown elsewhere: the call that ends
+    every chapter.
+    """
     frame = compare(rows, scale)
     try:
         from IPython import get_ipython
@@ -118,8 +153,14 @@ def show(rows: list[dict], scale: str = "") -> None:
 
 
 def to_markdown(frame: pd.DataFrame) -> str:
-    """A Markdown table of `frame`, without its index; bars and line breaks in cells are made harmless."""
-    lines = [list(frame.columns), ["---"] * len(frame.columns), *frame.astype(object).values.tolist()]
+    """A Markdown table of `frame`, without its index; bars and line breaks in cells are made
+    harmless.
+    """
+    lines = [
+        list(frame.columns),
+        ["---"] * len(frame.columns),
+        *frame.astype(object).values.tolist(),
+    ]
     clean = [[" ".join(str(cell).split()).replace("|", "\\|") for cell in line] for line in lines]
     return "\n".join(f"| {' | '.join(line)} |" for line in clean)
 
@@ -127,7 +168,8 @@ def to_markdown(frame: pd.DataFrame) -> str:
 def _to_html(frame: pd.DataFrame) -> str:
     with pd.option_context("display.max_colwidth", None):
         text = frame.to_html(index=False, border=0)
-    # Themes set data frames flush right, for numbers; these cells are sentences. The box keeps narrow screens whole.
+    # Themes set data frames flush right, for numbers; these cells are sentences. The box keeps
+    # narrow screens whole.
     for cell in ("th", "td"):
         text = text.replace(f"<{cell}>", f'<{cell} style="text-align:left;padding:.3em .5em">')
     return f'<div style="overflow-x:auto">{text}</div>'
@@ -139,16 +181,32 @@ def _complete(row: dict) -> dict:
         known = claim(row["claim"])
         if "paper" not in row and not math.isnan(known["low"]):
             row = {"paper": (known["low"], known["high"]), "unit": known["unit"], **row}
-    row = {"claim": "", "paper": None, "unit": "", "ours": None, "same_setting": False, "tolerance": 0.0, **row}
+    row = {
+        "claim": "",
+        "paper": None,
+        "unit": "",
+        "ours": None,
+        "same_setting": False,
+        "tolerance": 0.0,
+        **row,
+    }
     row = {"gain": row["unit"] == "points", **row}
-    exact = None if row["gain"] or "low" in row or "high" in row else row["ours"]  # a count or a level may be exact
+    exact = (
+        None if row["gain"] or "low" in row or "high" in row else row["ours"]
+    )  # a count or a level may be exact
     row = {"low": exact, "high": exact, **row}
-    needed = ("what", "reason") if row["ours"] is None else ("what", "reason", "paper", "low", "high")
+    needed = (
+        ("what", "reason") if row["ours"] is None else ("what", "reason", "paper", "low", "high")
+    )
     if missing := [key for key in needed if row.get(key) in (None, "")]:
-        raise ValueError(f"row {row.get('what', row)!r} lacks {', '.join(missing)}: no verdict without")
+        raise ValueError(
+            f"row {row.get('what', row)!r} lacks {', '.join(missing)}: no verdict without"
+        )
     if row["ours"] is not None and not (row["low"] <= row["high"] and math.isfinite(row["ours"])):
         interval = f"[{row['low']}, {row['high']}]"
-        raise ValueError(f"row {row['what']!r}: {row['ours']} {interval} is not a number and its interval")
+        raise ValueError(
+            f"row {row['what']!r}: {row['ours']} {interval} is not a number and its interval"
+        )
     return row
 
 
@@ -157,7 +215,11 @@ def _line(row: dict, ours: str) -> dict:
     bounds = (row["low"], row["high"]) if has else (None, None)
     result = verdict(row["paper"], *bounds, row["same_setting"], row["gain"], row["tolerance"])
     # A number beside "not attempted" needs the rule spelled out.
-    rule = "a level of another model or on other data proves nothing; " if has and result == "not attempted" else ""
+    rule = (
+        "a level of another model or on other data proves nothing; "
+        if has and result == "not attempted"
+        else ""
+    )
     return {
         "claim": row["claim"],
         "what": row["what"] + (f" ({row['unit']})" if row["unit"] else ""),

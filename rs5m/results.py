@@ -1,7 +1,8 @@
-"""Where numbers and artefacts are kept: results/<scale>/*.json and runs/<scale>/<stage>-<hash>/. Chapter: setup."""
+"""Where numbers and artefacts are kept: results/<scale>/*.json and runs/<scale>/<stage>-<hash>/.
+Chapter: setup.
+"""
 
 import hashlib
-import inspect
 import json
 import os
 import platform
@@ -11,13 +12,16 @@ from collections.abc import Callable
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
-from types import ModuleType
+
+from rs5m import reach
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
 
 
 def root() -> Path:
-    """The project's folder: the nearest parent of the working directory that holds our book, else the directory."""
+    """The project's folder: the nearest parent of the working directory that holds our book, else
+    the directory.
+    """
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "_toc.yml").is_file() and (folder / "rs5m").is_dir():
@@ -26,10 +30,14 @@ def root() -> Path:
 
 
 def provenance(scale: str, seed: int) -> dict:
-    """Scale, device, versions, commit and seed: what every result carries beside its seconds and its date."""
-    from rs5m.clip import device  # torch is slow to import, and a table needs none of it
+    """Scale, device, versions, commit and seed: what every result carries beside its seconds and
+    its date.
+    """
+    from rs5m.device import device  # torch is slow to import, and a table needs none of it
 
-    commit = subprocess.run(["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, check=False)
+    commit = subprocess.run(
+        ["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, check=False
+    )
     return {
         "scale": scale,
         "device": str(device()),
@@ -42,7 +50,9 @@ def provenance(scale: str, seed: int) -> dict:
 
 
 def save(name: str, scale: str, values: dict, seconds: float, seed: int = 0) -> Path:
-    """Write results/<scale>/<name>.json: the values with their provenance, by a temporary name and a rename."""
+    """Write results/<scale>/<name>.json: the values with their provenance, by a temporary name and
+    a rename.
+    """
     path = root() / "results" / scale / f"{name}.json"
     path.parent.mkdir(parents=True, exist_ok=True)
     record = {
@@ -58,18 +68,18 @@ def save(name: str, scale: str, values: dict, seconds: float, seed: int = 0) -> 
 
 
 def load(name: str, scale: str) -> dict | None:
-    """The record that `save` wrote ({values, provenance, seconds, date}), or None where there is none."""
+    """The record that `save` wrote ({values, provenance, seconds, date}), or None where there is
+    none.
+    """
     path = root() / "results" / scale / f"{name}.json"
     return json.loads(path.read_text()) if path.is_file() else None
 
 
 def digest(*parts) -> str:
-    """Twelve hex digits of SHA-256 over modules (source), files (name and bytes) and anything with a stable repr."""
+    """Twelve hex digits of SHA-256 over files (name and bytes) and anything with a stable repr."""
     total = hashlib.sha256()
     for part in parts:
-        if isinstance(part, ModuleType):
-            total.update(inspect.getsource(part).encode())
-        elif isinstance(part, Path):
+        if isinstance(part, Path):
             total.update(part.name.encode() + part.read_bytes())
         else:
             total.update(repr(part).encode())
@@ -77,12 +87,15 @@ def digest(*parts) -> str:
 
 
 def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]) -> Path:
-    """The folder runs/<scale>/<stage>-<hash of inputs>, loaded if it is there, else filled by `make(folder)`.
+    """The folder runs/<scale>/<stage>-<hash of code and inputs>, loaded if it is there, else filled
+    by `make(folder)`.
 
-    `make` writes to a temporary folder that is renamed when it is whole, so a killed run leaves nothing half-made.
-    Which of the two happened is printed.
+    The code is all that the module of `make` can reach inside this package (`rs5m.reach`).
+
+    `make` writes to a temporary folder that is renamed when it is whole, so a killed run leaves
+    nothing half-made. Which of the two happened is printed.
     """
-    folder = root() / "runs" / scale / f"{stage}-{digest(*inputs)}"
+    folder = root() / "runs" / scale / f"{stage}-{digest(reach.code(make.__module__), *inputs)}"
     if folder.is_dir():
         print(f"{stage}: loaded {folder.relative_to(root())}")
         return folder
@@ -96,7 +109,8 @@ def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]
 
 
 def glue(name: str, value: object) -> None:
-    """Keep a value of this run for the chapter's prose, where {glue:text}`name` shows it; displays nothing.
+    """Keep a value of this run for the chapter's prose, where {glue:text}`name` shows it; displays
+    nothing.
 
     The same message that myst_nb's glue sends, without needing myst_nb: Colab does not have it.
     """

@@ -1,12 +1,15 @@
-"""Cross-modal retrieval on arrays: recall at K in both directions, with intervals. Chapter: retrieval.
+"""Cross-modal retrieval on arrays: recall at K in both directions, with intervals. Chapter:
+retrieval.
 
-R@K is the share of queries with at least one right answer among the K best, as the field reports it. No score is sorted
-and no matrix of all scores is held: a rank is a count of better scores, taken block by block.
+R@K is the share of queries with at least one right answer among the K best, as the field reports
+it. No score is sorted and no matrix of all scores is held: a rank is a count of better scores,
+taken block by block.
 
-Ties: equal scores count as if in random order, by the expected value over all orders, so that a model that gives every
-pair the same score is at chance. The official code takes torch.topk's order, which is arbitrary there. Scores are
-products in float64, rounded to steps of 1e-9. That is coarse beside the error of such a sum, which differs from place
-to place in a block: equal vectors have equal scores wherever they stand. It is fine beside the official float32 scores.
+Ties: equal scores count as if in random order, by the expected value over all orders, so that a
+model that gives every pair the same score is at chance. The official code takes torch.topk's order,
+which is arbitrary there. Scores are products in float64, rounded to steps of 1e-9. That is coarse
+beside the error of such a sum, which differs from place to place in a block: equal vectors have
+equal scores wherever they stand. It is fine beside the official float32 scores.
 """
 
 from collections.abc import Sequence
@@ -19,11 +22,14 @@ from rs5m.zeroshot import normalise
 KS = (1, 5, 10)
 RESAMPLES = 2000
 ENTRIES = 2**24  # scores in one block: about 250 MB with its copies
-STEPS = 2**30  # from a cosine of 0 to 1, for int32; steps of float32 are too fine near 0, where ties would be missed
+STEPS = (
+    2**30
+)  # from a cosine of 0 to 1, for int32; steps of float32 are too fine near 0, where ties would be missed
 
 
 class Hits(NamedTuple):
-    """For each K (columns) the chance in 0..1 that a query is answered: image (images, k), text (texts, k).
+    """For each K (columns) the chance in 0..1 that a query is answered: image (images, k), text
+    (texts, k).
 
     Without ties every entry is 0 or 1. An image without captions asks for nothing: its row is NaN.
     """
@@ -32,17 +38,23 @@ class Hits(NamedTuple):
     text: np.ndarray
 
 
-def recall(image: np.ndarray, text: np.ndarray, image_of_text: np.ndarray, ks: Sequence[int] = KS) -> dict[str, float]:
-    """R@K of both directions and their mean, in %: image_to_text_R@K, text_to_image_R@K, mean_recall.
+def recall(
+    image: np.ndarray, text: np.ndarray, image_of_text: np.ndarray, ks: Sequence[int] = KS
+) -> dict[str, float]:
+    """R@K of both directions and their mean, in %: image_to_text_R@K, text_to_image_R@K,
+    mean_recall.
 
-    image (images, dim) and text (texts, dim) need no normalisation; image_of_text (texts,): the image that each text
-    belongs to, any number of texts for an image. ValueError for shapes that do not fit and numbers that are none.
+    image (images, dim) and text (texts, dim) need no normalisation; image_of_text (texts,): the
+    image that each text belongs to, any number of texts for an image. ValueError for shapes that do
+    not fit and numbers that are none.
     """
     return summary(hits(image, text, image_of_text, ks), ks)
 
 
 def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTRIES) -> Hits:
-    """Which queries find their answer among the K best; arguments as of `recall`. Memory: `entries` scores at once."""
+    """Which queries find their answer among the K best; arguments as of `recall`. Memory: `entries`
+    scores at once.
+    """
     image, text, of = _checked(image, text, image_of_text)
     unit = normalise(image.astype(np.float64))
     size = max(1, entries // max(image.shape))
@@ -50,15 +62,22 @@ def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTR
     own = np.concatenate([_rounded((_unit(text[b]) * unit[of[b]]).sum(1)) for b in blocks])
     best = np.full(len(image), -2 * STEPS, np.int32)  # the score of an image's best caption
     np.maximum.at(best, of, own)
-    above, level, better, equal = (np.zeros(n, np.int64) for n in (len(image), len(image), len(text), len(text)))
+    above, level, better, equal = (
+        np.zeros(n, np.int64) for n in (len(image), len(image), len(text), len(text))
+    )
     for block in blocks:
         score = _rounded(_unit(text[block]) @ unit.T)
         above += (score > best).sum(0)
         level += (score == best).sum(0)
         better[block] = (score > own[block, None]).sum(1)
         equal[block] = (score == own[block, None]).sum(1)
-    mine = np.bincount(of[own == best[of]], minlength=len(image))  # own captions among those at the best score
-    found = [_found(above, level - mine, mine, k) for k in ks], [_found(better, equal - 1, 1, k) for k in ks]
+    mine = np.bincount(
+        of[own == best[of]], minlength=len(image)
+    )  # own captions among those at the best score
+    found = (
+        [_found(above, level - mine, mine, k) for k in ks],
+        [_found(better, equal - 1, 1, k) for k in ks],
+    )
     asked = np.where(np.bincount(of, minlength=len(image)) > 0, 1, np.nan)
     return Hits(np.stack(found[0], 1) * asked[:, None], np.stack(found[1], 1))
 
@@ -74,21 +93,26 @@ def _rounded(scores: np.ndarray) -> np.ndarray:
 
 
 def _found(above: np.ndarray, others, mine, k: int) -> np.ndarray:
-    """The chance that one of `mine` equal right answers is among the k best: `above` stand higher, `others` equal.
+    """The chance that one of `mine` equal right answers is among the k best: `above` stand higher,
+    `others` equal.
 
-    Below the higher ones k - above places are left; in a random order none of mine takes one with a chance of
-    (others over places) / (others + mine over places), a hypergeometric draw.
+    Below the higher ones k - above places are left; in a random order none of mine takes one with a
+    chance of (others over places) / (others + mine over places), a hypergeometric draw.
     """
     missed = np.ones(len(above))
     others = np.maximum(others, 0)
     for place in range(k):
         left = place < k - above
-        missed *= np.where(left, np.maximum(others - place, 0) / np.maximum(others + mine - place, 1), 1)
+        missed *= np.where(
+            left, np.maximum(others - place, 0) / np.maximum(others + mine - place, 1), 1
+        )
     return 1 - missed
 
 
 def summary(hits: Hits, ks: Sequence[int] = KS) -> dict[str, float]:
-    """The recalls of some hits, in %, with the keys of `recall`; shares are float32, as in the official code."""
+    """The recalls of some hits, in %, with the keys of `recall`; shares are float32, as in the
+    official code.
+    """
     sides = (("image_to_text", np.nanmean(hits.image, 0)), ("text_to_image", hits.text.mean(0)))
     found = {
         f"{side}_R@{k}": 100 * float(np.float32(mean))
@@ -98,18 +122,26 @@ def summary(hits: Hits, ks: Sequence[int] = KS) -> dict[str, float]:
     return found | {"mean_recall": float(np.mean(list(found.values())))}
 
 
-def interval(hits: Hits, image_of_text: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap interval of the mean recall, in %: images are drawn with replacement, each brings its captions."""
-    low, high = np.quantile(_resampled([hits], image_of_text, seed)[:, 0], ((1 - level) / 2, (1 + level) / 2))
+def interval(
+    hits: Hits, image_of_text: np.ndarray, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap interval of the mean recall, in %: images are drawn with replacement, each brings
+    its captions.
+    """
+    low, high = np.quantile(
+        _resampled([hits], image_of_text, seed)[:, 0], ((1 - level) / 2, (1 + level) / 2)
+    )
     return float(low), float(high)
 
 
 def paired_difference(
     before: Hits, after: Hits | list[Hits], image_of_text, level: float = 0.95, seed: int = 0
 ) -> dict:
-    """Gain in mean recall on the same pairs, in points: gain, low, high, and `seeds`, the gain of each of `after`.
+    """Gain in mean recall on the same pairs, in points: gain, low, high, and `seeds`, the gain of
+    each of `after`.
 
-    after: hits of one tuned model, or of one for each seed of tuning; then seeds are drawn as well as images.
+    after: hits of one tuned model, or of one for each seed of tuning; then seeds are drawn as well
+    as images.
     """
     after = [after] if isinstance(after, Hits) else list(after)
     found = _resampled([before, *after], image_of_text, seed)
@@ -123,7 +155,9 @@ def paired_difference(
 
 
 def _resampled(models: list[Hits], image_of_text: np.ndarray, seed: int) -> np.ndarray:
-    """Mean recall in % of RESAMPLES bootstrap samples of the images, the same for all models: (RESAMPLES, models)."""
+    """Mean recall in % of RESAMPLES bootstrap samples of the images, the same for all models:
+    (RESAMPLES, models).
+    """
     of, generator = np.asarray(image_of_text), np.random.default_rng(seed)
     n = len(models[0].image)
     owned = np.bincount(of, minlength=n)
@@ -133,20 +167,40 @@ def _resampled(models: list[Hits], image_of_text: np.ndarray, seed: int) -> np.n
     np.add.at(texts, of, np.concatenate([hit.text for hit in models], 1))
     found = []
     for part in np.array_split(np.arange(RESAMPLES), max(1, RESAMPLES * len(asked) // ENTRIES)):
-        weights = generator.multinomial(len(asked), np.full(len(asked), 1 / len(asked)), size=len(part)).astype(float)
-        sides = weights @ images / len(asked), weights @ texts[asked] / (weights @ owned[asked])[:, None]
+        weights = generator.multinomial(
+            len(asked), np.full(len(asked), 1 / len(asked)), size=len(part)
+        ).astype(float)
+        sides = (
+            weights @ images / len(asked),
+            weights @ texts[asked] / (weights @ owned[asked])[:, None],
+        )
         found.append(sum(side.reshape(len(part), len(models), -1).mean(2) for side in sides) / 2)
     return 100 * np.concatenate(found)
 
 
 def _checked(image, text, image_of_text) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     image, text, of = np.asarray(image), np.asarray(text), np.asarray(image_of_text)
-    if image.ndim != 2 or text.ndim != 2 or image.shape[1] != text.shape[1] or not len(image) or not len(text):
-        raise ValueError(f"images {image.shape} and texts {text.shape} must be (n, dim) and (m, dim) of one dim")
-    if of.shape != (len(text),) or not np.issubdtype(of.dtype, np.integer) or of.min() < 0 or of.max() >= len(image):
+    if (
+        image.ndim != 2
+        or text.ndim != 2
+        or image.shape[1] != text.shape[1]
+        or not len(image)
+        or not len(text)
+    ):
+        raise ValueError(
+            f"images {image.shape} and texts {text.shape} must be (n, dim) and (m, dim) of one dim"
+        )
+    if (
+        of.shape != (len(text),)
+        or not np.issubdtype(of.dtype, np.integer)
+        or of.min() < 0
+        or of.max() >= len(image)
+    ):
         raise ValueError(
             f"image_of_text {of.shape} must give each of {len(text)} texts an image from 0 to {len(image) - 1}"
         )
     if not (np.isfinite(image).all() and np.isfinite(text).all()):
-        raise ValueError("a vector holds NaN or infinity: the model gave no numbers for an image or a text")
+        raise ValueError(
+            "a vector holds NaN or infinity: the model gave no numbers for an image or a text"
+        )
     return image, text, of

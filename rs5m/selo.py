@@ -1,7 +1,9 @@
-"""Semantic localization on arrays: windows, heat maps and the four numbers that judge them. Chapter: selo.
+"""Semantic localization on arrays: windows, heat maps and the four numbers that judge them.
+Chapter: selo.
 
-The protocol and its constants are the official evaluation code's (Yuan et al. 2022). Where that code fails, the
-docstrings say what it does and what is done here. Its heat map goes through a JPEG file; here it does not.
+The protocol and its constants are the official evaluation code's (Yuan et al. 2022). Where that
+code fails, the docstrings say what it does and what is done here. Its heat map goes through a JPEG
+file; here it does not.
 """
 
 from collections.abc import Sequence
@@ -16,18 +18,23 @@ EPSILON, ROUNDING = 1e-7, 1e-12
 
 
 def windows(height: int, width: int, steps: Sequence[int] = STEPS) -> np.ndarray:
-    """Square windows of an image: int (n, 4), each r0, r1, c0, c1, none twice. Paper: semantic localization.
+    """Square windows of an image: int (n, 4), each r0, r1, c0, c1, none twice. Paper: semantic
+    localization.
 
-    Two grids for each step, the second shifted by half a step; a window that would reach or cross the far edge ends at
-    the edge. An image smaller than a step gives windows as large as it is; there the official code starts below zero,
-    which counts from the far end and leaves pixels without any window.
+    Two grids for each step, the second shifted by half a step; a window that would reach or cross
+    the far edge ends at the edge. An image smaller than a step gives windows as large as it is;
+    there the official code starts below zero, which counts from the far end and leaves pixels
+    without any window.
     """
     if height < 1 or width < 1 or min(steps) < 2:
         raise ValueError(f"no windows of {steps} pixels in an image of {height} x {width}")
     found = []
     for step in steps:
         for offset in (0, step - step // 2):
-            rows, columns = ([_span(at, step, size) for at in range(offset, size, step)] for size in (height, width))
+            rows, columns = (
+                [_span(at, step, size) for at in range(offset, size, step)]
+                for size in (height, width)
+            )
             found += [(*row, *column) for row in rows for column in columns]
     return np.array(list(dict.fromkeys(found)))
 
@@ -36,19 +43,29 @@ def _span(start: int, step: int, size: int) -> tuple[int, int]:
     return (start, start + step) if start + step < size else (max(0, size - step), size)
 
 
-def _cells(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> tuple[np.ndarray, tuple]:
-    """Mean scores on the grid that the windows' edges cut the image into, and the cells' sides (rows, columns)."""
+def _cells(
+    windows: np.ndarray, scores: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, tuple]:
+    """Mean scores on the grid that the windows' edges cut the image into, and the cells' sides
+    (rows, columns).
+    """
     windows, scores = np.asarray(windows), np.asarray(scores, float)
     if scores.shape != (len(windows),) or not np.isfinite(scores).all():
-        raise ValueError(f"{len(windows)} windows need as many finite scores, not {scores.shape} with NaN or infinity")
+        raise ValueError(
+            f"{len(windows)} windows need as many finite scores, not {scores.shape} with NaN or infinity"
+        )
     _check_windows(windows, height, width)
     edges = [np.union1d([0, size], windows[:, i : i + 2]) for i, size in ((0, height), (2, width))]
-    (r0, r1), (c0, c1) = (np.searchsorted(e, windows[:, i : i + 2]).T for i, e in zip((0, 2), edges, strict=True))
+    (r0, r1), (c0, c1) = (
+        np.searchsorted(e, windows[:, i : i + 2]).T for i, e in zip((0, 2), edges, strict=True)
+    )
     total, count = np.zeros((2, len(edges[0]) - 1, len(edges[1]) - 1))
     for i, score in enumerate(scores):
         total[r0[i] : r1[i], c0[i] : c1[i]] += score
         count[r0[i] : r1[i], c0[i] : c1[i]] += 1
-    lowest = np.full_like(total, scores.min())  # where no window looks; the official code divides by zero there
+    lowest = np.full_like(
+        total, scores.min()
+    )  # where no window looks; the official code divides by zero there
     return np.divide(total, count, out=lowest, where=count > 0), tuple(np.diff(e) for e in edges)
 
 
@@ -57,7 +74,9 @@ def _check_windows(windows: np.ndarray, height: int, width: int) -> None:
         first, last = windows[:, ::2], windows[:, 1::2]
         if ((first >= 0) & (first < last) & (last <= (height, width))).all():
             return
-    raise ValueError(f"a map of {height} x {width} pixels needs windows r0, r1, c0, c1 inside it: see selo.windows")
+    raise ValueError(
+        f"a map of {height} x {width} pixels needs windows r0, r1, c0, c1 inside it: see selo.windows"
+    )
 
 
 def _spread(cells: np.ndarray, sides: tuple) -> np.ndarray:
@@ -65,34 +84,43 @@ def _spread(cells: np.ndarray, sides: tuple) -> np.ndarray:
 
 
 def mean_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> np.ndarray:
-    """For each pixel the mean score of the windows that hold it: float (height, width). Chapter: selo.
+    """For each pixel the mean score of the windows that hold it: float (height, width). Chapter:
+    selo.
 
-    windows int (n, 4) as of `windows`, scores (n,). Summed once for each cell between the windows' edges, not once a
-    pixel: the same additions in the same order as a loop over pixels, so the same numbers to the last bit.
+    windows int (n, 4) as of `windows`, scores (n,). Summed once for each cell between the windows'
+    edges, not once a pixel: the same additions in the same order as a loop over pixels, so the same
+    numbers to the last bit.
     """
     return _spread(*_cells(windows, scores, height, width))
 
 
 def probability_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> np.ndarray:
-    """The heat map of a query: mean scores stretched to 0..255, then a median filter: uint8 (height, width).
+    """The heat map of a query: mean scores stretched to 0..255, then a median filter: uint8
+    (height, width).
 
-    Equal scores everywhere give zeros; the official code divides zero by zero there, or stretches rounding errors to a
-    map. Chapter: selo.
+    Equal scores everywhere give zeros; the official code divides zero by zero there, or stretches
+    rounding errors to a map. Chapter: selo.
     """
     mean, sides = _cells(windows, scores, height, width)
     mean = mean - mean.min()
     top = mean.max()
-    flat = top <= ROUNDING * np.abs(scores).max(initial=0)  # sums of equal scores differ in their last bits
+    flat = top <= ROUNDING * np.abs(scores).max(
+        initial=0
+    )  # sums of equal scores differ in their last bits
     stretched = np.zeros(mean.shape, np.uint8) if flat else np.uint8(255 * (mean / top))
     return cv2.medianBlur(_spread(stretched, sides), MEDIAN)
 
 
 def _highest(image: np.ndarray, size: int) -> np.ndarray:
-    """The maximum over size x size pixels around each, as scipy.ndimage.maximum_filter; windows double in turn."""
+    """The maximum over size x size pixels around each, as scipy.ndimage.maximum_filter; windows
+    double in turn.
+    """
     for axis in (0, 1):
         pad = [(0, 0), (0, 0)]
         pad[axis] = (size // 2, size - size // 2 - 1)
-        found = np.moveaxis(np.pad(image, pad), axis, 0)  # zeros never win; reflection brings nothing new into a window
+        found = np.moveaxis(
+            np.pad(image, pad), axis, 0
+        )  # zeros never win; reflection brings nothing new into a window
         reach = 1
         while reach < size:
             step = min(reach, size - reach)
@@ -103,7 +131,8 @@ def _highest(image: np.ndarray, size: int) -> np.ndarray:
 
 
 def attention_centres(probability_map: np.ndarray) -> list[tuple[int, int]]:
-    """Where a map looks: (x, y) of its smoothed local maxima with a probability of at least one half, highest first.
+    """Where a map looks: (x, y) of its smoothed local maxima with a probability of at least one
+    half, highest first.
 
     probability_map: uint8 (h, w), or floats in 0..1. Chapter: selo.
     """
@@ -130,8 +159,12 @@ def _polygons(regions: Sequence) -> list[np.ndarray]:
         found = [np.asarray(region, float) for region in regions]
     except (TypeError, ValueError):  # of unequal lengths, or no numbers
         found = []
-    if not found or not all(one.ndim == 2 and len(one) and one.shape[1] == 2 and _whole(one) for one in found):
-        raise ValueError("a query needs at least one polygon, each a list of [x, y] pixels without NaN or infinity")
+    if not found or not all(
+        one.ndim == 2 and len(one) and one.shape[1] == 2 and _whole(one) for one in found
+    ):
+        raise ValueError(
+            "a query needs at least one polygon, each a list of [x, y] pixels without NaN or infinity"
+        )
     return found
 
 
@@ -141,10 +174,12 @@ def _whole(points: np.ndarray) -> bool:
 
 
 def mask(regions: Sequence, height: int, width: int) -> np.ndarray:
-    """Pixels of a query's polygons, their outlines included: uint8 (height, width) of 0 and 1. Chapter: selo.
+    """Pixels of a query's polygons, their outlines included: uint8 (height, width) of 0 and 1.
+    Chapter: selo.
 
-    Vertices (x, y) are cut to whole pixels. What leaves the image is cut off. Where a polygon crosses itself, or two
-    overlap, the pixels that lie inside twice are outside (even-odd rule), as in the official code.
+    Vertices (x, y) are cut to whole pixels. What leaves the image is cut off. Where a polygon
+    crosses itself, or two overlap, the pixels that lie inside twice are outside (even-odd rule), as
+    in the official code.
     """
     found = np.zeros((height, width), np.uint8)
     cv2.fillPoly(found, [region.astype(np.int32) for region in _polygons(regions)], 1)
@@ -158,35 +193,46 @@ def outside(regions: Sequence, height: int, width: int) -> float:
 
 
 def swapped(regions: Sequence, height: int, width: int) -> bool:
-    """Whether polygons look as if given in (y, x) order: they leave the image by far, and exchanged they do not.
+    """Whether polygons look as if given in (y, x) order: they leave the image by far, and exchanged
+    they do not.
 
     By far: a twentieth of its longer side; hand-drawn outlines may step over an edge.
     """
     found = _polygons(regions)
     over = max(float((points - (width, height)).max()) for points in found)
-    return over > max(height, width) / 20 and outside([points[:, ::-1] for points in found], height, width) == 0
+    return (
+        over > max(height, width) / 20
+        and outside([points[:, ::-1] for points in found], height, width) == 0
+    )
 
 
 def _circle(points: np.ndarray) -> tuple[np.ndarray, int]:
-    """A region's centre (x, y), the mean of its vertices in whole pixels, and its radius, of at least one pixel."""
+    """A region's centre (x, y), the mean of its vertices in whole pixels, and its radius, of at
+    least one pixel.
+    """
     centre = np.array([int(sum(axis) / len(axis)) for axis in points.T])
-    return centre, max(1, int(EXPAND * np.linalg.norm(points - centre, axis=1).mean()))  # official: 0, then 0 / 0
+    return centre, max(
+        1, int(EXPAND * np.linalg.norm(points - centre, axis=1).mean())
+    )  # official: 0, then 0 / 0
 
 
 def metrics(probability_map: np.ndarray, regions: Sequence) -> dict[str, float]:
     """Rsu, Rda, Ras and Rmi of a heat map and its query's polygons: {"rsu", "rda", "ras", "rmi"}.
 
-    probability_map: uint8 (h, w), or floats in 0..1; regions: polygons of (x, y) pixels. Higher is better, except Ras.
-    Rsu: how much of the map lies inside; Ras: how far its attention centres are from the regions'; Rda: whether they
-    gather at one place; Rmi: their weighted sum. Polygons wholly outside the image have Rsu 0 (official code: NaN).
-    A map without attention centres has Ras 1; the official code then looks at the first polygon alone: 1 as well.
-    ValueError without polygons or for another kind of map. Paper: semantic localization. Chapter: selo.
+    probability_map: uint8 (h, w), or floats in 0..1; regions: polygons of (x, y) pixels. Higher is
+    better, except Ras. Rsu: how much of the map lies inside; Ras: how far its attention centres are
+    from the regions'; Rda: whether they gather at one place; Rmi: their weighted sum. Polygons
+    wholly outside the image have Rsu 0 (official code: NaN). A map without attention centres has
+    Ras 1; the official code then looks at the first polygon alone: 1 as well. ValueError without
+    polygons or for another kind of map. Paper: semantic localization. Chapter: selo.
     """
     _check_map(probability_map)
     centres = np.array(attention_centres(probability_map)).reshape(-1, 2)
     rsu = _rsu(probability_map, mask(regions, *probability_map.shape))
     circles = [_circle(region) for region in _polygons(regions)]
-    found = [(centres[np.linalg.norm(centres - middle, axis=1) <= r], middle, r) for middle, r in circles]
+    found = [
+        (centres[np.linalg.norm(centres - middle, axis=1) <= r], middle, r) for middle, r in circles
+    ]
     offset = np.mean([_offset(*one) / one[2] for one in found])
     ras = float(np.expm1(3 * offset) / np.expm1(3))
     rda = float(np.mean([_gathered(near, radius) for near, _, radius in found]))
@@ -195,25 +241,38 @@ def metrics(probability_map: np.ndarray, regions: Sequence) -> dict[str, float]:
 
 def _check_map(probability_map: np.ndarray) -> None:
     kind, shape = probability_map.dtype, probability_map.shape
-    if len(shape) != 2 or not (kind == np.uint8 or (probability_map.min() >= 0 and probability_map.max() <= 1)):
+    if len(shape) != 2 or not (
+        kind == np.uint8 or (probability_map.min() >= 0 and probability_map.max() <= 1)
+    ):
         raise ValueError(f"a probability map is uint8 (h, w) or floats in 0..1, not {kind} {shape}")
 
 
 def _rsu(probability_map: np.ndarray, inside: np.ndarray) -> float:
-    area, scale = int(inside.sum(dtype=np.int64)), 255.0 if probability_map.dtype == np.uint8 else 1.0
+    area, scale = (
+        int(inside.sum(dtype=np.int64)),
+        255.0 if probability_map.dtype == np.uint8 else 1.0,
+    )
     if not area:
         return 0.0
-    within, whole = (part.sum(dtype=np.float64) / scale for part in (probability_map * inside, probability_map))
-    return float(1 - np.exp(-0.707 * within / (whole - within + EPSILON) * (inside.size - area) / area))
+    within, whole = (
+        part.sum(dtype=np.float64) / scale for part in (probability_map * inside, probability_map)
+    )
+    return float(
+        1 - np.exp(-0.707 * within / (whole - within + EPSILON) * (inside.size - area) / area)
+    )
 
 
 def _offset(near: np.ndarray, middle: np.ndarray, radius: int) -> float:
-    """Mean distance of a region's middle to the attention centres within its radius; the radius if there are none."""
+    """Mean distance of a region's middle to the attention centres within its radius; the radius if
+    there are none.
+    """
     return float(np.linalg.norm(near - middle, axis=1).mean()) if len(near) else float(radius)
 
 
 def _gathered(near: np.ndarray, radius: int) -> float:
-    """Rda of one region: 0 without an attention centre, 1 with one, less with several, the less the further apart."""
+    """Rda of one region: 0 without an attention centre, 1 with one, less with several, the less the
+    further apart.
+    """
     if len(near) < 2:
         return float(len(near))
     apart = np.linalg.norm(near - near.mean(0), axis=1).mean() / radius

@@ -1,4 +1,6 @@
-"""Zero-shot classification on arrays: no path, no data set inside. Paper: zero-shot tables. Chapter: zeroshot."""
+"""Zero-shot classification on arrays: no path, no data set inside. Paper: zero-shot tables.
+Chapter: zeroshot.
+"""
 
 import numpy as np
 
@@ -12,10 +14,11 @@ def normalise(vectors: np.ndarray) -> np.ndarray:
 
 
 def classifier(text: np.ndarray, protocol: str = "rs5m") -> np.ndarray:
-    """One vector per class from un-normalised prompt vectors: (classes, prompts, dim) -> (classes, dim).
+    """One vector per class from un-normalised prompt vectors: (classes, prompts, dim) -> (classes,
+    dim).
 
-    "rs5m" averages the prompts and then normalises (official evaluation code); "clip" normalises each prompt first, as
-    CLIP and open_clip do. Raises ValueError for another protocol.
+    "rs5m" averages the prompts and then normalises (official evaluation code); "clip" normalises
+    each prompt first, as CLIP and open_clip do. Raises ValueError for another protocol.
     """
     if protocol not in ("rs5m", "clip"):
         raise ValueError(f"unknown protocol {protocol!r}: choose rs5m or clip")
@@ -31,35 +34,46 @@ def logits(image: np.ndarray, classifier: np.ndarray) -> np.ndarray:
 def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 1) -> np.ndarray:
     """Whether the true class is among the k best of each image: bool (n,).
 
-    Of classes with equal scores the first counts as the better one, as numpy's argmax has it; the official code leaves
-    that to torch.topk, which promises no order. ValueError where a score is no number.
+    Of classes with equal scores the first counts as the better one, as numpy's argmax has it; the
+    official code leaves that to torch.topk, which promises no order. ValueError where a score is no
+    number.
     """
     scores = logits(image, classifier)
     if np.isnan(scores).any():
         count = np.isnan(scores).any(1).sum()
-        raise ValueError(f"{count} of {len(scores)} images have no numbers for scores: the model's vectors are broken")
+        raise ValueError(
+            f"{count} of {len(scores)} images have no numbers for scores: the model's vectors are broken"
+        )
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return (best == np.asarray(label)[:, None]).any(1)
 
 
 def confusion(image: np.ndarray, classifier: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """What the images of each class are called: (classes, classes), rows are the truth, in % of the class's images.
+    """What the images of each class are called: (classes, classes), rows are the truth, in % of the
+    class's images.
 
-    The diagonal's mean over the classes that have images is the balanced accuracy; the row of another class is zero.
+    The diagonal's mean over the classes that have images is the balanced accuracy; the row of
+    another class is zero.
     """
     said, found = logits(image, classifier).argmax(1), np.zeros((len(classifier), len(classifier)))
     np.add.at(found, (np.asarray(label), said), 1)
     return 100 * found / np.maximum(found.sum(1, keepdims=True), 1)
 
 
-def accuracy(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, top: tuple[int, ...] = (1, 5)) -> dict:
-    """Accuracies in %: top1, top5, ... over all images, and balanced (the mean of the classes' top-1)."""
+def accuracy(
+    image: np.ndarray, classifier: np.ndarray, label: np.ndarray, top: tuple[int, ...] = (1, 5)
+) -> dict:
+    """Accuracies in %: top1, top5, ... over all images, and balanced (the mean of the classes'
+    top-1).
+    """
     result = {f"top{k}": 100 * float(hits(image, classifier, label, k).mean()) for k in top}
     return result | {"balanced": balanced(hits(image, classifier, label), label)}
 
 
 def balanced(hit: np.ndarray, label: np.ndarray) -> float:
-    """The mean over classes of the share of hits, in %: a class counts the same however many images it has."""
+    """The mean over classes of the share of hits, in %: a class counts the same however many images
+    it has.
+    """
     label = np.asarray(label)
     return 100 * float(np.mean([hit[label == c].mean() for c in np.unique(label)]))
 
@@ -67,8 +81,9 @@ def balanced(hit: np.ndarray, label: np.ndarray) -> float:
 def _resampled(hit: np.ndarray, label: np.ndarray, seed: int) -> np.ndarray:
     """Balanced accuracy of RESAMPLES bootstrap samples, drawn within each class.
 
-    Within a class of n images with a distinct values, a sample is a multinomial draw of how often each value occurs:
-    the same distribution as drawing images one by one, at the cost of the values instead of the images.
+    Within a class of n images with a distinct values, a sample is a multinomial draw of how often
+    each value occurs: the same distribution as drawing images one by one, at the cost of the values
+    instead of the images.
     """
     generator = np.random.default_rng(seed)
     means = []
@@ -79,15 +94,23 @@ def _resampled(hit: np.ndarray, label: np.ndarray, seed: int) -> np.ndarray:
     return 100 * np.mean(means, axis=0)
 
 
-def interval(hit: np.ndarray, label: np.ndarray, level: float = 0.95, seed: int = 0) -> tuple[float, float]:
-    """Bootstrap confidence interval of the balanced accuracy, in %. Images are resampled within their classes."""
+def interval(
+    hit: np.ndarray, label: np.ndarray, level: float = 0.95, seed: int = 0
+) -> tuple[float, float]:
+    """Bootstrap confidence interval of the balanced accuracy, in %. Images are resampled within
+    their classes.
+    """
     tail = (1 - level) / 2
     low, high = np.quantile(_resampled(hit, np.asarray(label), seed), (tail, 1 - tail))
     return float(low), float(high)
 
 
-def paired_difference(before: np.ndarray, after: np.ndarray, label: np.ndarray, level: float = 0.95) -> dict:
-    """Gain in balanced accuracy on the same images, with its paired bootstrap interval: gain, low, high in points."""
+def paired_difference(
+    before: np.ndarray, after: np.ndarray, label: np.ndarray, level: float = 0.95
+) -> dict:
+    """Gain in balanced accuracy on the same images, with its paired bootstrap interval: gain, low,
+    high in points.
+    """
     change = after.astype(float) - before.astype(float)
     low, high = interval(change, label, level)
     return {"gain": balanced(change, label), "low": low, "high": high}

@@ -1,23 +1,25 @@
-"""For every test: a marker named after its chapter (`pytest -m clip`), and no network but loopback.
+"""For every test: no network but loopback. `pytest tests/dedup` runs a chapter's tests, `-m "not
+slow"` the quick ones.
 
-The guard covers the sockets of this Python process. A subprocess is not covered: pip may ask the package index there.
+The guard covers the sockets of this Python process. A subprocess is not covered: pip may ask the
+package index there.
 """
 
 import ipaddress
 import os
 import socket
-from pathlib import Path
 
 import pytest
 
-STEMS = sorted(path.stem.removeprefix("test_") for path in Path(__file__).parent.glob("test_*.py"))
-os.environ.setdefault("GOMP_SPINCOUNT", "2000")  # before torch: threads that spin for long crawl on a busy machine
+os.environ.setdefault(
+    "GOMP_SPINCOUNT", "2000"
+)  # before torch: threads that spin for long crawl on a busy machine
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
 
 
 # Their networks lose more time to waiting threads than they gain.
-SMALL = ("test_adapters", "test_dvlm", "test_loader", "test_tune")
+SMALL = ("test_methods", "test_domain", "test_loader", "test_loop")
 
 
 @pytest.fixture(autouse=True)
@@ -48,7 +50,9 @@ def check(host: object) -> None:
     except ValueError:
         local = False
     if not local:
-        raise NetworkBlocked(f"tests may reach loopback only, not {name}: serve what this test needs from 127.0.0.1")
+        raise NetworkBlocked(
+            f"tests may reach loopback only, not {name}: serve what this test needs from 127.0.0.1"
+        )
 
 
 def guarded(name: str):
@@ -66,8 +70,9 @@ def resolve(host, *arguments, **options):
 
 
 def pytest_configure(config):
-    for stem in STEMS:
-        config.addinivalue_line("markers", f"{stem}: the tests of {stem}")
+    config.addinivalue_line(
+        "markers", "slow: takes more than a few seconds: kills, forks, Ray, the small book"
+    )
     for name in REAL:
         setattr(socket.socket, name, guarded(name))
     socket.getaddrinfo = resolve
@@ -77,8 +82,3 @@ def pytest_unconfigure(config):
     for name, method in REAL.items():
         setattr(socket.socket, name, method)
     socket.getaddrinfo = RESOLVE
-
-
-def pytest_collection_modifyitems(items):
-    for item in items:
-        item.add_marker(getattr(pytest.mark, item.path.stem.removeprefix("test_")))

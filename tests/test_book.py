@@ -14,7 +14,7 @@ import notebooks
 import pytest
 import yaml
 
-from rs5m import scales
+from rs5m.book import scales
 
 ROOT = Path(__file__).parents[1]
 PAGES = [path.stem for path in sorted((ROOT / "book").glob("*.md"))]
@@ -91,7 +91,9 @@ def tool(name: str, root: Path, *arguments: str, **environment: str) -> subproce
 
 @pytest.fixture
 def small_book(tmp_path: Path) -> Path:
-    """Two pages that need no model: a chapter that writes a result, and a root page that reports it."""
+    """Two pages that need no model: a chapter that writes a result, and a root page that reports
+    it.
+    """
     (tmp_path / "book").mkdir()
     (tmp_path / "rs5m").mkdir()
     for name in ("_config.yml", "constraints.txt"):
@@ -126,7 +128,9 @@ def test_page_style(page):
     assert len(re.findall(r"^# \S", prose, re.M)) == 1, "one H1"
     assert not re.search(r"(?<![\w.])/(work|root|home|tmp|Users)/", text), "a path of one machine"
     assert not re.search(r"!\[\s*\]\(", prose), "an image without alt text"
-    for directive in re.findall(r"^(?:`{3,}|:{3,})\{(?:figure|image)\}.*?^(?:`{3,}|:{3,})\s*$", prose, re.M | re.S):
+    for directive in re.findall(
+        r"^(?:`{3,}|:{3,})\{(?:figure|image)\}.*?^(?:`{3,}|:{3,})\s*$", prose, re.M | re.S
+    ):
         assert re.search(r"^:alt: *\S|^alt: *\S", directive, re.M), "a figure without alt text"
 
 
@@ -146,17 +150,26 @@ def test_page_code(page):
     for cell in code:
         assert len(cell.source.splitlines()) <= 30, f"a cell of over 30 lines: {cell.source[:60]}"
         shown = cell.metadata.get("mystnb", {})
-        assert "figure" not in shown or shown.get("image", {}).get("alt"), f"no alt text: {shown['figure']}"
+        assert "figure" not in shown or shown.get("image", {}).get("alt"), (
+            f"no alt text: {shown['figure']}"
+        )
 
 
 @pytest.mark.parametrize("page", PAGES)
 def test_page_imports_only_what_colab_gets(page):
     """A chapter on Colab has the package's own dependencies, not the extras that build the book."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    normal = {re.split(r"[<>=!~\[; ]", line)[0].lower().replace("_", "-") for line in project["dependencies"]}
+    normal = {
+        re.split(r"[<>=!~\[; ]", line)[0].lower().replace("_", "-")
+        for line in project["dependencies"]
+    }
     homes = packages_distributions()
     code = "\n".join(cell.source for cell in cells(page, "code"))
-    for module in set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.M)) - sys.stdlib_module_names - {"rs5m"}:
+    for module in (
+        set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.M))
+        - sys.stdlib_module_names
+        - {"rs5m"}
+    ):
         owners = {name.lower().replace("_", "-") for name in homes.get(module, [])}
         assert owners & (normal | {"ipython"}), f"{module} is no runtime dependency of rs5m"
 
@@ -164,7 +177,9 @@ def test_page_imports_only_what_colab_gets(page):
 def test_no_myst_is_left_in_any_notebook():
     for path in (ROOT / "book").glob("*.ipynb"):
         notebook = json.loads(path.read_text())
-        assert all(not cell.get("outputs") for cell in notebook["cells"]), f"{path.name} holds outputs"
+        assert all(not cell.get("outputs") for cell in notebook["cells"]), (
+            f"{path.name} holds outputs"
+        )
         for cell in notebook["cells"]:
             text = "".join(cell["source"]) if cell["cell_type"] == "markdown" else ""
             assert not MYST.search(text), f"{path.name}: {MYST.search(text)[0]}"
@@ -174,7 +189,9 @@ def test_conversion(small_book):
     assert tool("notebooks.py", small_book).returncode == 0
     path = small_book / "book" / "clip.ipynb"
     first, notebook = path.read_bytes(), json.loads(path.read_bytes())
-    text = "\n".join("".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown")
+    text = "\n".join(
+        "".join(cell["source"]) for cell in notebook["cells"] if cell["cell_type"] == "markdown"
+    )
     for wanted in (
         "colab-badge.svg",
         "/github/rs5m/rs5m/blob/main/book/clip.ipynb",
@@ -198,7 +215,11 @@ def test_a_stale_sibling_is_named_with_its_cure(small_book):
     page = small_book / "book" / "clip.md"
     page.write_text(page.read_text() + "\nOne more sentence.\n")
     said = tool("notebooks.py", small_book, "--check")
-    assert said.returncode == 1 and "book/clip.ipynb" in said.stderr and "make notebooks" in said.stderr
+    assert (
+        said.returncode == 1
+        and "book/clip.ipynb" in said.stderr
+        and "make notebooks" in said.stderr
+    )
     assert "index" not in said.stderr
 
 
@@ -213,7 +234,9 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     page, ran = small_book / "book" / "clip.md", small_book / "ran.txt"
     first = tool("reproduce.py", small_book)
     assert first.returncode == 0, first.stdout + first.stderr
-    assert re.search(r"\[1/2\] clip +[\d.]+ s", first.stdout) and re.search(r"\[2/2\] index +[\d.]+ s", first.stdout)
+    assert re.search(r"\[1/2\] clip +[\d.]+ s", first.stdout) and re.search(
+        r"\[2/2\] index +[\d.]+ s", first.stdout
+    )
     html = small_book / "_build" / "html" / "clip.html"
     assert "blob/main/book/clip.ipynb" in html.read_text() and "1.23</span>" in html.read_text()
     assert 'alt="One dot in the middle."' in html.read_text() and "{glue" not in html.read_text()
@@ -228,7 +251,9 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     third = tool("reproduce.py", small_book)
     assert ran.read_text() == "mini" and "Do it twice." in html.read_text(), third.stderr
 
-    (small_book / "results" / "mini" / "clip.json").write_text("{}")  # a result that somebody edited
+    (small_book / "results" / "mini" / "clip.json").write_text(
+        "{}"
+    )  # a result that somebody edited
     assert "clip        up to date" not in tool("reproduce.py", small_book, "--render").stdout
     tool("reproduce.py", small_book)
     assert ran.read_text() == "minimini"
@@ -261,22 +286,32 @@ def test_a_broken_reference_stops_the_rendering_with_its_line(small_book):
     assert said.returncode == 1
     for target in ("gone.md", "lost.md"):
         line = text[: text.index(target)].count("\n") + 1
-        assert re.search(rf"^book/clip.md:{line}: WARNING.*{target}", said.stderr, re.M), said.stderr
+        assert re.search(rf"^book/clip.md:{line}: WARNING.*{target}", said.stderr, re.M), (
+            said.stderr
+        )
     assert not (small_book / "_build" / "html").exists()
 
 
 def test_an_unknown_scale_is_one_sentence():
     for said in (
         tool("reproduce.py", ROOT, "--scale", "huge"),
-        subprocess.run(["make", "-C", ROOT, "reproduce", "SCALE=huge"], capture_output=True, text=True),
+        subprocess.run(
+            ["make", "-C", ROOT, "reproduce", "SCALE=huge"], capture_output=True, text=True
+        ),
     ):
-        assert said.returncode and "unknown scale 'huge'" in said.stderr and len(said.stderr.splitlines()) == 1
+        assert (
+            said.returncode
+            and "unknown scale 'huge'" in said.stderr
+            and len(said.stderr.splitlines()) == 1
+        )
         assert all(name in said.stderr for name in scales.SCALES)
 
 
 def test_local_without_its_folder_is_one_sentence(tmp_path):
     said = tool("reproduce.py", ROOT, "--scale", "local", RS5M_DATA=str(tmp_path / "gone"))
-    assert said.returncode == 1 and len(said.stderr.splitlines()) == 1 and "RS5M_DATA" in said.stderr
+    assert (
+        said.returncode == 1 and len(said.stderr.splitlines()) == 1 and "RS5M_DATA" in said.stderr
+    )
 
 
 def test_an_unreachable_index_is_one_sentence(tmp_path):
@@ -287,10 +322,22 @@ def test_an_unreachable_index_is_one_sentence(tmp_path):
     with socket.socket() as closed:
         closed.bind(("127.0.0.1", 0))
         port = closed.getsockname()[1]
-    index = {"PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple", "PIP_RETRIES": "1", "PIP_CONFIG_FILE": os.devnull}
-    kept = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "MAKE", "MFLAGS"))}
+    index = {
+        "PIP_INDEX_URL": f"http://127.0.0.1:{port}/simple",
+        "PIP_RETRIES": "1",
+        "PIP_CONFIG_FILE": os.devnull,
+    }
+    kept = {
+        name: value
+        for name, value in os.environ.items()
+        if not name.startswith(("PIP_", "MAKE", "MFLAGS"))
+    }
     said = subprocess.run(
-        ["make", "setup", f"PYTHON={sys.executable}"], cwd=tmp_path, env=kept | index, capture_output=True, text=True
+        ["make", "setup", f"PYTHON={sys.executable}"],
+        cwd=tmp_path,
+        env=kept | index,
+        capture_output=True,
+        text=True,
     )
     assert said.returncode and "make setup cannot reach the package index" in said.stdout
     assert not list((tmp_path / ".venv").glob(".setup-*")), "a failed set-up must not look done"
@@ -299,11 +346,15 @@ def test_an_unreachable_index_is_one_sentence(tmp_path):
 def test_the_pins_agree():
     pin = "jupyter-book==1.0.4.post1"
     environment = yaml.safe_load((ROOT / "environment.yml").read_text())["dependencies"][-1]["pip"]
-    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"][
+        "optional-dependencies"
+    ]
     constraints = (ROOT / "constraints.txt").read_text().splitlines()
     assert pin in environment and pin in extras["book"] and pin in constraints
     assert "torch==2.13.0" in constraints and "torchvision==0.28.0" in constraints
-    assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in constraints), "name==version and nothing else"
+    assert all(re.fullmatch(r"#.*|[\w.-]+==[\w.]+", line) for line in constraints), (
+        "name==version and nothing else"
+    )
 
 
 def test_nothing_that_colab_owns_is_pinned():
@@ -325,7 +376,10 @@ def test_the_guard_blocks_the_network(address):
 
 
 def test_the_guard_blocks_datagrams_and_connect_ex():
-    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram, pytest.raises(ConnectionError, match="loopback"):
+    with (
+        socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as datagram,
+        pytest.raises(ConnectionError, match="loopback"),
+    ):
         datagram.sendto(b"x", ("192.0.2.1", 53))
     with socket.socket() as stream, pytest.raises(ConnectionError, match="loopback"):
         stream.connect_ex(("192.0.2.1", 80))

@@ -1,4 +1,6 @@
-"""`rs5m tune`: a recipe on small shards with a small model, from the command line to files that open_clip loads."""
+"""`rs5m tune`: a recipe on small shards with a small model, from the command line to files that
+open_clip loads.
+"""
 
 import io
 import json
@@ -15,11 +17,21 @@ import small_clip
 import torch
 from PIL import Image
 
-from rs5m import checkpoints, cli, clip, hub, recipes, records
-from rs5m.clip import open_clip
+from rs5m import cli, clip
+from rs5m.clip import checkpoints, hub, open_clip
+from rs5m.data import records
+from rs5m.tune import recipes
 
 ROOT = Path(__file__).parents[1]
-SMALL = ["batch=8", "chunk=0", "epochs=2", "warm_up=2", "learning_rate=1e-3", "compiled=false", "precision=float32"]
+SMALL = [
+    "batch=8",
+    "chunk=0",
+    "epochs=2",
+    "warm_up=2",
+    "learning_rate=1e-3",
+    "compiled=false",
+    "precision=float32",
+]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -56,7 +68,9 @@ def small_recipes(monkeypatch):
     """Every recipe with the small model, random, in place of its own."""
     real = recipes.get
     name = small_clip.NAMES[True]
-    monkeypatch.setattr(recipes, "get", lambda recipe: replace(real(recipe), model=name, pretrained=None))
+    monkeypatch.setattr(
+        recipes, "get", lambda recipe: replace(real(recipe), model=name, pretrained=None)
+    )
 
 
 def tune(*arguments) -> int:
@@ -64,42 +78,82 @@ def tune(*arguments) -> int:
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
-def test_tune_writes_a_model_that_open_clip_loads_and_its_run(small_recipes, data, tmp_path, capsys, method):
+def test_tune_writes_a_model_that_open_clip_loads_and_its_run(
+    small_recipes, data, tmp_path, capsys, method
+):
     out = tmp_path / "out"
     changes = [*SMALL, f"method={method}", "size=2"]
     assert tune("--recipe", "georsclip-b32", "--data", data, "--out", out, "--set", *changes) == 0
     said = capsys.readouterr().out
     about = json.loads((out / "run.json").read_text())
     losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
-    assert len(losses) == 4 == about["losses"]["steps"], "two epochs of two whole batches of eight from twenty"
-    assert about["losses"]["first"] == pytest.approx(losses[0]) and about["losses"]["last"] == pytest.approx(losses[-1])
-    assert (
-        f"{out}/model.safetensors: loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last" in said
+    assert len(losses) == 4 == about["losses"]["steps"], (
+        "two epochs of two whole batches of eight from twenty"
     )
-    assert about["data"]["pairs"] == 20 and about["recipe"] == "georsclip-b32" and about["versions"]["torch"]
-    assert about["settings"]["batch"] == {"value": 8, "known": "ours", "source": "changed on the command line"}
+    assert about["losses"]["first"] == pytest.approx(losses[0]) and about["losses"][
+        "last"
+    ] == pytest.approx(losses[-1])
+    assert (
+        f"{out}/model.safetensors: loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last"
+        in said
+    )
+    assert (
+        about["data"]["pairs"] == 20
+        and about["recipe"] == "georsclip-b32"
+        and about["versions"]["torch"]
+    )
+    assert about["settings"]["batch"] == {
+        "value": 8,
+        "known": "ours",
+        "source": "changed on the command line",
+    }
     assert about["settings"]["crop"]["known"] == "published"
-    plain = open_clip.create_model(small_clip.NAMES[True], pretrained=str(out / "model.safetensors")).eval()
+    plain = open_clip.create_model(
+        small_clip.NAMES[True], pretrained=str(out / "model.safetensors")
+    ).eval()
     ours = clip.load(small_clip.NAMES[True], checkpoint=out / "model.safetensors")
     assert torch.equal(small_clip.logits(plain), small_clip.logits(ours.net))
     told = checkpoints.facts(out / "model.safetensors")
-    assert told["recipe"] == "georsclip-b32" and told["run"] == about["run"] and told["architecture"] == ours.name
+    assert (
+        told["recipe"] == "georsclip-b32"
+        and told["run"] == about["run"]
+        and told["architecture"] == ours.name
+    )
     card = Path(hub.push_to_hub(ours, out, "me/model", dry_run=tmp_path / "card")) / "README.md"
     assert "| batch | 8 | ours | changed on the command line |" in card.read_text()
 
 
-def test_tune_begins_from_a_checkpoint_and_goes_on_where_it_stopped(small_recipes, data, tmp_path, capsys):
-    """Begun from two files, the first losses differ; a finished run, called again, takes no step and says the same."""
+def test_tune_begins_from_a_checkpoint_and_goes_on_where_it_stopped(
+    small_recipes, data, tmp_path, capsys
+):
+    """Begun from two files, the first losses differ; a finished run, called again, takes no step
+    and says the same.
+    """
     first = []
     for seed in (1, 2):
-        begin = checkpoints.export(small_clip.random(True, seed), tmp_path / f"begin{seed}.safetensors")
+        begin = checkpoints.export(
+            small_clip.random(True, seed), tmp_path / f"begin{seed}.safetensors"
+        )
         out = tmp_path / f"out{seed}"
-        arguments = ("--recipe", "georsclip-b32", "--data", data / "pub11-train-0000.tar", "--checkpoint", begin,
-                     "--out", out, "--set", *SMALL)  # fmt: skip
+        arguments = (
+            "--recipe",
+            "georsclip-b32",
+            "--data",
+            data / "pub11-train-0000.tar",
+            "--checkpoint",
+            begin,
+            "--out",
+            out,
+            "--set",
+            *SMALL,
+        )
         assert tune(*arguments) == 0
         first.append(json.loads((out / "run.json").read_text()))
         assert first[-1]["base"] == begin.name
-    assert first[0]["losses"]["first"] != first[1]["losses"]["first"] and first[0]["run"] != first[1]["run"]
+    assert (
+        first[0]["losses"]["first"] != first[1]["losses"]["first"]
+        and first[0]["run"] != first[1]["run"]
+    )
     before = (out / "model.safetensors").read_bytes()
     assert tune(*arguments) == 0
     assert (out / "model.safetensors").read_bytes() == before
@@ -112,7 +166,18 @@ def test_an_adapter_that_cannot_be_merged_is_kept_beside_the_model(small_recipes
     out = tmp_path / "out"
     changes = [*SMALL, "method=adapter", "size=2"]
     begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
-    arguments = ("--recipe", "georsclip-b32", "--data", data, "--checkpoint", begin, "--out", out, "--set", *changes)
+    arguments = (
+        "--recipe",
+        "georsclip-b32",
+        "--data",
+        data,
+        "--checkpoint",
+        begin,
+        "--out",
+        out,
+        "--set",
+        *changes,
+    )
     assert tune(*arguments) == 0
     assert not (out / "model.safetensors").exists() and (out / "run.json").is_file()
     base = clip.load(small_clip.NAMES[True], checkpoint=begin)
@@ -127,27 +192,60 @@ def rsicd(folder: Path) -> Path:
     rows = ["filename,title"]
     for record in pairs(10):
         (folder / "rsicd" / "RSICD_images" / record.name).write_bytes(record.image)
-        rows += [f"{record.name},{record.caption}", f"{record.name},the other caption of {record.name}"]
+        rows += [
+            f"{record.name},{record.caption}",
+            f"{record.name},the other caption of {record.name}",
+        ]
     (folder / "rsicd" / "rsicd_train.csv").write_text("\n".join(rows), encoding="gb18030")
     return folder
 
 
 def test_a_set_in_the_official_layout_becomes_shards_first(small_recipes, tmp_path):
     folder = rsicd(tmp_path / "data")
-    arguments = ("--recipe", "georsclip-ft-rsicd", "--data", folder, "--out", tmp_path / "out", "--set", *SMALL)
+    arguments = (
+        "--recipe",
+        "georsclip-ft-rsicd",
+        "--data",
+        folder,
+        "--out",
+        tmp_path / "out",
+        "--set",
+        *SMALL,
+    )
     assert tune(*arguments) == 0
     about = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert about["data"]["pairs"] == 20 and about["data"]["data"] == "rsicd" and about["losses"]["steps"] == 4
+    assert (
+        about["data"]["pairs"] == 20
+        and about["data"]["data"] == "rsicd"
+        and about["losses"]["steps"] == 4
+    )
     assert [p.name for p in (tmp_path / "out" / "shards").glob("*.tar")] == ["rsicd-train-0000.tar"]
     assert str(tmp_path) not in json.dumps(about), "a path of this machine would go to the hub"
 
 
 def test_evaluate_hands_its_arguments_on(monkeypatch):
     asked = []
-    monkeypatch.setitem(sys.modules, "rs5m.official", SimpleNamespace(run=lambda *given: asked.append(given)))
-    monkeypatch.setattr("rs5m.official", sys.modules["rs5m.official"], raising=False)
+    monkeypatch.setitem(
+        sys.modules,
+        "rs5m.evaluate.official",
+        SimpleNamespace(run=lambda *given: asked.append(given)),
+    )
+    monkeypatch.setattr(
+        "rs5m.evaluate.official", sys.modules["rs5m.evaluate.official"], raising=False
+    )
     assert cli.main(["evaluate", "--model", "pocket", "--data", "pocket", "--out", "a.json"]) == 0
-    given = ["--model", "ViT-H-14", "--checkpoint", "h.pt", "--data", "d", "--tasks", "selo", "--out", "b.json"]
+    given = [
+        "--model",
+        "ViT-H-14",
+        "--checkpoint",
+        "h.pt",
+        "--data",
+        "d",
+        "--tasks",
+        "selo",
+        "--out",
+        "b.json",
+    ]
     assert cli.main(["evaluate", *given]) == 0
     assert asked == [
         ("pocket", "", "pocket", "zeroshot,retrieval,selo", "a.json"),
@@ -156,7 +254,10 @@ def test_evaluate_hands_its_arguments_on(monkeypatch):
 
 
 BAD = {
-    "recipe": (["--recipe", "georsclip-b33"], "unknown recipe 'georsclip-b33': choose one of georsclip-b32, "),
+    "recipe": (
+        ["--recipe", "georsclip-b33"],
+        "unknown recipe 'georsclip-b33': choose one of georsclip-b32, ",
+    ),
     "setting": (["--set", "rank=3"], "--set rank=3: give field=value, the field one of method, "),
     "method": (["--set", "method=loro"], "unknown method 'loro': choose one of full, "),
     "data": (["--data", "absent.tar"], "absent.tar"),
@@ -168,7 +269,16 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_one_sentence(small_recipes, data, tmp_path, capsys, what):
     arguments, says = BAD[what]
-    usual = ["--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--set", *SMALL]
+    usual = [
+        "--recipe",
+        "georsclip-b32",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "out",
+        "--set",
+        *SMALL,
+    ]
     assert tune(*usual, *arguments) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("rs5m: ") and says in error
@@ -180,22 +290,39 @@ def test_a_loss_that_is_no_number_is_one_sentence_too(small_recipes, data, tmp_p
     with torch.no_grad():
         spoiled.net.visual.proj.fill_(torch.nan)
     begin = checkpoints.export(spoiled, tmp_path / "begin.safetensors")
-    arguments = ("--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--checkpoint", begin)
+    arguments = (
+        "--recipe",
+        "georsclip-b32",
+        "--data",
+        data,
+        "--out",
+        tmp_path / "out",
+        "--checkpoint",
+        begin,
+    )
     assert tune(*arguments, "--set", *SMALL) == 2
     assert "rs5m: step 0: loss nan" in capsys.readouterr().err
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_package_to_install_is_one_sentence_too(small_recipes, data, tmp_path, capsys, monkeypatch):
+def test_a_package_to_install_is_one_sentence_too(
+    small_recipes, data, tmp_path, capsys, monkeypatch
+):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     arguments = ("--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--board")
     assert tune(*arguments, "--set", *SMALL) == 2
-    assert capsys.readouterr().err.splitlines()[-1].startswith("rs5m: TensorBoard is not installed: pip install")
+    assert (
+        capsys.readouterr()
+        .err.splitlines()[-1]
+        .startswith("rs5m: TensorBoard is not installed: pip install")
+    )
 
 
 def test_help_does_not_wait_for_torch():
     code = "import sys; from rs5m import cli; cli.parser().format_help(); print('torch' in sys.modules)"
-    said = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    said = subprocess.run(
+        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert said.stdout.strip() == "False"
 
 
@@ -214,15 +341,36 @@ sys.exit(cli.main(sys.argv[2:]))
 
 
 def test_two_processes_write_one_model(small_recipes, tmp_path):
-    """By torchrun, the second waiting for the first one's shards; the model is the single process's, to rounding."""
+    """By torchrun, the second waiting for the first one's shards; the model is the single
+    process's, to rounding.
+    """
     script, folder = tmp_path / "worker.py", rsicd(tmp_path / "data")
     (tmp_path / "names").mkdir()
     script.write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(ROOT)))
     begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
-    usual = ["--recipe", "georsclip-ft-rsicd", "--data", folder, "--checkpoint", begin, "--set", *SMALL, "--out"]
-    torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2"]
+    usual = [
+        "--recipe",
+        "georsclip-ft-rsicd",
+        "--data",
+        folder,
+        "--checkpoint",
+        begin,
+        "--set",
+        *SMALL,
+        "--out",
+    ]
+    torchrun = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--standalone",
+        "--nproc-per-node",
+        "2",
+    ]
     whole = map(str, [*torchrun, script, tmp_path / "names", "tune", *usual, tmp_path / "two"])
-    done = subprocess.run(list(whole), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True)
+    done = subprocess.run(
+        list(whole), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("model.safetensors: loss ") == 1
     assert tune(*usual, tmp_path / "one") == 0

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from rs5m import clip, filters, scales
+from rs5m import clip, filters
+from rs5m.book import models, scales
 from rs5m.filters import Thresholds
 
 
@@ -37,7 +38,10 @@ def test_detector_survives_the_disk_without_pickle(tmp_path):
     detector, thresholds = filters.fit_detector(x, y), Thresholds(0.25, 0.5, "either")
     filters.save_detector(tmp_path / "d.npz", detector, thresholds)
     again, same = filters.load_detector(tmp_path / "d.npz")
-    assert same == thresholds and (filters.probability(again, x) == filters.probability(detector, x)).all()
+    assert (
+        same == thresholds
+        and (filters.probability(again, x) == filters.probability(detector, x)).all()
+    )
     assert [p.name for p in tmp_path.iterdir()] == ["d.npz"]
     np.savez(tmp_path / "evil.npz", weight=np.array([{}], object))
     (tmp_path / "text.npz").write_text("no archive")
@@ -50,7 +54,12 @@ def test_detector_survives_the_disk_without_pickle(tmp_path):
 
 @pytest.mark.parametrize(
     ("rule", "dropped"),
-    [("both", [0, 0, 0, 1]), ("either", [0, 1, 1, 1]), ("score", [0, 0, 1, 1]), ("probability", [0, 1, 0, 1])],
+    [
+        ("both", [0, 0, 0, 1]),
+        ("either", [0, 1, 1, 1]),
+        ("score", [0, 0, 1, 1]),
+        ("probability", [0, 1, 0, 1]),
+    ],
 )
 def test_joint_rule(rule, dropped):
     cases = [(0.9, 0.9), (0.9, 0.1), (0.1, 0.9), (0.1, 0.1)]
@@ -70,7 +79,9 @@ def test_chosen_thresholds_are_the_best_of_brute_force():
     for rule in ("both", "either"):
         for a in np.quantile(s, np.linspace(0, 1, 41)):
             for b in np.linspace(0.02, 0.98, 49):
-                kept = np.array([r is None for r in filters.joint_all(s, p, Thresholds(a, b, rule))])
+                kept = np.array(
+                    [r is None for r in filters.joint_all(s, p, Thresholds(a, b, rule))]
+                )
                 hit = (kept & y).sum()
                 best = max(best, 2 * hit / (kept.sum() + y.sum()))
     kept = np.array([r is None for r in filters.joint_all(s, p, chosen)])
@@ -80,16 +91,21 @@ def test_chosen_thresholds_are_the_best_of_brute_force():
 def test_curves_end_where_they_must():
     _, y = made()
     roc = filters.roc(y.astype(float), y)
-    assert roc.true_positive_rate.iloc[-1] == 1 and (roc.false_positive_rate == 0)[roc.true_positive_rate < 1].all()
+    assert (
+        roc.true_positive_rate.iloc[-1] == 1
+        and (roc.false_positive_rate == 0)[roc.true_positive_rate < 1].all()
+    )
     curve = filters.precision_recall(y.astype(float), y)
     assert curve.precision.iloc[-1] == 1 and curve.recall.iloc[0] == 1
 
 
 def test_features_begin_with_the_vector_the_model_gives_and_do_not_depend_on_the_batch():
-    model = clip.load(scales.get("mini"))
+    model = models.general(scales.get("mini"))
     images = list(np.random.default_rng(0).integers(0, 256, (5, 64, 80, 3), dtype=np.uint8))
     vectors = filters.features(model, images)
-    np.testing.assert_allclose(vectors[:, :384], clip.encode_images(model, images, quiet=True), atol=2e-3)
+    np.testing.assert_allclose(
+        vectors[:, :384], clip.encode_images(model, images, quiet=True), atol=2e-3
+    )
     np.testing.assert_allclose(vectors, filters.features(model, images, batch=2), atol=2e-3)
     scores = filters.score(model, images)
     assert scores.shape == (5,) and ((scores >= 0) & (scores <= 1)).all()
@@ -97,4 +113,6 @@ def test_features_begin_with_the_vector_the_model_gives_and_do_not_depend_on_the
     assert text.shape == (2, 384)
     np.testing.assert_allclose(np.linalg.norm(text, axis=1), 1, atol=1e-5)
     scores = filters.score_features(text, text)
-    assert scores[0] > 0.9 and scores[1] == pytest.approx(1 - scores[0], abs=1e-6), "the two sides mirror each other"
+    assert scores[0] > 0.9 and scores[1] == pytest.approx(1 - scores[0], abs=1e-6), (
+        "the two sides mirror each other"
+    )

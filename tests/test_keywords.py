@@ -1,4 +1,6 @@
-"""Chapter: keywords. All engines against a per-term check in plain Python that shares no code with the pattern."""
+"""Chapter: keywords. All engines against a per-term check in plain Python that shares no code with
+the pattern.
+"""
 
 import itertools
 import os
@@ -17,7 +19,13 @@ import pytest
 
 from rs5m import keywords
 
-WEB = Path(os.environ.get("RS5M_DATA") or Path(__file__).resolve().parents[1].parent / "shared" / "data") / "web"
+WEB = (
+    Path(
+        os.environ.get("RS5M_DATA")
+        or Path(__file__).resolve().parents[1].parent / "shared" / "data"
+    )
+    / "web"
+)
 
 PASS = [
     "Satellite image of Paris", "AERIAL VIEW", "aerial-view", "aerialview of the coast",
@@ -39,14 +47,19 @@ FAIL = [
 
 
 def brute(text, term):
-    """Whether `term` is in `text`: fold, cut into words by Unicode category, compare joined runs of words."""
+    """Whether `term` is in `text`: fold, cut into words by Unicode category, compare joined runs of
+    words.
+    """
     quotes = "'`´ʼ‘’′＇"
     gaps = set("-_\xa0\xad\u202f\u2212\u3000\t\n\v\f\r ") | {chr(c) for c in range(0x2000, 0x2016)}
     fold = "".join(c.lower() if c.isascii() else c for c in text)
     for start in range(len(fold)):
         if start and _is_word(fold[start - 1]):
             continue
-        if any(end == len(fold) or not _is_word(fold[end]) for end in _ends(fold, start, term, gaps, quotes)):
+        if any(
+            end == len(fold) or not _is_word(fold[end])
+            for end in _ends(fold, start, term, gaps, quotes)
+        ):
             return True
     return False
 
@@ -109,19 +122,36 @@ def assert_agree(texts):
 
 def vary(term, rng):
     """One of the spellings that a term stands for."""
-    out = "".join(rng.choice([c, c.upper()]) for c in term.replace("#", rng.choice(["1", "16", "2a"])))
-    out = "".join(rng.choice([" ", "-", "", "_", "\xa0", "\u2013", "  ", "\u2011"]) if c == " " else c for c in out)
+    out = "".join(
+        rng.choice([c, c.upper()]) for c in term.replace("#", rng.choice(["1", "16", "2a"]))
+    )
+    out = "".join(
+        rng.choice([" ", "-", "", "_", "\xa0", "\u2013", "  ", "\u2011"]) if c == " " else c
+        for c in out
+    )
     return out.replace("'", rng.choice(["'", "\u2019", "\u02bc", ""]))
 
 
 def corpus(n, seed):
     """Random texts from terms, near misses and odd characters, glued with and without boundaries."""
     rng = random.Random(seed)
-    odd = list("éßÉıİſKªµαж中あกא\u0301\u200d\xad\u2028\ufeff\ufffd🛰\ue000'’-–_.,/0129azAZ \n\t\x1c\x85")
+    odd = list(
+        "éßÉıİſKªµαж中あกא\u0301\u200d\xad\u2028\ufeff\ufffd🛰\ue000'’-–_.,/0129azAZ \n\t\x1c\x85"
+    )
     odd += ["s", "es", "ies"]
-    pieces = [lambda: vary(rng.choice(keywords.terms()), rng), lambda: rng.choice(odd), lambda: rng.choice(odd)]
-    pieces += [lambda: rng.choice(["a", "the", "photo of"]), lambda: rng.choice(keywords.terms())[1:]]
-    parts = [[rng.choice(pieces)() + rng.choice(["", "", " "]) for _ in range(rng.randint(0, 6))] for _ in range(n)]
+    pieces = [
+        lambda: vary(rng.choice(keywords.terms()), rng),
+        lambda: rng.choice(odd),
+        lambda: rng.choice(odd),
+    ]
+    pieces += [
+        lambda: rng.choice(["a", "the", "photo of"]),
+        lambda: rng.choice(keywords.terms())[1:],
+    ]
+    parts = [
+        [rng.choice(pieces)() + rng.choice(["", "", " "]) for _ in range(rng.randint(0, 6))]
+        for _ in range(n)
+    ]
     return ["".join(p) for p in parts]
 
 
@@ -162,7 +192,11 @@ def test_engines_agree_on_every_boundary_character():
     chars = [chr(c) for c in range(1, 0x30000) if not 0xD800 <= c < 0xE000]
     texts = [t for c in chars for t in (f"{c}ndvi", f"ndvi{c}", f"land{c}cover")]
     frame = pa.array(texts)
-    rust = daft.from_arrow(pa.table({"t": frame})).select(keywords.expression("t").alias("h")).to_pydict()["h"]
+    rust = (
+        daft.from_arrow(pa.table({"t": frame}))
+        .select(keywords.expression("t").alias("h"))
+        .to_pydict()["h"]
+    )
     compiled = re.compile(keywords.pattern())
     python = np.array([compiled.search(t) is not None for t in texts])
     assert (np.array(rust) == python).all() and (keywords.matches(frame) == python).all()
@@ -170,12 +204,17 @@ def test_engines_agree_on_every_boundary_character():
     letters = [c for c in chars if _is_word(c) and (ord(c) < 0x530 or 0x1D00 <= ord(c) < 0x2000)]
     letters.remove("s"), letters.remove("S")  # the plural
     assert len(letters) > 1500 and [c for c in letters if ends[c]] == []
-    assert all(ends[c] for c in " .,;:!?\"'()[]{}/\\|-_#@&%$*+=<>~^`\xa0\u2013\u2019\u201d\u2026\u3001中あก🛰")
+    assert all(
+        ends[c]
+        for c in " .,;:!?\"'()[]{}/\\|-_#@&%$*+=<>~^`\xa0\u2013\u2019\u201d\u2026\u3001中あก🛰"
+    )
 
 
 def test_explain_is_the_brute_force_twin():
     for text in corpus(150, seed=3) + PASS + FAIL:
-        assert keywords.explain(text) == [term for term in keywords.terms() if brute(text, term)], text
+        assert keywords.explain(text) == [term for term in keywords.terms() if brute(text, term)], (
+            text
+        )
 
 
 def test_traps_are_reported_and_never_dropped():
@@ -195,15 +234,28 @@ SAME = ["ndvi", None, "cat"]
 @pytest.mark.parametrize(
     "texts",
     [
-        SAME, tuple(SAME), (t for t in SAME), np.array(SAME, object), np.array(["ndvi", "", "cat"]), pd.Series(SAME),
-        pd.Series(SAME, dtype=object), pd.Series(SAME, dtype="string"), pd.Series(SAME, [7, 7, 2]).astype("category"),
-        pa.array(SAME), pa.array(SAME, pa.large_string()), pa.array(SAME, pa.string_view()),
+        SAME,
+        tuple(SAME),
+        (t for t in SAME),
+        np.array(SAME, object),
+        np.array(["ndvi", "", "cat"]),
+        pd.Series(SAME),
+        pd.Series(SAME, dtype=object),
+        pd.Series(SAME, dtype="string"),
+        pd.Series(SAME, [7, 7, 2]).astype("category"),
+        pa.array(SAME),
+        pa.array(SAME, pa.large_string()),
+        pa.array(SAME, pa.string_view()),
         pa.chunked_array([SAME[:1], SAME[1:]]),
-        pa.array(SAME).dictionary_encode(), pa.array([b"ndvi", None, b"\xff\xfe"]), ["ndvi", float("nan"), 3],
-        [b"\xffndvi\xff", b"", {}], pa.array(["cat", *SAME]).slice(1), pd.Index(SAME),
+        pa.array(SAME).dictionary_encode(),
+        pa.array([b"ndvi", None, b"\xff\xfe"]),
+        ["ndvi", float("nan"), 3],
+        [b"\xffndvi\xff", b"", {}],
+        pa.array(["cat", *SAME]).slice(1),
+        pd.Index(SAME),
     ],
     ids=lambda t: type(t).__name__,
-)  # fmt: skip
+)
 def test_matches_takes_every_container(texts):
     hit = keywords.matches(texts)
     assert hit.dtype == bool and hit.tolist() == [True, False, False]
@@ -221,25 +273,46 @@ def test_matches_of_nothing_and_of_no_text():
 
 def test_bad_bytes_are_boundaries_not_errors():
     data, offsets = b"\xffndvi\xff\xc3(\x80n\xffdvi", np.array([0, 9, 14], np.int32)
-    broken = pa.Array.from_buffers(pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(data)])
+    broken = pa.Array.from_buffers(
+        pa.string(), 2, [None, pa.py_buffer(offsets), pa.py_buffer(data)]
+    )
     assert keywords.matches(broken).tolist() == [True, False]
-    assert keywords.matches([b"ndvi\xc3", "\ud800ndvi", "nd\udfffvi"]).tolist() == [True, True, False]
+    assert keywords.matches([b"ndvi\xc3", "\ud800ndvi", "nd\udfffvi"]).tolist() == [
+        True,
+        True,
+        False,
+    ]
     assert keywords.explain("\ud800ndvi") == keywords.explain(b"\xffNDVI\xff") == ["ndvi"]
     assert keywords.explain(float("nan")) == []
 
 
 def test_expression_on_null_and_other_columns():
-    columns = {"t": ["NDVI", None, "cat", ""], "n": [None] * 4, "i": [1, 2, 3, 4], "b": [b"ndvi", b"\xff", None, b""]}
+    columns = {
+        "t": ["NDVI", None, "cat", ""],
+        "n": [None] * 4,
+        "i": [1, 2, 3, 4],
+        "b": [b"ndvi", b"\xff", None, b""],
+    }
     frame = daft.from_pydict(columns)
     out = frame.select(*(keywords.expression(daft.col(c)).alias(c) for c in "tnib")).to_pydict()
-    assert out["t"] == out["b"] == [True, False, False, False] and out["n"] == out["i"] == [False] * 4
-    assert frame.where(~keywords.expression("t")).count_rows() == 3, "null must be dropped with a reason, not vanish"
+    assert (
+        out["t"] == out["b"] == [True, False, False, False] and out["n"] == out["i"] == [False] * 4
+    )
+    assert frame.where(~keywords.expression("t")).count_rows() == 3, (
+        "null must be dropped with a reason, not vanish"
+    )
 
 
 def test_expression_over_parquet(tmp_path):
-    pq.write_table(pa.table({"text": pa.array(["aerial view", None, "dog"])}), tmp_path / "a.parquet")
+    pq.write_table(
+        pa.table({"text": pa.array(["aerial view", None, "dog"])}), tmp_path / "a.parquet"
+    )
     pq.write_table(pa.table({"text": pa.array([], pa.string())}), tmp_path / "b.parquet")
-    kept = daft.read_parquet(str(tmp_path / "*.parquet")).where(keywords.expression("text")).to_pydict()
+    kept = (
+        daft.read_parquet(str(tmp_path / "*.parquet"))
+        .where(keywords.expression("text"))
+        .to_pydict()
+    )
     assert kept == {"text": ["aerial view"]}
 
 
@@ -254,7 +327,9 @@ def test_long_text_takes_linear_time():
     assert not keywords.matches(text).any() and not any(map(keywords.explain, text))
 
 
-@pytest.mark.skipif(not (WEB / "cc3m_val.tsv").exists(), reason="needs web/cc3m_val.tsv under RS5M_DATA")
+@pytest.mark.skipif(
+    not (WEB / "cc3m_val.tsv").exists(), reason="needs web/cc3m_val.tsv under RS5M_DATA"
+)
 def test_engines_agree_on_cc3m():
     with open(WEB / "cc3m_val.tsv", encoding="utf-8") as file:
         texts = [line.split("\t")[0] for line in file]
@@ -264,7 +339,9 @@ def test_engines_agree_on_cc3m():
     assert all(any(brute(t, term) for term in keywords.terms()) for t in found)
 
 
-@pytest.mark.skipif(not (WEB / "laion_10k.parquet").exists(), reason="needs web/laion_10k.parquet under RS5M_DATA")
+@pytest.mark.skipif(
+    not (WEB / "laion_10k.parquet").exists(), reason="needs web/laion_10k.parquet under RS5M_DATA"
+)
 def test_engines_agree_on_laion():
     hits = assert_agree_fast(pq.read_table(WEB / "laion_10k.parquet")["TEXT"].to_pylist())
     assert 8 <= hits.sum() <= 40
@@ -274,7 +351,12 @@ def assert_agree_fast(texts):
     """`assert_agree` without `explain` on every row, which tries every term."""
     compiled = re.compile(keywords.pattern())
     python = np.array([compiled.search(t) is not None for t in texts])
-    rust = daft.from_pydict({"t": texts}).select(keywords.expression("t").alias("h")).to_pydict()["h"]
+    rust = (
+        daft.from_pydict({"t": texts}).select(keywords.expression("t").alias("h")).to_pydict()["h"]
+    )
     assert (np.array(rust) == python).all() and (keywords.matches(texts) == python).all()
-    assert pc.sum(pc.match_substring_regex(pa.array(texts), keywords.pattern())).as_py() == python.sum()
+    assert (
+        pc.sum(pc.match_substring_regex(pa.array(texts), keywords.pattern())).as_py()
+        == python.sum()
+    )
     return python

@@ -1,4 +1,6 @@
-"""The paper's numbers as data: they add up, they name their source, and a verdict follows from them by rule."""
+"""The paper's numbers as data: they add up, they name their source, and a verdict follows from them
+by rule.
+"""
 
 import math
 import re
@@ -9,8 +11,15 @@ import pytest
 from rs5m import paper
 
 ROOT = Path(__file__).parents[1]
-TABLES = sorted(path.stem for path in (ROOT / "rs5m/data/paper").glob("*.csv"))
-GAIN = {"claim": "ZSC", "what": "gain", "ours": 5.1, "low": 4.6, "high": 5.7, "reason": "other towers"}
+TABLES = sorted(path.stem for path in (ROOT / "rs5m/paper").glob("*.csv"))
+GAIN = {
+    "claim": "ZSC",
+    "what": "gain",
+    "ours": 5.1,
+    "low": 4.6,
+    "high": 5.7,
+    "reason": "other towers",
+}
 
 
 def attrition():
@@ -33,13 +42,16 @@ def test_every_row_of_the_attrition_table_adds_up():
     dropped = rows[["invalid image", "duplicate image", "outlier image"]].sum(axis=1)
     left = rows["download"] - dropped - rows["remaining"]
     assert len(rows) == 12 and left.to_dict() == dict.fromkeys(rows.index, 0)
-    assert (rows["download"] <= rows["keyword filter"]).all() and (rows["keyword filter"] < rows["listed"]).all()
+    assert (rows["download"] <= rows["keyword filter"]).all() and (
+        rows["keyword filter"] < rows["listed"]
+    ).all()
 
 
 def test_every_column_of_the_attrition_table_adds_up():
     rows = attrition()
     left = rows.drop(index="total").sum() - rows.loc["total"]
-    # The listed pairs are the one rounded column: eleven rounded numbers against a total rounded to 0.1 billion.
+    # The listed pairs are the one rounded column: eleven rounded numbers against a total rounded to
+    # 0.1 billion.
     assert left.drop("listed").eq(0).all()
     assert abs(left["listed"]) <= 50_000_000
 
@@ -64,7 +76,9 @@ def test_mean_recall_is_the_mean_of_the_six():
         values = rows.set_index("metric")["value"]
         if len(values) == 7:
             groups += 1
-            assert values.filter(like="R@").mean() == pytest.approx(values["mean recall"], abs=0.00501)
+            assert values.filter(like="R@").mean() == pytest.approx(
+                values["mean recall"], abs=0.00501
+            )
     assert groups == 6
 
 
@@ -81,13 +95,18 @@ def test_unknown_table_lists_the_names():
 
 def test_value_is_one_row():
     assert paper.value(dataset="EuroSAT", model="GeoRSCLIP ViT-B/32") == 61.40
-    assert paper.value(dataset="RSICD", metric="mean recall", model="CLIP ViT-B/32", tuned_on="none") == 15.74
+    assert (
+        paper.value(dataset="RSICD", metric="mean recall", model="CLIP ViT-B/32", tuned_on="none")
+        == 15.74
+    )
 
 
 def test_value_that_fits_several_rows_lists_them():
     with pytest.raises(ValueError, match="^2 rows") as error:
         paper.value(dataset="EuroSAT")
-    assert all(name in str(error.value) for name in ("ViT-B/32", "ViT-H/14")) and "RSICD" not in str(error.value)
+    assert all(
+        name in str(error.value) for name in ("ViT-B/32", "ViT-H/14")
+    ) and "RSICD" not in str(error.value)
 
 
 def test_value_that_fits_no_row_lists_all():
@@ -114,7 +133,10 @@ def test_prompts_are_105_and_distinct():
 
 def test_prompts_follow_each_rule():
     prompts = paper.prompts()
-    assert prompts[0] == "a remote sensing image of many {}." and prompts[-1] == "a satellite image of a cool {}."
+    assert (
+        prompts[0] == "a remote sensing image of many {}."
+        and prompts[-1] == "a satellite image of a cool {}."
+    )
     assert {
         "an aerial image of a {}.",
         "a bad aerial image of the {}.",
@@ -149,7 +171,12 @@ def test_class_name(folder, name):
         (4.6, 5.7, False, "direction only"),  # inside, but in another setting
         (0.5, 2.9, True, "direction only"),  # the right setting and sign, the wrong size
         (30.0, 34.0, True, "direction only"),  # more than the paper's is not the paper's
-        (-0.1, 4.0, True, "not reproduced"),  # meets the range, but so wide that no gain is possible too
+        (
+            -0.1,
+            4.0,
+            True,
+            "not reproduced",
+        ),  # meets the range, but so wide that no gain is possible too
         (0.0, 4.0, False, "not reproduced"),  # zero itself is no gain
         (-3.0, -1.0, False, "not reproduced"),
         (None, None, True, "not attempted"),
@@ -166,7 +193,13 @@ def test_verdict_on_a_gain(low, high, same, expected):
         (61.9, 62.5, True, 0, "not reproduced"),
         (61.9, 62.5, True, 0.5, "reproduced"),
         (61.4, 61.4, True, 0, "reproduced"),
-        (61.0, 62.0, False, 0, "not attempted"),  # the same number from another model or data is a coincidence
+        (
+            61.0,
+            62.0,
+            False,
+            0,
+            "not attempted",
+        ),  # the same number from another model or data is a coincidence
         (None, None, True, 0, "not attempted"),
     ],
 )
@@ -179,7 +212,9 @@ def test_verdict_on_a_loss_and_on_open_ranges():
     assert paper.verdict((-5, -2), 0.5, 1.5, False) == "not reproduced"
     assert paper.verdict((0, math.inf), 1, 2, True) == "reproduced"
     assert paper.verdict((-math.inf, 0), -2, -1, False) == "direction only"
-    assert paper.verdict((-1, 1), 2, 3, False) == "not reproduced"  # a range across zero has no side
+    assert (
+        paper.verdict((-1, 1), 2, 3, False) == "not reproduced"
+    )  # a range across zero has no side
     with pytest.raises(ValueError, match="not \\(low, high\\)"):
         paper.verdict((20, 3), 4, 5, True)
 
@@ -200,24 +235,51 @@ def test_compare_takes_range_and_unit_from_the_claim():
 
 def test_compare_without_a_value_is_not_attempted():
     line = paper.compare([{"claim": "ROT", "what": "captions", "reason": "later"}]).iloc[0]
-    assert line[["paper", "this run", "difference", "verdict"]].to_list() == ["—", "—", "—", "not attempted"]
+    assert line[["paper", "this run", "difference", "verdict"]].to_list() == [
+        "—",
+        "—",
+        "—",
+        "not attempted",
+    ]
 
 
 def test_compare_says_why_a_level_has_no_verdict():
-    row = {"what": "level", "paper": 61.4, "unit": "%", "ours": 60.0, "low": 59.0, "high": 61.0, "reason": "new"}
+    row = {
+        "what": "level",
+        "paper": 61.4,
+        "unit": "%",
+        "ours": 60.0,
+        "low": 59.0,
+        "high": 61.0,
+        "reason": "new",
+    }
     line = paper.compare([row]).iloc[0]
     assert line["verdict"] == "not attempted" and line["difference"] == "-1.40"
     assert line["reason"] == "a level of another model or on other data proves nothing; new"
-    assert paper.compare([{**row, "same_setting": True, "high": 61.5}]).iloc[0]["verdict"] == "reproduced"
+    assert (
+        paper.compare([{**row, "same_setting": True, "high": 61.5}]).iloc[0]["verdict"]
+        == "reproduced"
+    )
 
 
 def test_compare_shows_large_ranges_in_full():
-    row = {"what": "pairs", "paper": (4_950_000, 5_050_000), "unit": "pairs", "reason": "not built here"}
+    row = {
+        "what": "pairs",
+        "paper": (4_950_000, 5_050_000),
+        "unit": "pairs",
+        "reason": "not built here",
+    }
     assert paper.compare([row]).iloc[0]["paper"] == "4,950,000 to 5,050,000"
 
 
 def test_compare_accepts_an_exact_count():
-    row = {"what": "prompts", "paper": 105, "ours": len(paper.prompts()), "same_setting": True, "reason": "same rules"}
+    row = {
+        "what": "prompts",
+        "paper": 105,
+        "ours": len(paper.prompts()),
+        "same_setting": True,
+        "reason": "same rules",
+    }
     assert paper.compare([row]).iloc[0].to_list()[2:6] == ["105", "105", "0", "reproduced"]
 
 
@@ -257,7 +319,11 @@ def bib_entries() -> dict:
 
 
 def cited(text: str) -> set:
-    return {key.strip() for group in re.findall(r"\{cite[^}]*\}`([^`]+)`", text) for key in group.split(",")}
+    return {
+        key.strip()
+        for group in re.findall(r"\{cite[^}]*\}`([^`]+)`", text)
+        for key in group.split(",")
+    }
 
 
 def test_every_bib_entry_is_whole():

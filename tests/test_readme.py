@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 import readme
 
-from rs5m import paper, results, scorecard
+from rs5m import paper, results
+from rs5m.book import scorecard
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -32,7 +33,11 @@ def test_another_number_is_noticed_with_its_cure(tmp_path, monkeypatch):
     page = tmp_path / "README.md"
     page.write_text(re.sub(r"\babout \d+ minutes", "about 999 minutes", TEXT))
     readme.main(["--check"])  # another duration is no other finding
-    page.write_text(TEXT.replace("| ZSC |", "| ZSX |", 1) if "| ZSC |" in TEXT else TEXT.replace("| GAP |", "| G |", 1))
+    page.write_text(
+        TEXT.replace("| ZSC |", "| ZSX |", 1)
+        if "| ZSC |" in TEXT
+        else TEXT.replace("| GAP |", "| G |", 1)
+    )
     page.write_text(page.read_text().replace("not attempted", "reproduced"))
     with pytest.raises(SystemExit, match=r"run `python tools/readme.py`"):
         readme.main(["--check"])
@@ -49,7 +54,10 @@ def test_a_report_of_the_command_is_no_chapters_result(tmp_path, monkeypatch):
 def test_the_block_counts_the_published_numbers_and_keeps_their_table_out(here):
     block = readme.block(ROOT, "Disk: x")
     ran = (paper.compare(scorecard.published())["this run"] != "—").sum()
-    assert f"Of the paper's {len(paper.table('results'))} published numbers, {ran} have been measured again" in block
+    assert (
+        f"Of the paper's {len(paper.table('results'))} published numbers, {ran} have been measured again"
+        in block
+    )
     assert "AIR-SLT: " not in block and block.count("\n| ") == len(scorecard.rows()) + 2 + 1 + 4
 
 
@@ -73,7 +81,9 @@ def test_every_image_has_a_text():
 
 
 def test_every_command_is_a_target():
-    named = set(re.findall(r"\bmake ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`|^make .*$", TEXT, re.M))))
+    named = set(
+        re.findall(r"\bmake ([a-z]+)\b", " ".join(re.findall(r"`[^`]+`|^make .*$", TEXT, re.M)))
+    )
     said = subprocess.run(["make", "-C", ROOT, "help"], capture_output=True, text=True).stdout
     assert {"reproduce", "test"} <= named
     assert not [name for name in named if f"make {name} " not in said]

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rs5m import results, scales
+from rs5m import results
+from rs5m.book import scales
 
 ROOT = Path(__file__).parents[1]
 
@@ -49,7 +50,9 @@ def test_every_result_carries_its_provenance():
     assert set(record) == {"values", "provenance", "seconds", "date"}
     origin = record["provenance"]
     assert {"scale", "device", "machine", "python", "versions", "commit", "seed"} <= set(origin)
-    assert origin["scale"] == "mini" and origin["seed"] == 7 and origin["commit"] is None, "no git here"
+    assert origin["scale"] == "mini" and origin["seed"] == 7 and origin["commit"] is None, (
+        "no git here"
+    )
     assert {"torch", "open_clip_torch", "peft"} <= set(origin["versions"])
     assert record["date"].endswith("+00:00")
 
@@ -87,7 +90,11 @@ def test_digest_sees_sources_files_and_settings(here, monkeypatch):
     mini = scales.get("mini")
     parts = (module, data, mini, ("pocket",))
     first = results.digest(*parts)
-    assert first == results.digest(*parts) and len(first) == 12 and set(first) <= set("0123456789abcdef")
+    assert (
+        first == results.digest(*parts)
+        and len(first) == 12
+        and set(first) <= set("0123456789abcdef")
+    )
     seen = {first, results.digest(module, data, replace(mini, epochs=99), ("pocket",))}
     seen.add(results.digest(module, data, mini, ("pocket", "ucm")))
     data.write_bytes(b"two")
@@ -103,9 +110,12 @@ def test_digest_sees_sources_files_and_settings(here, monkeypatch):
 def test_digest_is_the_same_in_another_process():
     code = "from rs5m import results, scales; print(results.digest(scales, scales.get('mini'), ('a', 1.5)))"
     run = subprocess.run(
-        [sys.executable, "-c", code], env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "5"},
-        capture_output=True, text=True, check=True,
-    )  # fmt: skip
+        [sys.executable, "-c", code],
+        env=os.environ | {"PYTHONPATH": str(ROOT), "PYTHONHASHSEED": "5"},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert run.stdout.strip() == results.digest(scales, scales.get("mini"), ("a", 1.5))
 
 
@@ -120,7 +130,10 @@ def test_an_artefact_is_made_once_and_then_loaded(here, capsys):
 
     first = results.artefact("stage", "mini", (1,), make)
     said = capsys.readouterr().out
-    assert said == f"stage: computed, kept in {first.relative_to(here)}\n" and first.parent == here / "runs/mini"
+    assert (
+        said == f"stage: computed, kept in {first.relative_to(here)}\n"
+        and first.parent == here / "runs/mini"
+    )
     assert results.artefact("stage", "mini", (1,), make) == first and len(made) == 1
     assert capsys.readouterr().out == f"stage: loaded {first.relative_to(here)}\n"
     assert (first / "sub/x.txt").read_text() == "whole" and not made[0].exists()
@@ -155,9 +168,15 @@ results.artefact("stage", "mini", (1,), make)
 
 
 def test_a_killed_stage_leaves_nothing_that_is_taken_for_whole(here):
-    run = subprocess.run([sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False)
-    assert run.returncode == -signal.SIGKILL and list(here.glob("runs/mini/*")), "it died inside make"
-    folder = results.artefact("stage", "mini", (1,), lambda folder: (folder / "half.txt").write_text("whole"))
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False
+    )
+    assert run.returncode == -signal.SIGKILL and list(here.glob("runs/mini/*")), (
+        "it died inside make"
+    )
+    folder = results.artefact(
+        "stage", "mini", (1,), lambda folder: (folder / "half.txt").write_text("whole")
+    )
     assert (folder / "half.txt").read_text() == "whole"
 
 
@@ -165,8 +184,12 @@ def test_glue_shows_nothing_and_keeps_the_value(monkeypatch):
     import IPython.display
 
     sent = []
-    monkeypatch.setattr(IPython.display, "display", lambda *args, **options: sent.append((args, options)))
+    monkeypatch.setattr(
+        IPython.display, "display", lambda *args, **options: sent.append((args, options))
+    )
     results.glue("gain", 41.5)
     (((bundle,), options),) = sent
-    assert bundle == {"application/papermill.record/text/plain": "41.5"}, "no type that a notebook would show"
+    assert bundle == {"application/papermill.record/text/plain": "41.5"}, (
+        "no type that a notebook would show"
+    )
     assert options["raw"] and options["metadata"]["scrapbook"]["name"] == "gain"

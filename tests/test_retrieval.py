@@ -26,7 +26,9 @@ def normal(seed: int, images: int = 40, dim: int = 6):
 
 
 def coarse(seed: int, images: int = 9):
-    """Vectors on the corners of a cube: most scores are shared by several pairs, and some vectors are equal."""
+    """Vectors on the corners of a cube: most scores are shared by several pairs, and some vectors
+    are equal.
+    """
     generator = np.random.default_rng(seed)
     of = np.concatenate([np.arange(images), generator.integers(0, images, 6)])
     image, text = (generator.choice([-1.0, 1.0], (n, 3)) for n in (images, len(of)))
@@ -37,7 +39,10 @@ def plain(image, text, of, k: int) -> tuple[np.ndarray, np.ndarray]:
     """The hits without ties, by sorting every row."""
     cosine = [[a @ b / np.sqrt((a @ a) * (b @ b)) for a in image] for b in text]
     by_text = [of[t] in np.argsort([-s for s in row])[:k] for t, row in enumerate(cosine)]
-    by_image = [any(of[t] == i for t in np.argsort([-row[i] for row in cosine])[:k]) for i in range(len(image))]
+    by_image = [
+        any(of[t] == i for t in np.argsort([-row[i] for row in cosine])[:k])
+        for i in range(len(image))
+    ]
     return np.array(by_image, float), np.array(by_text, float)
 
 
@@ -52,12 +57,17 @@ def over_orders(scores: np.ndarray, right: np.ndarray, k: int) -> float:
     return float(np.mean([right[list(draw)].any() for draw in draws]))
 
 
-golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden values are not beside this checkout")
+golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason="golden values are not beside this checkout"
+)
 
 
 @golden
 def test_golden_values():
-    data, expected = np.load(GOLDEN / "retrieval.npz"), json.loads((GOLDEN / "retrieval.json").read_text())
+    data, expected = (
+        np.load(GOLDEN / "retrieval.npz"),
+        json.loads((GOLDEN / "retrieval.json").read_text()),
+    )
     found = retrieval.recall(data["image"], data["text"], data["image_of_text"])
     assert found.keys() == expected.keys() and found == pytest.approx(expected, abs=1e-9)
 
@@ -71,7 +81,9 @@ def test_the_golden_vectors_hold_no_tie_so_they_say_nothing_about_ties():
 
 
 def cosine(a: np.ndarray, b: np.ndarray) -> Fraction:
-    """The square of the cosine of two vectors of whole numbers with the cosine's sign: the same order, no rounding."""
+    """The square of the cosine of two vectors of whole numbers with the cosine's sign: the same
+    order, no rounding.
+    """
     product, lengths = (int(x) for x in (a @ b, (a @ a) * (b @ b)))
     return Fraction(product * abs(product), lengths) if lengths else Fraction(0)
 
@@ -86,12 +98,16 @@ def in_any_order(scores: list[Fraction], right: list[bool], k: int) -> float:
 
 @st.composite
 def whole_numbers(draw):
-    """Short vectors of small whole numbers: many exact ties. One to five captions an image, in any order."""
+    """Short vectors of small whole numbers: many exact ties. One to five captions an image, in any
+    order.
+    """
     count, dim = draw(st.integers(1, 7)), draw(st.integers(1, 5))
     of = [i for i in range(count) for _ in range(draw(st.integers(1, 5)))]
     of = draw(st.permutations(of))
     values = st.lists(st.integers(-3, 3), min_size=dim, max_size=dim)
-    image, text = (np.array(draw(st.lists(values, min_size=n, max_size=n))) for n in (count, len(of)))
+    image, text = (
+        np.array(draw(st.lists(values, min_size=n, max_size=n))) for n in (count, len(of))
+    )
     return image, text, np.array(of)
 
 
@@ -102,13 +118,22 @@ def test_hits_are_those_of_fractions(case, rows):
     score = [[cosine(t, i) for i in image] for t in text]
     found = retrieval.hits(image, text, of, ks=(1, 2, 5), entries=rows * max(image.shape))
     for column, k in enumerate((1, 2, 5)):
-        by_text = [in_any_order(row, list(np.arange(len(image)) == of[t]), k) for t, row in enumerate(score)]
-        by_image = [in_any_order([row[i] for row in score], list(of == i), k) for i in range(len(image))]
-        assert found.text[:, column] == pytest.approx(by_text) and found.image[:, column] == pytest.approx(by_image)
+        by_text = [
+            in_any_order(row, list(np.arange(len(image)) == of[t]), k)
+            for t, row in enumerate(score)
+        ]
+        by_image = [
+            in_any_order([row[i] for row in score], list(of == i), k) for i in range(len(image))
+        ]
+        assert found.text[:, column] == pytest.approx(by_text) and found.image[
+            :, column
+        ] == pytest.approx(by_image)
 
 
 def test_scores_that_differ_by_the_rounding_of_zero_are_equal():
-    """All cosines are zero, but the sums of rounded products are not: -6e-17 in one place, 0 in another."""
+    """All cosines are zero, but the sums of rounded products are not: -6e-17 in one place, 0 in
+    another.
+    """
     generator = np.random.default_rng(0)
     image, text = generator.integers(-3, 4, (400, 5)), np.ones((30, 5))
     image = image[image.sum(1) == 0]
@@ -124,7 +149,9 @@ def test_without_ties_the_hits_are_those_of_sorting(seed):
     found = retrieval.hits(image, text, of)
     for column, k in enumerate(retrieval.KS):
         by_image, by_text = plain(image, text, of, k)
-        assert (found.image[:, column] == by_image).all() and (found.text[:, column] == by_text).all()
+        assert (found.image[:, column] == by_image).all() and (
+            found.text[:, column] == by_text
+        ).all()
 
 
 @pytest.mark.parametrize("seed", range(8))
@@ -134,7 +161,9 @@ def test_ties_count_as_the_mean_over_all_orders(seed):
     found = retrieval.hits(image, text, of, ks=(1, 2, 4))
     for column, k in enumerate((1, 2, 4)):
         for t, row in enumerate(score):
-            assert found.text[t, column] == pytest.approx(over_orders(row, np.arange(len(image)) == of[t], k))
+            assert found.text[t, column] == pytest.approx(
+                over_orders(row, np.arange(len(image)) == of[t], k)
+            )
         for i in range(len(image)):
             assert found.image[i, column] == pytest.approx(over_orders(score[:, i], of == i, k))
 
@@ -152,8 +181,11 @@ def test_a_model_that_tells_nothing_apart_is_at_chance():
 def test_a_collapsed_model_is_at_chance_in_any_direction_and_block():
     """One vector for all, whose products are not round numbers."""
     vector = np.random.default_rng(3).normal(size=77).astype(np.float32)
-    found = retrieval.hits(*(np.tile(v, (n, 1)) for v, n in ((vector, 101), (0.3 + vector, 203))), np.arange(203) % 101,
-                           entries=7 * 101)  # fmt: skip
+    found = retrieval.hits(
+        *(np.tile(v, (n, 1)) for v, n in ((vector, 101), (0.3 + vector, 203))),
+        np.arange(203) % 101,
+        entries=7 * 101,
+    )
     assert found.text == pytest.approx(np.tile(np.array(retrieval.KS) / 101, (203, 1)))
     own = np.bincount(np.arange(203) % 101)
     chance = [[1 - math.comb(203 - o, k) / math.comb(203, k) for k in retrieval.KS] for o in own]
@@ -163,8 +195,12 @@ def test_a_collapsed_model_is_at_chance_in_any_direction_and_block():
 def test_a_caption_shared_by_images_is_shared_by_them():
     image, text = np.eye(4), np.eye(4)[[0, 1, 2, 3, 0]]
     found = retrieval.hits(image, text, np.array([0, 1, 2, 3, 1]), ks=(1,))
-    assert found.text[:, 0].tolist() == [1, 1, 1, 1, 0], "the fifth says what the first says, of another image"
-    assert found.image[:, 0].tolist() == [0.5, 1, 1, 1], "two equal captions stand first, one of them is right"
+    assert found.text[:, 0].tolist() == [1, 1, 1, 1, 0], (
+        "the fifth says what the first says, of another image"
+    )
+    assert found.image[:, 0].tolist() == [0.5, 1, 1, 1], (
+        "two equal captions stand first, one of them is right"
+    )
 
 
 @pytest.mark.parametrize("make", [normal, coarse])
@@ -189,7 +225,9 @@ def test_an_image_without_captions_distracts_and_asks_nothing():
     image, text = np.eye(3), np.eye(3)[[0, 1]]
     found = retrieval.hits(image, text, np.array([0, 2]), ks=(1,))
     assert np.isnan(found.image[1]).all() and found.text[:, 0].tolist() == [1, 0]
-    assert found.image[:, 0].tolist()[::2] == [1, 0.5], "both captions are as far from the third image"
+    assert found.image[:, 0].tolist()[::2] == [1, 0.5], (
+        "both captions are as far from the third image"
+    )
     assert retrieval.summary(found, (1,))["image_to_text_R@1"] == 75
     low, high = retrieval.interval(found, np.array([0, 2]))
     assert 0 <= low <= high <= 100
@@ -214,7 +252,9 @@ def twin_samples(models: list[Hits], of: np.ndarray, count: int) -> np.ndarray:
     for _ in range(count):
         drawn = generator.integers(0, n, n)
         rows = np.concatenate([np.flatnonzero(of == i) for i in drawn])
-        found.append([50 * (hit.image[drawn].mean(0) + hit.text[rows].mean(0)).mean() for hit in models])
+        found.append(
+            [50 * (hit.image[drawn].mean(0) + hit.text[rows].mean(0)).mean() for hit in models]
+        )
     return np.array(found)
 
 
@@ -224,9 +264,13 @@ def test_intervals_are_those_of_images_drawn_one_by_one():
     image, text, _ = normal(3)
     after = retrieval.hits(image, text + 0.7 * image[of], of)
     samples = twin_samples([before, after], of, 2000)
-    assert retrieval.interval(before, of) == pytest.approx(np.quantile(samples[:, 0], (0.025, 0.975)), abs=1.5)
+    assert retrieval.interval(before, of) == pytest.approx(
+        np.quantile(samples[:, 0], (0.025, 0.975)), abs=1.5
+    )
     told, change = retrieval.paired_difference(before, after, of), samples[:, 1] - samples[:, 0]
-    assert [told["low"], told["high"]] == pytest.approx(np.quantile(change, (0.025, 0.975)), abs=1.5)
+    assert [told["low"], told["high"]] == pytest.approx(
+        np.quantile(change, (0.025, 0.975)), abs=1.5
+    )
     gain = retrieval.summary(after)["mean_recall"] - retrieval.summary(before)["mean_recall"]
     assert told["gain"] == pytest.approx(gain) and told["seeds"] == [told["gain"]] and gain > 10
 
@@ -238,7 +282,9 @@ def test_seeds_that_differ_widen_the_interval():
     alike = retrieval.paired_difference(before, [seeds[1]] * 3, of)
     apart = retrieval.paired_difference(before, seeds, of)
     assert apart["high"] - apart["low"] > 1.5 * (alike["high"] - alike["low"])
-    assert apart["gain"] == pytest.approx(np.mean(apart["seeds"])) and apart["seeds"] == sorted(apart["seeds"])
+    assert apart["gain"] == pytest.approx(np.mean(apart["seeds"])) and apart["seeds"] == sorted(
+        apart["seeds"]
+    )
     none = retrieval.paired_difference(before, [before] * 2, of)
     assert none["gain"] == none["low"] == none["high"] == 0
 
@@ -254,8 +300,15 @@ def test_memory_follows_the_block_and_not_the_pairs():
     tracemalloc.stop()
     rows, block = (images + texts) * 200 + images * dim * 24, entries * 24
     assert peak < rows + block < images * texts * 8 / 20
-    large = (100_000 + 500_000) * 200 + 100_000 * 512 * 24 + retrieval.ENTRIES * 24 + (600_000 * 512 * 4)
-    assert large < 4e9, "the same bound, with the vectors themselves, at 100,000 images and 500,000 captions"
+    large = (
+        (100_000 + 500_000) * 200
+        + 100_000 * 512 * 24
+        + retrieval.ENTRIES * 24
+        + (600_000 * 512 * 4)
+    )
+    assert large < 4e9, (
+        "the same bound, with the vectors themselves, at 100,000 images and 500,000 captions"
+    )
 
 
 def test_few_images_with_many_captions_of_long_vectors_stay_in_the_block():
@@ -264,7 +317,9 @@ def test_few_images_with_many_captions_of_long_vectors_stay_in_the_block():
     retrieval.hits(text[:3], text, np.arange(20_000) % 3, entries=2**18)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
-    assert peak < 20_000 * 256 + 20_000 * 200 + 2**18 * 40 < text.nbytes, "one bool a number is the check for NaN"
+    assert peak < 20_000 * 256 + 20_000 * 200 + 2**18 * 40 < text.nbytes, (
+        "one bool a number is the check for NaN"
+    )
 
 
 @pytest.mark.parametrize(
@@ -279,6 +334,10 @@ def test_few_images_with_many_captions_of_long_vectors_stay_in_the_block():
     ],
 )
 def test_bad_input_is_one_sentence(change, said):
-    given = {"image": np.ones((2, 4)), "text": np.ones((3, 4)), "image_of_text": np.array([0, 0, 1])} | change
+    given = {
+        "image": np.ones((2, 4)),
+        "text": np.ones((3, 4)),
+        "image_of_text": np.array([0, 0, 1]),
+    } | change
     with pytest.raises(ValueError, match=said):
         retrieval.recall(**given)

@@ -1,4 +1,6 @@
-"""Rotation: every criterion beside a loop, every view beside scipy, what must not change when one is turned."""
+"""Rotation: every criterion beside a loop, every view beside scipy, what must not change when one
+is turned.
+"""
 
 import math
 from itertools import product
@@ -10,7 +12,7 @@ from scipy import ndimage
 from torch import nn
 
 from rs5m import clip, rotation
-from rs5m.clip import Model, open_clip
+from rs5m.clip import Model, model, open_clip
 from rs5m.rotation import CRITERIA
 from rs5m.zeroshot import normalise
 
@@ -21,10 +23,18 @@ SOME = (0, 17.5, 45, 90, 133, 180, 270, 301.25, -30, 725)
 def tiny(seed: int = 0) -> Model:
     """CLIP's two transformers, small and random."""
     torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(image_size=SIZE, layers=2, width=64, head_width=32, patch_size=16)
+    vision = open_clip.CLIPVisionCfg(
+        image_size=SIZE, layers=2, width=64, head_width=32, patch_size=16
+    )
     text = open_clip.CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
     net = open_clip.CLIP(32, vision, text).eval().to(clip.device())
-    return Model(net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4), SIZE)
+    return Model(
+        net,
+        open_clip.tokenizer.SimpleTokenizer(context_length=16),
+        (0.5, 0.4, 0.3),
+        (0.2, 0.3, 0.4),
+        SIZE,
+    )
 
 
 def random_images(count: int, *shape: int, seed: int = 0) -> list[np.ndarray]:
@@ -38,15 +48,25 @@ def random_images(count: int, *shape: int, seed: int = 0) -> list[np.ndarray]:
 
 
 def ragged(seed: int) -> np.ndarray:
-    """(images, rotations, captions) with absent captions and, in eighths over 2**k rotations, many exact ties."""
+    """(images, rotations, captions) with absent captions and, in eighths over 2**k rotations, many
+    exact ties.
+    """
     generator = np.random.default_rng(seed)
-    values = np.round(8 * generator.normal(size=(40, generator.choice([1, 2, 4, 8]), generator.integers(1, 7)))) / 8
+    values = (
+        np.round(
+            8
+            * generator.normal(size=(40, generator.choice([1, 2, 4, 8]), generator.integers(1, 7)))
+        )
+        / 8
+    )
     absent = generator.random((40, values.shape[2])) < 0.3
     absent[:, generator.integers(values.shape[2])] = False  # everyone keeps one
     return np.where(absent[:, None], np.nan, values)
 
 
-def slow_score(columns: list[list[float] | None], criterion: str, weight: float, best: int) -> list[float | None]:
+def slow_score(
+    columns: list[list[float] | None], criterion: str, weight: float, best: int
+) -> list[float | None]:
     """The score of each caption of one image, by the words of the docstring."""
     means = [math.fsum(c) / len(c) if c else None for c in columns]
     result = []
@@ -55,14 +75,18 @@ def slow_score(columns: list[list[float] | None], criterion: str, weight: float,
             result.append(None)
             continue
         variance = math.fsum((v - mean) ** 2 for v in values) / len(values)
-        better = sum(m is not None and (m > mean + 1e-9 or (abs(m - mean) < 1e-9 and j < k))
-                     for j, m in enumerate(means))  # fmt: skip
-        result.append({
-            "mean": mean,
-            "worst_case": min(values),
-            "mean_minus_deviation": mean - weight * math.sqrt(variance),
-            "lowest_variance": -variance if better < best else -math.inf,
-        }[criterion])  # fmt: skip
+        better = sum(
+            m is not None and (m > mean + 1e-9 or (abs(m - mean) < 1e-9 and j < k))
+            for j, m in enumerate(means)
+        )
+        result.append(
+            {
+                "mean": mean,
+                "worst_case": min(values),
+                "mean_minus_deviation": mean - weight * math.sqrt(variance),
+                "lowest_variance": -variance if better < best else -math.inf,
+            }[criterion]
+        )
     return result
 
 
@@ -107,8 +131,11 @@ def test_the_weight_runs_from_the_baseline_to_the_steadiest():
     similarity = np.random.default_rng(2).normal(size=(50, 6, 5))
     chosen = [rotation.select(similarity, weight=w).tolist() for w in (0, 1, 1e6)]
     assert chosen[0] == rotation.select(similarity, "mean").tolist()
-    assert chosen[2] == similarity.std(1).argmin(1).tolist() == rotation.select(similarity, "lowest_variance",
-                                                                                best=5).tolist()  # fmt: skip
+    assert (
+        chosen[2]
+        == similarity.std(1).argmin(1).tolist()
+        == rotation.select(similarity, "lowest_variance", best=5).tolist()
+    )
     assert chosen[0] != chosen[1] != chosen[2]
 
 
@@ -122,7 +149,9 @@ def test_ties_go_to_the_first_caption(criterion):
 @pytest.mark.parametrize("criterion", CRITERIA)
 @pytest.mark.filterwarnings("error")
 def test_an_absent_caption_changes_nothing_and_warns_of_nothing(criterion):
-    similarity = np.random.default_rng(3).normal(size=(20, 6, 5)) - 10  # all below any default that could slip in
+    similarity = (
+        np.random.default_rng(3).normal(size=(20, 6, 5)) - 10
+    )  # all below any default that could slip in
     wider = np.concatenate([similarity, np.full((20, 6, 2), np.nan)], axis=2)
     assert (rotation.select(wider, criterion) == rotation.select(similarity, criterion)).all()
     assert np.isnan(rotation.scores(wider, criterion)[:, 5:]).all()
@@ -131,12 +160,18 @@ def test_an_absent_caption_changes_nothing_and_warns_of_nothing(criterion):
 def test_an_image_without_captions_is_named():
     similarity = np.zeros((4, 3, 2))
     similarity[2:] = np.nan
-    with pytest.raises(ValueError, match=r"image 2 has no caption to choose from \(2 such images\)"):
+    with pytest.raises(
+        ValueError, match=r"image 2 has no caption to choose from \(2 such images\)"
+    ):
         rotation.select(similarity)
     assert np.isnan(rotation.scores(similarity)[2:]).all()
     with pytest.raises(ValueError, match="image 0 has no caption"):
         rotation.select(np.zeros((1, 3, 0)))
-    assert rotation.select(np.zeros((0, 3, 2))).tolist() == rotation.select(np.zeros((0, 3, 0))).tolist() == []
+    assert (
+        rotation.select(np.zeros((0, 3, 2))).tolist()
+        == rotation.select(np.zeros((0, 3, 0))).tolist()
+        == []
+    )
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
@@ -152,7 +187,9 @@ def test_wrong_arguments_are_named():
     for shape in ((3, 4), (2, 3, 4, 1), (2, 0, 4)):
         with pytest.raises(ValueError, match="give .images, rotations >= 1, captions"):
             rotation.select(np.zeros(shape))
-    with pytest.raises(ValueError, match="unknown criterion 'best': choose one of mean_minus_deviation, lowest_v"):
+    with pytest.raises(
+        ValueError, match="unknown criterion 'best': choose one of mean_minus_deviation, lowest_v"
+    ):
         rotation.select(good, "best")
     for weight, best in ((-1, 3), (math.nan, 3), (1, 0)):
         with pytest.raises(ValueError, match="weight is .* and best is"):
@@ -162,12 +199,26 @@ def test_wrong_arguments_are_named():
 def test_a_caption_tied_to_the_orientation_wins_without_the_criterion_only():
     """It fits best as the image lies, and still best on average; turned upside down it does not."""
     angle = np.radians(rotation.ANGLES)[:, None]
-    tied, right, wrong = 0.30 + 0.06 * np.cos(angle), 0.29 + 0.01 * np.cos(3 * angle), 0.20 + 0.001 * np.sin(angle)
+    tied, right, wrong = (
+        0.30 + 0.06 * np.cos(angle),
+        0.29 + 0.01 * np.cos(3 * angle),
+        0.20 + 0.001 * np.sin(angle),
+    )
     similarity = np.concatenate([wrong, tied, right], axis=1)[None]
-    assert rotation.select(similarity[:, :1]).tolist() == rotation.select(similarity, "mean").tolist() == [1]
-    assert rotation.select(similarity).tolist() == rotation.select(similarity, "worst_case").tolist() == [2]
+    assert (
+        rotation.select(similarity[:, :1]).tolist()
+        == rotation.select(similarity, "mean").tolist()
+        == [1]
+    )
+    assert (
+        rotation.select(similarity).tolist()
+        == rotation.select(similarity, "worst_case").tolist()
+        == [2]
+    )
     assert rotation.select(similarity, "lowest_variance", best=2).tolist() == [2]
-    assert rotation.select(similarity, "lowest_variance", best=3).tolist() == [0]  # steady, and wrong
+    assert rotation.select(similarity, "lowest_variance", best=3).tolist() == [
+        0
+    ]  # steady, and wrong
 
 
 # ---------------------------------------------------------------- the views
@@ -199,8 +250,12 @@ def test_other_angles_equal_scipy(size):
     image = random_images(1, side, side)[0]
     margin = (side - size) // 2
     inside = slice(margin, margin + size)
-    for angle, view in zip(SOME, rotation.rotate([image], SOME, size)[0].cpu().numpy(), strict=True):
-        expected = ndimage.rotate(image.astype(float), angle, reshape=False, order=1, mode="nearest")
+    for angle, view in zip(
+        SOME, rotation.rotate([image], SOME, size)[0].cpu().numpy(), strict=True
+    ):
+        expected = ndimage.rotate(
+            image.astype(float), angle, reshape=False, order=1, mode="nearest"
+        )
         assert view == pytest.approx(expected[inside, inside].transpose(2, 0, 1), abs=0.01)
 
 
@@ -212,18 +267,26 @@ def test_nothing_from_outside_enters(height, width):
     assert (rotation.rotate([white], angles, SIZE) - 255).abs().max() < 1e-3
 
 
-@pytest.mark.parametrize(("size", "angle"), list(product([2, 31, 96, 224, 225], [0, 1, 30, 45, 89.5, 90, 135, 200])))
+@pytest.mark.parametrize(
+    ("size", "angle"), list(product([2, 31, 96, 224, 225], [0, 1, 30, 45, 89.5, 90, 135, 200]))
+)
 def test_the_square_stays_inside_and_is_the_largest(size, angle):
     side = rotation.side(size, (0, angle))
     corner, radians = (size - 1) / 2, math.radians(angle)
-    reached = corner * (abs(math.cos(radians)) + abs(math.sin(radians)))  # of a corner's centre along an axis
+    reached = corner * (
+        abs(math.cos(radians)) + abs(math.sin(radians))
+    )  # of a corner's centre along an axis
     assert reached <= (side - 1) / 2 + 1e-5 and (side - size) % 2 == 0
-    assert side == size or reached > (side - 3) / 2 - 1e-5, "a smaller side of the same parity would do"
+    assert side == size or reached > (side - 3) / 2 - 1e-5, (
+        "a smaller side of the same parity would do"
+    )
 
 
 def test_the_inscribed_square_is_a_square_roots_part():
     assert rotation.side(224, (45,)) / 224 == pytest.approx(math.sqrt(2), abs=0.01)
-    assert rotation.side(224, rotation.ANGLES) / 224 == pytest.approx((1 + math.sqrt(3)) / 2, abs=0.01)
+    assert rotation.side(224, rotation.ANGLES) / 224 == pytest.approx(
+        (1 + math.sqrt(3)) / 2, abs=0.01
+    )
 
 
 def test_mirrored_views_follow_in_the_same_order():
@@ -278,14 +341,20 @@ def test_views_are_encoded_as_images(mirrored):
 
 @pytest.mark.parametrize(("angles", "step"), [((0, 90, 180, 270), 1), (rotation.ANGLES, 3)])
 def test_turning_the_image_permutes_the_rotations(angles, step):
-    """Without a resize to the last bit of the pixels; with one, up to its rounding to whole grey levels."""
+    """Without a resize to the last bit of the pixels; with one, up to its rounding to whole grey
+    levels.
+    """
     model, side = tiny(), rotation.side(SIZE, angles)
     for pixels, tolerance in ((side, 1e-5), (70, 5e-3)):
         images = random_images(4, pixels, pixels)
         turned = [np.rot90(image).copy() for image in images]
-        before, after = (rotation.similarities(model, i, CAPTIONS, angles, quiet=True) for i in (images, turned))
+        before, after = (
+            rotation.similarities(model, i, CAPTIONS, angles, quiet=True) for i in (images, turned)
+        )
         assert after == pytest.approx(np.roll(before, -step, axis=1), abs=tolerance, nan_ok=True)
-        assert np.nanmax(abs(after - before)) > 10 * tolerance, "the model must see that the image was turned"
+        assert np.nanmax(abs(after - before)) > 10 * tolerance, (
+            "the model must see that the image was turned"
+        )
         if pixels == side:
             assert (rotation.select(before) == rotation.select(after)).all()
 
@@ -295,7 +364,9 @@ def test_batches_change_nothing():
     whole = rotation.similarities(model, images, CAPTIONS, quiet=True)
     for batch in (1, 3):
         parts = rotation.similarities(model, images, CAPTIONS, batch=batch, quiet=True)
-        assert parts == pytest.approx(whole, abs=2e-3, nan_ok=True)  # bf16, where the processor has it
+        assert parts == pytest.approx(
+            whole, abs=2e-3, nan_ok=True
+        )  # bf16, where the processor has it
 
 
 def test_equal_captions_tie_and_the_first_wins():
@@ -316,10 +387,15 @@ def test_each_caption_is_encoded_once_and_each_image_resized_once(monkeypatch):
         seen["images"] += len(images)
         return crop(images, size)
 
-    monkeypatch.setattr(clip, "encode_texts", encode_texts)
-    monkeypatch.setattr(clip, "crop", count)
-    rotation.similarities(tiny(), random_images(4, 40, 40), CAPTIONS, SOME, True, batch=3, quiet=True)
-    assert sorted(seen["texts"]) == sorted({text for texts in CAPTIONS for text in texts}) and seen["images"] == 4
+    monkeypatch.setattr(model, "encode_texts", encode_texts)
+    monkeypatch.setattr(model, "crop", count)
+    rotation.similarities(
+        tiny(), random_images(4, 40, 40), CAPTIONS, SOME, True, batch=3, quiet=True
+    )
+    assert (
+        sorted(seen["texts"]) == sorted({text for texts in CAPTIONS for text in texts})
+        and seen["images"] == 4
+    )
 
 
 def test_lists_that_are_empty():
@@ -336,7 +412,11 @@ def test_wrong_images_captions_and_angles_are_named():
         rotation.similarities(model, images, [["snow"]])
     with pytest.raises(ValueError, match="give one list for each image"):
         rotation.similarities(model, images, ["snow", "a port", "a city"])
-    for bad, words in ((images[0] / 255, "float64"), (images[0][..., 0], "shape .40, 40."), (None, "NoneType")):
+    for bad, words in (
+        (images[0] / 255, "float64"),
+        (images[0][..., 0], "shape .40, 40."),
+        (None, "NoneType"),
+    ):
         with pytest.raises(ValueError, match=f"image 2 is .*{words}"):
             rotation.similarities(model, [*images[:2], bad], [["snow"]] * 3, batch=2, quiet=True)
     for angles in ((), (0, math.nan), (math.inf,)):
@@ -345,22 +425,36 @@ def test_wrong_images_captions_and_angles_are_named():
 
 
 class Quarters(nn.Module):
-    """A model that can be understood: a text names the quarters that are bright, an image shows them."""
+    """A model that can be understood: a text names the quarters that are bright, an image shows
+    them.
+    """
 
-    TEXTS = {"bright in the upper left": (1, 0, 0, 0), "a bright spot": (1, 1, 1, 1), "dark": (-1, -1, -1, -1)}
+    TEXTS = {
+        "bright in the upper left": (1, 0, 0, 0),
+        "a bright spot": (1, 1, 1, 1),
+        "dark": (-1, -1, -1, -1),
+    }
 
     def encode_image(self, pixels):
         return nn.functional.adaptive_avg_pool2d(pixels, 2).mean(1).flatten(1) + 1e-3
 
     def encode_text(self, tokens):
-        return torch.tensor(list(self.TEXTS.values()), dtype=torch.float32)[tokens[:, 0].cpu()].to(tokens.device)
+        return torch.tensor(list(self.TEXTS.values()), dtype=torch.float32)[tokens[:, 0].cpu()].to(
+            tokens.device
+        )
 
 
 def test_from_pixels_to_the_choice():
-    """Without turning, "upper left" wins on an image that is bright there; with it, what holds at any orientation."""
+    """Without turning, "upper left" wins on an image that is bright there; with it, what holds at
+    any orientation.
+    """
     texts = list(Quarters.TEXTS)
     model = Model(
-        Quarters(), lambda some: torch.tensor([[texts.index(text)] for text in some]), (0.0,) * 3, (1.0,) * 3, 8
+        Quarters(),
+        lambda some: torch.tensor([[texts.index(text)] for text in some]),
+        (0.0,) * 3,
+        (1.0,) * 3,
+        8,
     )
     image = np.zeros((16, 16, 3), np.uint8)
     image[1:8, 1:8] = 255

@@ -19,16 +19,22 @@ def small():
     return generator.normal(size=(11, 7)), text, np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
 
 
-golden = pytest.mark.skipif(not GOLDEN.is_dir(), reason="golden values are not beside this checkout")
+golden = pytest.mark.skipif(
+    not GOLDEN.is_dir(), reason="golden values are not beside this checkout"
+)
 both = pytest.mark.parametrize("protocol", ["rs5m", "clip"])
 
 
 def officials(protocol: str, k: int) -> int:
-    """How many images the official code counted as hits: its share is of whole images, in float32 where k is 5."""
+    """How many images the official code counted as hits: its share is of whole images, in float32
+    where k is 5.
+    """
     share = json.loads((GOLDEN / "zeroshot.json").read_text())[f"{protocol}_top{k}"]
     images = len(np.load(GOLDEN / "zeroshot.npz")["label"])
     count = round(share / 100 * images)
-    assert share == pytest.approx(100 * count / images, abs=2e-6), "the share is not of whole images"
+    assert share == pytest.approx(100 * count / images, abs=2e-6), (
+        "the share is not of whole images"
+    )
     return count
 
 
@@ -48,14 +54,20 @@ def test_golden_values_to_the_last_image(protocol, kind):
 @golden
 @both
 def test_no_golden_image_hangs_on_rounding(protocol):
-    """The scores at stake lie apart by far more than any order of a float32 sum can move them: no BLAS flips a hit."""
+    """The scores at stake lie apart by far more than any order of a float32 sum can move them: no
+    BLAS flips a hit.
+    """
     arrays = np.load(GOLDEN / "zeroshot.npz")
     image, label = arrays["image"], arrays["label"]
-    exact = zeroshot.logits(image.astype(float), zeroshot.classifier(arrays["text"].astype(float), protocol))
+    exact = zeroshot.logits(
+        image.astype(float), zeroshot.classifier(arrays["text"].astype(float), protocol)
+    )
     rounding = 0.0
     for seed in range(10):  # the same sums in other orders
         order = np.random.default_rng(seed).permutation(image.shape[1])
-        mixed = zeroshot.logits(image[:, order], zeroshot.classifier(arrays["text"][..., order], protocol))
+        mixed = zeroshot.logits(
+            image[:, order], zeroshot.classifier(arrays["text"][..., order], protocol)
+        )
         assert mixed.dtype == np.float32
         rounding = max(rounding, abs(mixed - exact).max())
     best, truth = np.sort(exact, axis=1)[:, ::-1], exact[np.arange(len(label)), label]
@@ -98,7 +110,10 @@ def test_accuracy_equals_a_loop(small):
     for k in (1, 2, 3, 4, 5):
         assert zeroshot.hits(image, weights, label, k).tolist() == [r < k for r in rank]
     got = zeroshot.accuracy(image, weights, label, top=(1, 3))
-    shares = [sum(r == 0 for r, y in zip(rank, label, strict=True) if y == c) / sum(label == c) for c in range(4)]
+    shares = [
+        sum(r == 0 for r, y in zip(rank, label, strict=True) if y == c) / sum(label == c)
+        for c in range(4)
+    ]
     assert 0 < got["top1"] < 100, "the twin must see hits and misses"
     assert got["top1"] == pytest.approx(100 * sum(r < 1 for r in rank) / 11)
     assert got["top3"] == pytest.approx(100 * sum(r < 3 for r in rank) / 11)
@@ -108,10 +123,15 @@ def test_accuracy_equals_a_loop(small):
 def test_of_equal_scores_the_first_class_is_the_better_one():
     """200 classes with five vectors: their order decides, not how a sort happens to fall."""
     generator = np.random.default_rng(0)
-    weights = np.eye(5)[generator.integers(0, 5, 200)]  # products with 0 and 1 are exact: equal vectors tie exactly
+    weights = np.eye(5)[
+        generator.integers(0, 5, 200)
+    ]  # products with 0 and 1 are exact: equal vectors tie exactly
     image, label = generator.normal(size=(60, 5)), generator.integers(0, 200, 60)
     scores = zeroshot.logits(image, weights)
-    rank = [sum(s > row[c] for s in row) + sum(row[:c] == row[c]) for row, c in zip(scores, label, strict=True)]
+    rank = [
+        sum(s > row[c] for s in row) + sum(row[:c] == row[c])
+        for row, c in zip(scores, label, strict=True)
+    ]
     for k in (1, 2, 40, 100, 199):
         assert zeroshot.hits(image, weights, label, k).tolist() == [r < k for r in rank]
     nothing = np.zeros((200, 5))  # all scores are equal: the k first classes are the best
@@ -123,7 +143,10 @@ def test_a_tie_counts_once():
     weights = np.eye(4)[[0, 0, 0, 1, 2]]
     image = np.array([[1.0, 1, 0, 0], [1, 0, 0, 0], [0, 0, 0, 1]])
     for k in range(1, 6):
-        assert sum(zeroshot.hits(image, weights, np.full(3, c), k) for c in range(5)).tolist() == [k] * 3
+        assert (
+            sum(zeroshot.hits(image, weights, np.full(3, c), k) for c in range(5)).tolist()
+            == [k] * 3
+        )
 
 
 def test_vectors_without_numbers_are_no_hits_but_an_error(small):
@@ -137,7 +160,9 @@ def test_lengths_of_images_do_not_matter(small):
     image, text, label = small
     weights = zeroshot.classifier(text)
     lengths = np.linspace(0.01, 100, 11)[:, None]
-    assert (zeroshot.hits(image * lengths, weights, label) == zeroshot.hits(image, weights, label)).all()
+    assert (
+        zeroshot.hits(image * lengths, weights, label) == zeroshot.hits(image, weights, label)
+    ).all()
     assert zeroshot.logits(image, weights).max() <= 100
 
 
@@ -149,7 +174,9 @@ def one_by_one(hit: np.ndarray, label: np.ndarray, resamples: int = 2000) -> np.
     """Bootstrap of the balanced accuracy as it is told: images drawn one by one within each class."""
     generator = np.random.default_rng(1)
     groups = [hit[label == c] for c in np.unique(label)]
-    draw = [[g[generator.integers(0, len(g), len(g))].mean() for g in groups] for _ in range(resamples)]
+    draw = [
+        [g[generator.integers(0, len(g), len(g))].mean() for g in groups] for _ in range(resamples)
+    ]
     return 100 * np.mean(draw, axis=1)
 
 
@@ -160,12 +187,18 @@ def test_interval_equals_drawing_one_by_one(values):
     hit = generator.choice(values, len(label)).astype(float)
     slow = one_by_one(hit, label)
     fast = zeroshot._resampled(hit, label, seed=0)
-    assert fast.mean() == pytest.approx(slow.mean(), abs=0.6) and fast.std() == pytest.approx(slow.std(), rel=0.08)
-    assert zeroshot.interval(hit, label) == pytest.approx(np.quantile(slow, (0.025, 0.975)), abs=2.5)
+    assert fast.mean() == pytest.approx(slow.mean(), abs=0.6) and fast.std() == pytest.approx(
+        slow.std(), rel=0.08
+    )
+    assert zeroshot.interval(hit, label) == pytest.approx(
+        np.quantile(slow, (0.025, 0.975)), abs=2.5
+    )
 
 
 def test_interval_covers_the_truth():
-    """In 300 repeated experiments the 95 % interval holds the true balanced accuracy about 95 times in 100."""
+    """In 300 repeated experiments the 95 % interval holds the true balanced accuracy about 95 times
+    in 100.
+    """
     generator = np.random.default_rng(3)
     label = np.repeat([0, 1, 2], [60, 30, 90])
     chance = np.array([0.4, 0.7, 0.5])
@@ -180,7 +213,9 @@ def test_interval_is_seeded_and_narrower_at_a_lower_level(small):
     label = np.repeat([0, 1], 40)
     hit = np.random.default_rng(4).random(80) < 0.5
     low, high = zeroshot.interval(hit, label)
-    assert (low, high) == zeroshot.interval(hit, label) and low < zeroshot.balanced(hit, label) < high
+    assert (low, high) == zeroshot.interval(hit, label) and low < zeroshot.balanced(
+        hit, label
+    ) < high
     inner = zeroshot.interval(hit, label, level=0.5)
     assert low < inner[0] < inner[1] < high
     assert zeroshot.interval(np.ones(80, bool), label) == (100, 100)
@@ -193,10 +228,17 @@ def test_paired_difference_has_the_sign_of_the_change():
     after = before | (generator.random(150) < 0.5)
     same = zeroshot.paired_difference(before, before, label)
     assert same == {"gain": 0, "low": 0, "high": 0}
-    gain, loss = zeroshot.paired_difference(before, after, label), zeroshot.paired_difference(after, before, label)
+    gain, loss = (
+        zeroshot.paired_difference(before, after, label),
+        zeroshot.paired_difference(after, before, label),
+    )
     assert 0 < gain["low"] < gain["gain"] < gain["high"]
-    assert gain["gain"] == pytest.approx(zeroshot.balanced(after, label) - zeroshot.balanced(before, label))
-    assert loss["gain"] == pytest.approx(-gain["gain"]) and loss["low"] == pytest.approx(-gain["high"], abs=1)
+    assert gain["gain"] == pytest.approx(
+        zeroshot.balanced(after, label) - zeroshot.balanced(before, label)
+    )
+    assert loss["gain"] == pytest.approx(-gain["gain"]) and loss["low"] == pytest.approx(
+        -gain["high"], abs=1
+    )
 
 
 def test_pairing_narrows_the_interval():

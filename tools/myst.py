@@ -1,6 +1,7 @@
 """MyST Markdown of a chapter -> the plain Markdown that Colab shows.
 
-Directives become quotes and headings, roles become text and links. An unknown one is an error, never raw text.
+Directives become quotes and headings, roles become text and links. An unknown one is an error,
+never raw text.
 """
 
 import re
@@ -20,14 +21,32 @@ INLINE = re.compile(
     r"|(?<!!)\[(?P<text>[^\[\]]*)\]\((?P<target>[^)\s]+)\)",
     re.DOTALL,
 )
-QUOTES = {"note", "tip", "warning", "important", "caution", "hint", "attention", "danger", "error", "seealso",
-          "admonition", "dropdown", "margin", "sidebar", "epigraph", "topic"}  # fmt: skip
+QUOTES = {
+    "note",
+    "tip",
+    "warning",
+    "important",
+    "caution",
+    "hint",
+    "attention",
+    "danger",
+    "error",
+    "seealso",
+    "admonition",
+    "dropdown",
+    "margin",
+    "sidebar",
+    "epigraph",
+    "topic",
+}
 BOXES = {"grid", "grid-item", "grid-item-card", "card", "tab-set", "tab-item", "div", "container"}
 SILENT = {"tableofcontents", "toctree", "contents", "exercise-end", "solution-end"}
 
 
 def title(notebook: nbformat.NotebookNode) -> str:
-    found = re.search(r"^# (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M)
+    found = re.search(
+        r"^# (.+)$", "\n".join(c.source for c in notebook.cells if c.cell_type == "markdown"), re.M
+    )
     return found[1].strip() if found else "this page"
 
 
@@ -41,8 +60,15 @@ def citations(path: Path) -> dict[str, tuple[str, str, str]]:
 
 
 def cited(entry) -> tuple[str, str, str]:
-    names = [" ".join(p.prelast_names + p.last_names).strip("{}") for p in entry.persons.get("author", [])]
-    who = f"{names[0]} et al." if len(names) > 2 else " and ".join(names) or entry.fields.get("title", entry.key)
+    names = [
+        " ".join(p.prelast_names + p.last_names).strip("{}")
+        for p in entry.persons.get("author", [])
+    ]
+    who = (
+        f"{names[0]} et al."
+        if len(names) > 2
+        else " and ".join(names) or entry.fields.get("title", entry.key)
+    )
     field = entry.fields
     address = f"https://doi.org/{field['doi']}" if "doi" in field else field.get("url", "")
     if not address and "eprint" in field:
@@ -51,7 +77,9 @@ def cited(entry) -> tuple[str, str, str]:
 
 
 class Page:
-    """Converts one page of a book (notebooks.Book), cell by cell, and learns its labels and numbers on the way."""
+    """Converts one page of a book (notebooks.Book), cell by cell, and learns its labels and numbers
+    on the way.
+    """
 
     def __init__(self, book, page: str):
         self.book, self.page = book, page
@@ -65,7 +93,9 @@ class Page:
         return self.labels[label]
 
     def cell(self, cell: nbformat.NotebookNode) -> str:
-        """The Markdown a cell becomes: all of a text cell, the caption of a figure that a code cell draws."""
+        """The Markdown a cell becomes: all of a text cell, the caption of a figure that a code cell
+        draws.
+        """
         if cell.cell_type == "markdown":
             return self.markdown(cell.source)
         figure = cell.metadata.get("mystnb", {}).get("figure") or {}
@@ -85,20 +115,32 @@ class Page:
                 continue
             closing = re.compile(rf"^\s*{fence[2][0]}{{{len(fence[2])},}}\s*$")
             inside = position + 1
-            end = next((n for n in range(inside, len(lines)) if closing.match(lines[n])), len(lines))
+            end = next(
+                (n for n in range(inside, len(lines)) if closing.match(lines[n])), len(lines)
+            )
             out += self.prose(prose)
-            out += [fence[1] + line if line else line for line in self.fenced(fence, lines[inside:end])]
+            out += [
+                fence[1] + line if line else line for line in self.fenced(fence, lines[inside:end])
+            ]
             prose, position = [], end + 1
         return "\n".join(out + self.prose(prose)).strip("\n")
 
     def prose(self, lines: list[str]) -> list[str]:
         for target, following in zip(lines, lines[1:], strict=False):
             if label := TARGET.match(target):
-                heading = following.lstrip("# ") if following.startswith("#") else self.book.title[self.page]
+                heading = (
+                    following.lstrip("# ")
+                    if following.startswith("#")
+                    else self.book.title[self.page]
+                )
                 self.labels[label[1]] = heading
         kept = [line for line in lines if not TARGET.match(line) and not line.startswith("%")]
         # a role never spans a blank line, so a stray backtick cannot swallow the page
-        return "\n\n".join(self.inline(part) for part in "\n".join(kept).split("\n\n")).split("\n") if kept else []
+        return (
+            "\n\n".join(self.inline(part) for part in "\n".join(kept).split("\n\n")).split("\n")
+            if kept
+            else []
+        )
 
     def fenced(self, fence: re.Match, body: list[str]) -> list[str]:
         body = [line.removeprefix(fence[1]) for line in body]
@@ -114,7 +156,13 @@ class Page:
         if name in SILENT:
             return ""
         if name in QUOTES:
-            given = argument if argument else "" if name in ("margin", "sidebar", "epigraph") else name.capitalize()
+            given = (
+                argument
+                if argument
+                else ""
+                if name in ("margin", "sidebar", "epigraph")
+                else name.capitalize()
+            )
             heading = [f"**{self.inline(given)}**"] if given else []
             return quote("\n\n".join([*heading, self.markdown(body)]))
         if name in BOXES:
@@ -122,11 +170,17 @@ class Page:
             return "\n\n".join([*heading, self.markdown(body)])
         if name in ("exercise", "exercise-start"):
             given = f" ({self.inline(argument)})" if argument else ""
-            return "\n\n".join([f"**{self.number('Exercise', label)}{given}**", self.markdown(body)]).strip("\n")
+            return "\n\n".join(
+                [f"**{self.number('Exercise', label)}{given}**", self.markdown(body)]
+            ).strip("\n")
         if name in ("solution", "solution-start"):
             return f"**Solution to {self.label(argument)}**\n\n{self.markdown(body)}"
         if name in ("figure", "image"):
-            caption = f"\n\n**{self.number('Figure', label)}.** {self.markdown(body)}" if body.strip() else ""
+            caption = (
+                f"\n\n**{self.number('Figure', label)}.** {self.markdown(body)}"
+                if body.strip()
+                else ""
+            )
             return f"![{options.get('alt', '')}]({self.raw(argument)}){caption}"
         if name == "table":
             return f"**{self.number('Table', label)}.** {self.inline(argument)}\n\n{self.markdown(body)}"
@@ -168,7 +222,13 @@ class Page:
             stands = self.label(target)
             text = text.replace("%s", stands.rpartition(" ")[2]).replace("{name}", stands)
             return self.link(text, f"#{target}")
-        plain = {"math": "${}$", "code": "`{}`", "kbd": "`{}`", "sub": "<sub>{}</sub>", "sup": "<sup>{}</sup>"}
+        plain = {
+            "math": "${}$",
+            "code": "`{}`",
+            "kbd": "`{}`",
+            "sub": "<sub>{}</sub>",
+            "sup": "<sup>{}</sup>",
+        }
         if name in plain:
             return plain[name].format(content)
         if name in ("term", "abbr", "download", "index"):
@@ -176,16 +236,22 @@ class Page:
         return self.unknown("role", name, content)
 
     def unknown(self, kind: str, name: str, content: str) -> str:
-        """Fine on a page of prose alone, which gets no notebook: its labels are collected, its text is not used."""
+        """Fine on a page of prose alone, which gets no notebook: its labels are collected, its text
+        is not used.
+        """
         if self.book.complete:
-            raise SystemExit(f"book/{self.page}.md: tools/myst.py cannot turn the {kind} {{{name}}} into Markdown")
+            raise SystemExit(
+                f"book/{self.page}.md: tools/myst.py cannot turn the {kind} {{{name}}} into Markdown"
+            )
         return content
 
     def cite(self, name: str, keys: str) -> str:
         shown = []
         for key in keys.replace(" ", "").split(","):
             if key not in self.book.cited and self.book.complete:
-                raise SystemExit(f"book/{self.page}.md cites {key}, which book/references.bib does not hold")
+                raise SystemExit(
+                    f"book/{self.page}.md cites {key}, which book/references.bib does not hold"
+                )
             who, year, address = self.book.cited.get(key, (key, "", ""))
             text = f"{who} ({year})" if name.startswith("cite:t") else f"{who}, {year}"
             shown.append(f"[{text}]({address})" if address else text)
@@ -194,7 +260,9 @@ class Page:
     def label(self, label: str) -> str:
         """The text that stands for a label; itself while the book is still collecting them."""
         if label not in self.book.labels and self.book.complete:
-            raise SystemExit(f"book/{self.page}.md refers to {label}, a label that no page in _toc.yml defines")
+            raise SystemExit(
+                f"book/{self.page}.md refers to {label}, a label that no page in _toc.yml defines"
+            )
         return self.book.labels.get(label, (self.page, label))[1]
 
     def link(self, text: str, target: str) -> str:
@@ -213,7 +281,11 @@ class Page:
         return f"[{text or target}]({self.book.url}/blob/{self.book.branch}/{normpath(f'book/{target}')})"
 
     def raw(self, path: str) -> str:
-        return path if ":" in path else f"{self.book.url}/raw/{self.book.branch}/{normpath(f'book/{path}')}"
+        return (
+            path
+            if ":" in path
+            else f"{self.book.url}/raw/{self.book.branch}/{normpath(f'book/{path}')}"
+        )
 
 
 def split_options(body: list[str]) -> tuple[dict, list[str]]:

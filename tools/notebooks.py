@@ -1,9 +1,11 @@
-"""Colab siblings of the chapters: book/*.md (MyST) -> book/*.ipynb, without outputs and without MyST.
+"""Colab siblings of the chapters: book/*.md (MyST) -> book/*.ipynb, without outputs and without
+MyST.
 
     python tools/notebooks.py            write the siblings of the chapters in _toc.yml
     python tools/notebooks.py --check    change nothing, fail when a sibling is out of date
 
-Colab shows plain Markdown only, so directives become quotes and headings, roles become text and links.
+Colab shows plain Markdown only, so directives become quotes and headings, roles become text and
+links.
 """
 
 import argparse
@@ -26,13 +28,17 @@ if "google.colab" in sys.modules:
 
 
 def toc(root: Path) -> list[str]:
-    """The pages of `_toc.yml` in its order, the root page first; an error names a page without a source."""
+    """The pages of `_toc.yml` in its order, the root page first; an error names a page without a
+    source.
+    """
     tree = yaml.safe_load((root / "_toc.yml").read_text())
     parts = tree.get("parts") or [tree]
     pages = [tree["root"]] + [page["file"] for part in parts for page in part.get("chapters", [])]
     for page in pages:
         if not (root / "book" / f"{page}.md").exists():
-            raise SystemExit(f"_toc.yml names {page}, but book/{page}.md does not exist: write it or drop the line")
+            raise SystemExit(
+                f"_toc.yml names {page}, but book/{page}.md does not exist: write it or drop the line"
+            )
     return pages
 
 
@@ -60,7 +66,11 @@ class Book:
         self.title = {page: myst.title(notebook) for page, notebook in self.source.items()}
         self.cited = myst.citations(root / "book" / "references.bib")
         self.labels, self.complete = {}, False
-        self.labels = {label: (page, text) for page in self.source for label, text in self.collect(page).items()}
+        self.labels = {
+            label: (page, text)
+            for page in self.source
+            for label, text in self.collect(page).items()
+        }
         self.complete = True
 
     def collect(self, page: str) -> dict[str, str]:
@@ -98,7 +108,9 @@ def sibling(book: Book, page: str) -> str:
 
 
 def name_cells(notebook: nbformat.NotebookNode) -> None:
-    """Ids from the content, so that the same source gives the same bytes and an edit changes one cell's id."""
+    """Ids from the content, so that the same source gives the same bytes and an edit changes one
+    cell's id.
+    """
     seen: dict[str, int] = {}
     for cell in notebook.cells:
         seen[cell.source] = seen.get(cell.source, -1) + 1
@@ -106,24 +118,36 @@ def name_cells(notebook: nbformat.NotebookNode) -> None:
 
 
 def stale(root: Path) -> dict[str, str]:
-    """path below the root -> text it should hold, for every sibling that differs; "" for one that should not exist."""
+    """path below the root -> text it should hold, for every sibling that differs; "" for one that
+    should not exist.
+    """
     book = Book(root)
     pages = [page for page in book.source if code_cells(book.source[page])]
     wanted = {f"book/{page}.ipynb": sibling(book, page) for page in pages}
     extra = {f"book/{path.name}": "" for path in (root / "book").glob("*.ipynb")}
-    held = {path: (root / path).read_text(encoding="utf-8") for path in wanted if (root / path).exists()}
+    held = {
+        path: (root / path).read_text(encoding="utf-8") for path in wanted if (root / path).exists()
+    }
     return {path: text for path, text in (extra | wanted).items() if held.get(path) != text}
 
 
 def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--check", action="store_true", help="change nothing, fail when a sibling is out of date")
-    parser.add_argument("--root", type=Path, default=Path(__file__).parents[1], help="folder of _toc.yml")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--check", action="store_true", help="change nothing, fail when a sibling is out of date"
+    )
+    parser.add_argument(
+        "--root", type=Path, default=Path(__file__).parents[1], help="folder of _toc.yml"
+    )
     options = parser.parse_args(arguments)
     found = stale(options.root)
     if options.check and found:
         names = ", ".join(found)
-        raise SystemExit(f"{names}: not what the .md source gives; run `{CURE}` and commit the result")
+        raise SystemExit(
+            f"{names}: not what the .md source gives; run `{CURE}` and commit the result"
+        )
     for path, text in found.items():
         file = options.root / path
         file.write_text(text, encoding="utf-8") if text else file.unlink()

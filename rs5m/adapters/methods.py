@@ -1,10 +1,14 @@
-"""Parameter-efficient tuning of open_clip's towers through peft, and what it is compared with. Chapter: adapters.
+"""Parameter-efficient tuning of open_clip's towers through peft, and what it is compared with.
+Chapter: adapters.
 
 * paper, PEFT section: Pfeiffer adapter, LoRA, prefix-tuning, UniPELT; for comparison full tuning
-* not in the paper: DoRA and a linear head; the sizes and places of the modules, which the material at hand leaves open
-* frozen in every method but full: the temperature; in every method but full and head: all weights, biases and gains
+* not in the paper: DoRA and a linear head; the sizes and places of the modules, which the material
+  at hand leaves open
+* frozen in every method but full: the temperature; in every method but full and head: all weights,
+  biases and gains
 
-The methods that peft lacks are in `rs5m.tuners`, the places that take an adapter in `rs5m.towers`.
+The methods that peft lacks are in `rs5m.adapters.tuners`, the places that take an adapter in
+`rs5m.adapters.towers`.
 """
 
 from __future__ import annotations
@@ -21,14 +25,19 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from rs5m.towers import Tower, anatomy, fuse, put, split
+from rs5m.adapters.towers import Tower, anatomy, fuse, put, split
 
 METHODS = ("full", "head", "lora", "dora", "adapter", "prefix", "unipelt")
 TOWERS = ("image", "text")
 FILE = "adapter.safetensors"
 HEADS = {
     "image": ("visual.proj", "visual.head.proj.weight"),
-    "text": ("text_projection", "text_projection.weight", "text.text_projection", "text.proj.weight"),
+    "text": (
+        "text_projection",
+        "text_projection.weight",
+        "text.text_projection",
+        "text.proj.weight",
+    ),
 }
 
 
@@ -39,7 +48,9 @@ class Adapted:
     method: str
     size: int
     towers: tuple[str, ...]
-    base: dict[str, str]  # name of a tensor of the general model: its shape and a digest of some of its values
+    base: dict[
+        str, str
+    ]  # name of a tensor of the general model: its shape and a digest of some of its values
     trained: tuple[str, ...] = ()
 
     def settings(self) -> tuple[str, int, tuple[str, ...]]:
@@ -47,24 +58,32 @@ class Adapted:
 
 
 def mergeable(method: str) -> bool:
-    """Whether `merge` gives back a plain network: adapter, prefix and UniPELT compute what no weight of it can."""
+    """Whether `merge` gives back a plain network: adapter, prefix and UniPELT compute what no
+    weight of it can.
+    """
     return method in ("full", "head", "lora", "dora")
 
 
-def prepare(net: nn.Module, method: str = "lora", size: int = 16, towers: tuple[str, ...] = ("image",)) -> nn.Module:
-    """Freeze an open_clip network and make exactly the method's parameters trainable; returns what is to be trained.
+def prepare(
+    net: nn.Module, method: str = "lora", size: int = 16, towers: tuple[str, ...] = ("image",)
+) -> nn.Module:
+    """Freeze an open_clip network and make exactly the method's parameters trainable; returns what
+    is to be trained.
 
-    * full: the towers and the temperature; head: the towers' last projections; both return `net` itself
-    * lora, dora: rank `size`, scale 1, on all linear layers of a transformer's layers; in a convolutional tower on the
-      1x1 convolutions from stage 4 on and on the projection
-    * adapter: a bottleneck of width `size` behind every feed-forward sublayer, or every block from stage 4 on
+    * full: the towers and the temperature; head: the towers' last projections; both return `net`
+      itself
+    * lora, dora: rank `size`, scale 1, on all linear layers of a transformer's layers; in a
+      convolutional tower on the 1x1 convolutions from stage 4 on and on the projection
+    * adapter: a bottleneck of width `size` behind every feed-forward sublayer, or every block from
+      stage 4 on
     * prefix: `size` keys and values in every attention
     * unipelt: both, and LoRA of query and value; each of the three has `size` and a gate
 
-    The last five return the result of peft.get_peft_model, and `net` itself computes the same. lora, dora and adapter
-    start as the general model; prefix and unipelt only near it, since the prefix takes its share of the attention at
-    once. ValueError for an unknown method or tower, a size below 1, a tower that cannot take the method and a network
-    that holds adapters already. Chapter: adapters.
+    The last five return the result of peft.get_peft_model, and `net` itself computes the same.
+    lora, dora and adapter start as the general model; prefix and unipelt only near it, since the
+    prefix takes its share of the attention at once. ValueError for an unknown method or tower, a
+    size below 1, a tower that cannot take the method and a network that holds adapters already.
+    Chapter: adapters.
     """
     names = places(net, method, size, towers)
     base = identity(net)
@@ -83,25 +102,31 @@ def prepare(net: nn.Module, method: str = "lora", size: int = 16, towers: tuple[
 def _wrapped(net: nn.Module, method: str, size: int, names: list[str]) -> nn.Module:
     from peft import LoraConfig, get_peft_model  # slow to import, and full tuning needs neither
 
-    from rs5m import tuners
+    from rs5m.adapters.tuners import CONFIGS
 
-    exactly = "|".join(map(re.escape, names))  # of a list, peft would take the names as endings of other names
+    exactly = "|".join(
+        map(re.escape, names)
+    )  # of a list, peft would take the names as endings of other names
     if method in ("lora", "dora"):
         split(net, names)
         if method == "dora":
             _no_row_of_zeros(net, names)
-        config = LoraConfig(r=size, lora_alpha=size, use_dora=method == "dora", target_modules=exactly)
+        config = LoraConfig(
+            r=size, lora_alpha=size, use_dora=method == "dora", target_modules=exactly
+        )
     else:
-        config = tuners.CONFIGS[method](size=size, target_modules=exactly)
+        config = CONFIGS[method](size=size, target_modules=exactly)
     wrapped = get_peft_model(net, config)
     return wrapped if net.training else wrapped.eval()  # new modules are in training mode
 
 
 @torch.no_grad()
 def _no_row_of_zeros(net: nn.Module, names: list[str]) -> None:
-    """DoRA divides each row by its norm: one of zero (the pocket model has two) gets a number that no sum will notice.
+    """DoRA divides each row by its norm: one of zero (the pocket model has two) gets a number that
+    no sum will notice.
 
-    Rows so small exist, too, that they are zero in float16: there, DoRA of such a model needs bfloat16.
+    Rows so small exist, too, that they are zero in float16: there, DoRA of such a model needs
+    bfloat16.
     """
     for name in names:
         weight = net.get_submodule(name).weight
@@ -109,15 +134,24 @@ def _no_row_of_zeros(net: nn.Module, names: list[str]) -> None:
 
 
 def places(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> list[str]:
-    """Names of the modules that a method wraps, or of the parameters that full and head train; errors of `prepare`."""
+    """Names of the modules that a method wraps, or of the parameters that full and head train;
+    errors of `prepare`.
+    """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if not towers or isinstance(towers, str) or set(towers) - set(TOWERS) or len(set(towers)) < len(towers):
+    if (
+        not towers
+        or isinstance(towers, str)
+        or set(towers) - set(TOWERS)
+        or len(set(towers)) < len(towers)
+    ):
         raise ValueError(f"towers are {towers!r}: give a tuple of 'image', 'text' or both")
     if type(size) is not int or size < 1:
         raise ValueError(f"size is {size!r}: give a whole number, at least 1")
     if any(hasattr(module, "base_layer") for module in net.modules()):
-        raise ValueError("the network holds adapters already: merge them, or load the general model again")
+        raise ValueError(
+            "the network holds adapters already: merge them, or load the general model again"
+        )
     names = [name for tower in towers for name in _places(net, method, tower)]
     if method == "full":
         names += [name for name, _ in net.named_parameters() if name.startswith("logit_")]
@@ -128,23 +162,34 @@ def _places(net: nn.Module, method: str, tower: str) -> list[str]:
     if method == "full":
         return [name for name, _ in net.named_parameters() if _in_tower(name, tower)]
     if method == "head":
-        names, lacks = [name for name, _ in net.named_parameters() if name in HEADS[tower]], "projection"
+        names, lacks = (
+            [name for name, _ in net.named_parameters() if name in HEADS[tower]],
+            "projection",
+        )
     else:
         names, lacks = [name for name, *_ in anatomy(net, tower).spots(method)], "attention"
     if not names:
-        raise ValueError(f"the {tower} tower has no {lacks}, so it takes no {method}: choose another method or tower")
+        raise ValueError(
+            f"the {tower} tower has no {lacks}, so it takes no {method}: choose another method or tower"
+        )
     return names
 
 
 def _in_tower(name: str, tower: str) -> bool:
-    return name.startswith("visual.") if tower == "image" else not name.startswith(("visual.", "logit_"))
+    return (
+        name.startswith("visual.")
+        if tower == "image"
+        else not name.startswith(("visual.", "logit_"))
+    )
 
 
 def formula(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> int:
-    """How many numbers a method trains, from the widths w and depths of a network that holds no adapters yet.
+    """How many numbers a method trains, from the widths w and depths of a network that holds no
+    adapters yet.
 
-    For each place: LoRA r (in + out), DoRA out more; adapter 2 w r + r + w; prefix 2 w r; UniPELT the last two,
-    4 w r and 3 (w + 1) for each layer's three gates. full and head count their parameters. Errors of `prepare`.
+    For each place: LoRA r (in + out), DoRA out more; adapter 2 w r + r + w; prefix 2 w r; UniPELT
+    the last two, 4 w r and 3 (w + 1) for each layer's three gates. full and head count their
+    parameters. Errors of `prepare`.
     """
     names = places(net, method, size, towers)
     if method in ("full", "head"):
@@ -161,15 +206,19 @@ def _formula(tower: Tower, method: str, size: int) -> int:
         "dora": low_rank + sum(wide_out for *_, wide_out in tower.linear),
         "adapter": adapter,
         "prefix": prefix,
-        "unipelt": adapter + prefix + sum(4 * width * size + 3 * (width + 1) for _, width in tower.attention),
+        "unipelt": adapter
+        + prefix
+        + sum(4 * width * size + 3 * (width + 1) for _, width in tower.attention),
     }[method]
 
 
 def merge(net: nn.Module) -> nn.Module:
-    """The open_clip network within what `prepare` returned: after lora and dora with plain layers and its own names.
+    """The open_clip network within what `prepare` returned: after lora and dora with plain layers
+    and its own names.
 
-    They are folded into the weights, and the network is ready for another `prepare`. After full and head it is plain
-    anyway; after a method that is not `mergeable` the modules stay where they are. Parameters stay frozen.
+    They are folded into the weights, and the network is ready for another `prepare`. After full and
+    head it is plain anyway; after a method that is not `mergeable` the modules stay where they are.
+    Parameters stay frozen.
     """
     plain, adapted = _adapted(net)
     if adapted.method in ("lora", "dora"):
@@ -185,17 +234,23 @@ def merge(net: nn.Module) -> nn.Module:
 def _adapted(net: nn.Module) -> tuple[nn.Module, Adapted]:
     plain = net.get_base_model() if hasattr(net, "get_base_model") else net
     if not hasattr(plain, "adapted"):
-        raise ValueError("the network was not prepared for tuning, or its adapters are merged: there are none")
+        raise ValueError(
+            "the network was not prepared for tuning, or its adapters are merged: there are none"
+        )
     return plain, plain.adapted
 
 
 def save(net: nn.Module, folder: Path) -> None:
-    """Write the trained tensors of a prepared network, and in their header what they were made by and for.
+    """Write the trained tensors of a prepared network, and in their header what they were made by
+    and for.
 
-    folder/adapter.safetensors appears whole or not at all. ValueError for a network that was not prepared.
+    folder/adapter.safetensors appears whole or not at all. ValueError for a network that was not
+    prepared.
     """
     plain, adapted = _adapted(net)
-    tensors = {name: plain.get_parameter(name).detach().cpu().contiguous() for name in adapted.trained}
+    tensors = {
+        name: plain.get_parameter(name).detach().cpu().contiguous() for name in adapted.trained
+    }
     about = {key: getattr(adapted, key) for key in ("method", "size", "towers", "base")}
     path = Path(folder) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -205,9 +260,11 @@ def save(net: nn.Module, folder: Path) -> None:
 
 
 def load(net: nn.Module, folder: Path) -> nn.Module:
-    """The general model `net` with the adapters that `save` wrote, as `prepare` returns it, ready to use or to train.
+    """The general model `net` with the adapters that `save` wrote, as `prepare` returns it, ready
+    to use or to train.
 
-    ValueError that names the file and what is wrong: none there, damaged, or made for another base model.
+    ValueError that names the file and what is wrong: none there, damaged, or made for another base
+    model.
     """
     path = Path(folder) / FILE
     try:
@@ -216,10 +273,20 @@ def load(net: nn.Module, folder: Path) -> nn.Module:
             raise ValueError(f"it was made for another base model: {difference}")
         held, needed = sum(map(torch.numel, tensors.values())), formula(net, *adapted.settings())
         if held != needed:  # before anything is allocated by the file's word
-            raise ValueError(f"it holds {held} numbers, and {adapted.method} of size {adapted.size} has {needed}")
+            raise ValueError(
+                f"it holds {held} numbers, and {adapted.method} of size {adapted.size} has {needed}"
+            )
         wrapped = prepare(net, *adapted.settings())
         net.load_state_dict({name: tensors[name] for name in net.adapted.trained}, strict=False)
-    except (OSError, LookupError, TypeError, ValueError, RuntimeError, AttributeError, SafetensorError) as error:
+    except (
+        OSError,
+        LookupError,
+        TypeError,
+        ValueError,
+        RuntimeError,
+        AttributeError,
+        SafetensorError,
+    ) as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
     return wrapped
 
@@ -228,11 +295,14 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], Adapted]:
     with safe_open(path, "pt") as file:
         about = json.loads((file.metadata() or {})["rs5m"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    return tensors, Adapted(about["method"], about["size"], tuple(about["towers"]), dict(about["base"]))
+    return tensors, Adapted(
+        about["method"], about["size"], tuple(about["towers"]), dict(about["base"])
+    )
 
 
 def identity(net: nn.Module) -> dict[str, str]:
-    """What tells one base model from another: of each tensor the shape and a digest of up to 64 of its values.
+    """What tells one base model from another: of each tensor the shape and a digest of up to 64 of
+    its values.
 
     The temperature is left out, as no vector depends on it.
     """
@@ -251,8 +321,16 @@ def _difference(there: dict[str, str], here: dict[str, str]) -> str:
     names = [name for name in there | here if there.get(name) != here.get(name)]
     if not names:
         return ""
-    shapes = {name: [(base.get(name) or "absent").split()[0] for base in (there, here)] for name in names}
+    shapes = {
+        name: [(base.get(name) or "absent").split()[0] for base in (there, here)] for name in names
+    }
     first = next((name for name in names if len(set(shapes[name])) > 1), names[0])
     was, is_now = shapes[first]
-    what = f"{first} is {was} there and {is_now} here" if was != is_now else f"{first} has other values"
-    return what + (f", and so it goes on in {len(names) - 1} more tensors" if len(names) > 1 else "")
+    what = (
+        f"{first} is {was} there and {is_now} here"
+        if was != is_now
+        else f"{first} has other values"
+    )
+    return what + (
+        f", and so it goes on in {len(names) - 1} more tensors" if len(names) > 1 else ""
+    )

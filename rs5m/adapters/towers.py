@@ -1,8 +1,10 @@
-"""The towers of an open_clip network: where they take adapters, and how these reach the attention. Chapter: adapters.
+"""The towers of an open_clip network: where they take adapters, and how these reach the attention.
+Chapter: adapters.
 
-open_clip's transformers hold query, key and value in one nn.MultiheadAttention, which reads its layers' weights and
-never calls them: an adapter on such a layer would see no data and get no gradient. `split` puts the same function in
-plain linear layers in its place, and `fuse` puts it back, names and all.
+open_clip's transformers hold query, key and value in one nn.MultiheadAttention, which reads its
+layers' weights and never calls them: an adapter on such a layer would see no data and get no
+gradient. `split` puts the same function in plain linear layers in its place, and `fuse` puts it
+back, names and all.
 """
 
 from __future__ import annotations
@@ -13,7 +15,9 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-FIRST_STAGE = 4  # of a convolutional trunk: earlier stages work at the highest resolution and cost the most
+FIRST_STAGE = (
+    4  # of a convolutional trunk: earlier stages work at the highest resolution and cost the most
+)
 OPEN_CLIP = {  # names within one layer of a transformer
     "attention": "attn",
     "inner": ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.out_proj"),
@@ -22,7 +26,12 @@ OPEN_CLIP = {  # names within one layer of a transformer
 }
 BERT = {
     "attention": "attention.self",
-    "inner": ("attention.self.query", "attention.self.key", "attention.self.value", "attention.output.dense"),
+    "inner": (
+        "attention.self.query",
+        "attention.self.key",
+        "attention.self.value",
+        "attention.output.dense",
+    ),
     "up": "intermediate.dense",
     "down": "output.dense",
 }
@@ -32,8 +41,9 @@ BERT = {
 class Tower:
     """The places of a tower that take adapters, by module name, with their widths.
 
-    linear: (name, in, out) of linear layers and 1x1 convolutions; outputs: (name, width) of what ends a feed-forward
-    sublayer, or of a convolutional block; attention: (name, width), none in a convolutional tower.
+    linear: (name, in, out) of linear layers and 1x1 convolutions; outputs: (name, width) of what
+    ends a feed-forward sublayer, or of a convolutional block; attention: (name, width), none in a
+    convolutional tower.
     """
 
     linear: list[tuple[str, int, int]]
@@ -43,11 +53,14 @@ class Tower:
     def spots(self, method: str) -> list[tuple]:
         """The places of one method, none where the tower cannot take it."""
         both = self.attention and self.attention + self.outputs
-        return {"adapter": self.outputs, "prefix": self.attention, "unipelt": both}.get(method, self.linear)
+        return {"adapter": self.outputs, "prefix": self.attention, "unipelt": both}.get(
+            method, self.linear
+        )
 
 
 def anatomy(net: nn.Module, tower: str) -> Tower:
-    """Where a tower takes adapters: a transformer of open_clip or a BERT, or a trunk like EfficientNet's.
+    """Where a tower takes adapters: a transformer of open_clip or a BERT, or a trunk like
+    EfficientNet's.
 
     ValueError for another architecture.
     """
@@ -57,15 +70,21 @@ def anatomy(net: nn.Module, tower: str) -> Tower:
     layers = getattr(transformer, "resblocks", ())
     if len(layers) and isinstance(layers[0].attn, nn.MultiheadAttention):
         hidden = layers[0].mlp.c_fc.out_features
-        return _transformer(f"{root}transformer.resblocks", len(layers), OPEN_CLIP, transformer.width, hidden)
+        return _transformer(
+            f"{root}transformer.resblocks", len(layers), OPEN_CLIP, transformer.width, hidden
+        )
     layers = getattr(getattr(transformer, "encoder", None), "layer", ())
     if len(layers) and hasattr(layers[0].attention.self, "query"):
         config = transformer.config
         name = f"{root}transformer.encoder.layer"
         return _transformer(name, len(layers), BERT, config.hidden_size, config.intermediate_size)
-    if hasattr(trunk, "conv_head") and all(hasattr(block, "conv_pwl") for _, block in _blocks(trunk)):
+    if hasattr(trunk, "conv_head") and all(
+        hasattr(block, "conv_pwl") for _, block in _blocks(trunk)
+    ):
         return _convolutional(module)
-    raise ValueError(f"adapters know no place in the {tower} tower ({type(module).__name__}): choose full or head")
+    raise ValueError(
+        f"adapters know no place in the {tower} tower ({type(module).__name__}): choose full or head"
+    )
 
 
 def _transformer(root: str, depth: int, names: dict, width: int, hidden: int) -> Tower:
@@ -73,32 +92,49 @@ def _transformer(root: str, depth: int, names: dict, width: int, hidden: int) ->
     inner = [(layer + name, width, width) for layer in layers for name in names["inner"]]
     up = [(layer + names["up"], width, hidden) for layer in layers]
     down = [(layer + names["down"], hidden, width) for layer in layers]
-    return Tower(inner + up + down, [(name, width) for name, *_ in down],
-                 [(layer + names["attention"], width) for layer in layers])  # fmt: skip
+    return Tower(
+        inner + up + down,
+        [(name, width) for name, *_ in down],
+        [(layer + names["attention"], width) for layer in layers],
+    )
 
 
 def _blocks(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
     stages = list(enumerate(trunk.blocks))[FIRST_STAGE:]
-    return [(f"visual.trunk.blocks.{i}.{j}", block) for i, stage in stages for j, block in enumerate(stage)]
+    return [
+        (f"visual.trunk.blocks.{i}.{j}", block)
+        for i, stage in stages
+        for j, block in enumerate(stage)
+    ]
 
 
 def _convolutional(visual: nn.Module) -> Tower:
     blocks = _blocks(visual.trunk)
-    layers = {f"{name}.{part}": getattr(block, part) for name, block in blocks for part in ("conv_pw", "conv_pwl")}
+    layers = {
+        f"{name}.{part}": getattr(block, part)
+        for name, block in blocks
+        for part in ("conv_pw", "conv_pwl")
+    }
     layers["visual.trunk.conv_head"] = visual.trunk.conv_head
     linear = [(name, layer.in_channels, layer.out_channels) for name, layer in layers.items()]
     if hasattr(visual.head, "proj"):
-        linear.append(("visual.head.proj", visual.head.proj.in_features, visual.head.proj.out_features))
+        linear.append(
+            ("visual.head.proj", visual.head.proj.in_features, visual.head.proj.out_features)
+        )
     return Tower(linear, [(name, block.conv_pwl.out_channels) for name, block in blocks], [])
 
 
 class Attention(nn.Module):
-    """nn.MultiheadAttention as open_clip calls it, batch first and without weights, with four plain linear layers."""
+    """nn.MultiheadAttention as open_clip calls it, batch first and without weights, with four plain
+    linear layers.
+    """
 
     def __init__(self, fused: nn.MultiheadAttention):
         super().__init__()
         if not fused.batch_first:
-            raise ValueError("attention that takes its tokens first cannot be split: build the network batch first")
+            raise ValueError(
+                "attention that takes its tokens first cannot be split: build the network batch first"
+            )
         self.num_heads, self.dropout, self.out_proj = fused.num_heads, fused.dropout, fused.out_proj
         biases = (None,) * 3 if fused.in_proj_bias is None else fused.in_proj_bias.chunk(3)
         pairs = zip(fused.in_proj_weight.chunk(3), biases, strict=True)
@@ -108,18 +144,31 @@ class Attention(nn.Module):
     def projections(self) -> tuple[nn.Module, nn.Module, nn.Module]:
         return self.q_proj, self.k_proj, self.v_proj
 
-    def forward(self, query, key, value, need_weights: bool = False, attn_mask: torch.Tensor | None = None):
-        """Tokens (n, t, width) to (tokens, None); attn_mask as in nn.MultiheadAttention. No weights are given."""
-        tokens = (layer(each) for layer, each in zip(self.projections(), (query, key, value), strict=True))
+    def forward(
+        self, query, key, value, need_weights: bool = False, attn_mask: torch.Tensor | None = None
+    ):
+        """Tokens (n, t, width) to (tokens, None); attn_mask as in nn.MultiheadAttention. No weights
+        are given.
+        """
+        tokens = (
+            layer(each) for layer, each in zip(self.projections(), (query, key, value), strict=True)
+        )
         dropout = self.dropout if self.training else 0.0
-        return self.out_proj(attend(*tokens, open_mask(attn_mask, len(query)), self.num_heads, dropout)), None
+        return self.out_proj(
+            attend(*tokens, open_mask(attn_mask, len(query)), self.num_heads, dropout)
+        ), None
 
     def fused(self) -> nn.MultiheadAttention:
         """The nn.MultiheadAttention with the same weights."""
         layers = self.projections()
         bias = layers[0].bias is not None
         whole = nn.MultiheadAttention(
-            layers[0].in_features, self.num_heads, self.dropout, bias, batch_first=True, device="meta"
+            layers[0].in_features,
+            self.num_heads,
+            self.dropout,
+            bias,
+            batch_first=True,
+            device="meta",
         )
         whole.in_proj_weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
         if bias:
@@ -151,14 +200,18 @@ def put(net: nn.Module, name: str, module: nn.Module) -> None:
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     """A linear layer with copies of these tensors."""
-    layer = nn.Linear(*weight.T.shape, bias=bias is not None, device="meta")  # no random numbers are drawn
+    layer = nn.Linear(
+        *weight.T.shape, bias=bias is not None, device="meta"
+    )  # no random numbers are drawn
     layer.weight = nn.Parameter(weight.detach().clone())
     layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return layer
 
 
 def attend(query, key, value, mask, heads: int, dropout: float = 0.0) -> torch.Tensor:
-    """Attention of tokens (n, t, width), width split by heads; mask: floats to add, or True where a key is seen."""
+    """Attention of tokens (n, t, width), width split by heads; mask: floats to add, or True where a
+    key is seen.
+    """
     split = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value))
     if mask is not None and mask.dtype != torch.bool:
         mask = mask.to(query.dtype)  # autocast may have made the tokens narrower
@@ -167,7 +220,9 @@ def attend(query, key, value, mask, heads: int, dropout: float = 0.0) -> torch.T
 
 
 def open_mask(mask: torch.Tensor | None, count: int) -> torch.Tensor | None:
-    """A mask of nn.MultiheadAttention, (q, k) or (n heads, q, k), True where a key is hidden, as `attend` wants it."""
+    """A mask of nn.MultiheadAttention, (q, k) or (n heads, q, k), True where a key is hidden, as
+    `attend` wants it.
+    """
     if mask is None:
         return None
     mask = ~mask if mask.dtype == torch.bool else mask

@@ -1,14 +1,18 @@
-"""The methods that peft lacks for CLIP's towers, as peft tuners: adapter, prefix and UniPELT. Chapter: adapters.
+"""The methods that peft lacks for CLIP's towers, as peft tuners: adapter, prefix and UniPELT.
+Chapter: adapters.
 
-* Pfeiffer adapter (Pfeiffer et al. 2021): one bottleneck per layer, behind the feed-forward sublayer
-* prefix-tuning (Li and Liang 2021): trainable keys and values in every attention; without the network that makes them
-  in the paper, which holds many times the numbers of the prefix and is thrown away after training
+* Pfeiffer adapter (Pfeiffer et al. 2021): one bottleneck per layer, behind the feed-forward
+  sublayer
+* prefix-tuning (Li and Liang 2021): trainable keys and values in every attention; without the
+  network that makes them in the paper, which holds many times the numbers of the prefix and is
+  thrown away after training
 * UniPELT (Mao et al. 2022): both, and LoRA of query and value, each behind a learned gate per layer
-* not in the papers: the adapter adds to the sublayer's output before the residual and its normalisation, so that its
-  start is the general model exactly; UniPELT's gates open per token, and the prefix's by the mean over real tokens
+* not in the papers: the adapter adds to the sublayer's output before the residual and its
+  normalisation, so that its start is the general model exactly; UniPELT's gates open per token, and
+  the prefix's by the mean over real tokens
 
-`peft.get_peft_model(net, AdapterConfig(size=16, target_modules=...))` works with each; `rs5m.adapters.prepare` names
-the modules.
+`peft.get_peft_model(net, AdapterConfig(size=16, target_modules=...))` works with each;
+`rs5m.adapters.prepare` names the modules.
 """
 
 from dataclasses import dataclass
@@ -17,15 +21,17 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rs5m import clip  # noqa: F401  (makes torchvision importable, which peft imports)
-from rs5m.towers import Attention, attend, open_mask
+from rs5m.adapters.towers import Attention, attend, open_mask
+from rs5m.clip import openclip  # noqa: F401  (makes torchvision importable, which peft imports)
 
 from peft import PeftConfig, mapping  # isort: skip
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer  # isort: skip
 
 
 def gate(width: int) -> nn.Linear:
-    """UniPELT's gate before its sigmoid: one number per token, zero at the start, so that it opens by half."""
+    """UniPELT's gate before its sigmoid: one number per token, zero at the start, so that it opens
+    by half.
+    """
     layer = nn.Linear(width, 1)
     nn.init.zeros_(layer.weight)
     nn.init.zeros_(layer.bias)
@@ -33,7 +39,9 @@ def gate(width: int) -> nn.Linear:
 
 
 class Bottleneck(nn.Module):
-    """Down to `size` numbers, ReLU, up again, added to the input: tokens (n, t, width) or maps (n, width, h, w)."""
+    """Down to `size` numbers, ReLU, up again, added to the input: tokens (n, t, width) or maps (n,
+    width, h, w).
+    """
 
     def __init__(self, width: int, size: int, maps: bool = False, gated: bool = False):
         super().__init__()
@@ -49,7 +57,9 @@ class Bottleneck(nn.Module):
 
 
 class Prefix(nn.Module):
-    """`size` trainable keys and values that every token of a layer may attend to. The values start at zero."""
+    """`size` trainable keys and values that every token of a layer may attend to. The values start
+    at zero.
+    """
 
     def __init__(self, width: int, size: int):
         super().__init__()
@@ -57,12 +67,16 @@ class Prefix(nn.Module):
         self.value = nn.Parameter(torch.zeros(size, width))
 
     def forward(self, hidden, query, key, value, mask):
-        """Query, key, value (n, tokens, width) and mask of the attention, with the prefix before keys and values."""
+        """Query, key, value (n, tokens, width) and mask of the attention, with the prefix before
+        keys and values.
+        """
         return query, self.before(key, self.key), self.before(value, self.value), self.widened(mask)
 
     @staticmethod
     def before(tokens: torch.Tensor, prefix: torch.Tensor) -> torch.Tensor:
-        """prefix (size, width), or one for each of the n (n, size, width), before tokens (n, t, width)."""
+        """prefix (size, width), or one for each of the n (n, size, width), before tokens (n, t,
+        width).
+        """
         return torch.cat([prefix.to(tokens.dtype).expand(len(tokens), -1, -1), tokens], 1)
 
     def widened(self, mask: torch.Tensor | None) -> torch.Tensor | None:
@@ -74,7 +88,9 @@ class Prefix(nn.Module):
 
 
 class GatedPrefix(Prefix):
-    """UniPELT's part inside the attention: a prefix and LoRA of query and value, each with its gate."""
+    """UniPELT's part inside the attention: a prefix and LoRA of query and value, each with its
+    gate.
+    """
 
     def __init__(self, width: int, size: int):
         super().__init__(width, size)
@@ -90,20 +106,31 @@ class GatedPrefix(Prefix):
         query = query + opened * self.query_up(self.query_down(hidden))
         value = value + opened * self.value_up(self.value_down(hidden))
         share = mean_over_tokens(self.prefix_gate(hidden).sigmoid(), mask)
-        return query, self.before(key, share * self.key), self.before(value, share * self.value), self.widened(mask)
+        return (
+            query,
+            self.before(key, share * self.key),
+            self.before(value, share * self.value),
+            self.widened(mask),
+        )
 
 
 def mean_over_tokens(opened: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
-    """The mean (n, 1, 1) of opened (n, tokens, 1) over the tokens that the last one may see, so not over padding."""
+    """The mean (n, 1, 1) of opened (n, tokens, 1) over the tokens that the last one may see, so not
+    over padding.
+    """
     if mask is None:
         return opened.mean(1, keepdim=True)
     seen = (mask if mask.dtype == torch.bool else mask == 0)[..., -1, :]
-    weight = (seen[:, 0] if seen.dim() == 3 else seen)[..., None].to(opened.dtype)  # all heads see the same tokens
+    weight = (seen[:, 0] if seen.dim() == 3 else seen)[..., None].to(
+        opened.dtype
+    )  # all heads see the same tokens
     return (opened * weight).sum(1, keepdim=True) / weight.sum(-2, keepdim=True)
 
 
 class TunedLayer(nn.Module, BaseTunerLayer):
-    """A frozen module with trainable parts beside it, one for each adapter's name, of which the active one works."""
+    """A frozen module with trainable parts beside it, one for each adapter's name, of which the
+    active one works.
+    """
 
     adapter_layer_names = ("tuned_parts",)
 
@@ -112,15 +139,23 @@ class TunedLayer(nn.Module, BaseTunerLayer):
         self.base_layer = base_layer
         self.tuned_parts = nn.ModuleDict()
         self.merged_adapters = []
-        self.train(base_layer.training)  # a new module is in training mode, and attention would drop out
+        self.train(
+            base_layer.training
+        )  # a new module is in training mode, and attention would drop out
 
     def active(self) -> nn.Module | None:
         """The part at work, None where adapters are switched off."""
-        names = [] if self.disable_adapters else [name for name in self.active_adapters if name in self.tuned_parts]
+        names = (
+            []
+            if self.disable_adapters
+            else [name for name in self.active_adapters if name in self.tuned_parts]
+        )
         return self.tuned_parts[names[0]] if names else None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
-        raise ValueError("an adapter, a prefix and UniPELT cannot be folded into the weights: keep the modules")
+        raise ValueError(
+            "an adapter, a prefix and UniPELT cannot be folded into the weights: keep the modules"
+        )
 
 
 class TunedOutput(TunedLayer):
@@ -132,7 +167,9 @@ class TunedOutput(TunedLayer):
 
 
 class TunedAttention(TunedLayer):
-    """Self-attention, ours or that of a Hugging Face BERT, whose query, key and value go through the part."""
+    """Self-attention, ours or that of a Hugging Face BERT, whose query, key and value go through
+    the part.
+    """
 
     def forward(self, hidden: torch.Tensor, *inputs, **options):
         attention, part = self.base_layer, self.active()
@@ -142,7 +179,13 @@ class TunedAttention(TunedLayer):
             mask = open_mask(options.get("attn_mask"), len(hidden))
             layers, heads, dropout = attention.projections(), attention.num_heads, attention.dropout
         else:
-            mask = options["attention_mask"] if "attention_mask" in options else inputs[0] if inputs else None
+            mask = (
+                options["attention_mask"]
+                if "attention_mask" in options
+                else inputs[0]
+                if inputs
+                else None
+            )
             layers = attention.query, attention.key, attention.value
             heads, dropout = attention.num_attention_heads, attention.dropout.p
         query, key, value, mask = part(hidden, *(layer(hidden) for layer in layers), mask)
@@ -157,26 +200,34 @@ class Tuner(BaseTuner):
     tuner_layer_cls = TunedLayer
     target_module_mapping = {}
 
-    def _create_and_replace(self, config, adapter_name, target, target_name, parent, current_key, **_) -> None:
+    def _create_and_replace(
+        self, config, adapter_name, target, target_name, parent, current_key, **_
+    ) -> None:
         inner = target.base_layer if isinstance(target, TunedLayer) else target
         if isinstance(inner, nn.MultiheadAttention):
             inner = Attention(inner)
         inside = isinstance(inner, Attention) or hasattr(inner, "query")
         part = config.inside(inner) if inside else config.behind(inner)
         if part is None:
-            raise ValueError(f"{config.name} has no part for {current_key!r}: see rs5m.towers.anatomy for the places")
+            raise ValueError(
+                f"{config.name} has no part for {current_key!r}: see rs5m.adapters.towers.anatomy for the places"
+            )
         if inner is not getattr(target, "base_layer", None):
             target = TunedAttention(inner) if inside else TunedOutput(inner)
             setattr(parent, target_name, target)
         target.tuned_parts[adapter_name] = part.to(next(inner.parameters()).device)
 
     def _replace_module(self, parent, child_name, new_module, child) -> None:
-        setattr(parent, child_name, new_module)  # peft's own also looks for a weight, which attention does not have
+        setattr(
+            parent, child_name, new_module
+        )  # peft's own also looks for a weight, which attention does not have
 
 
 @dataclass
 class PartConfig(PeftConfig):
-    """size: width of the bottleneck, length of the prefix, rank; target_modules: names, or one regular expression."""
+    """size: width of the bottleneck, length of the prefix, rank; target_modules: names, or one
+    regular expression.
+    """
 
     size: int = 16
     target_modules: list[str] | str | None = None
@@ -197,7 +248,9 @@ def attention_width(attention: nn.Module) -> int:
 
 
 class AdapterConfig(PartConfig):
-    """The Pfeiffer adapter; target_modules: last linear layers of feed-forward sublayers, or convolutional blocks."""
+    """The Pfeiffer adapter; target_modules: last linear layers of feed-forward sublayers, or
+    convolutional blocks.
+    """
 
     name = "PFEIFFER"
 
@@ -208,7 +261,9 @@ class AdapterConfig(PartConfig):
 
 
 class PrefixConfig(PartConfig):
-    """Prefix-tuning; target_modules: attentions. (peft's own PREFIX_TUNING serves language models of transformers.)"""
+    """Prefix-tuning; target_modules: attentions. (peft's own PREFIX_TUNING serves language models
+    of transformers.)
+    """
 
     name = "ATTENTION_PREFIX"
 
@@ -231,8 +286,9 @@ class UniPELTConfig(PartConfig):
 def register(config: type[PartConfig]) -> None:
     """Tell peft of a method, as its `register_peft_method` does.
 
-    That function takes only names of the enumeration PeftType, which nobody else can add to; the tables that it fills
-    are open, and a plain string serves in them: the members of PeftType are strings, too.
+    That function takes only names of the enumeration PeftType, which nobody else can add to; the
+    tables that it fills are open, and a plain string serves in them: the members of PeftType are
+    strings, too.
     """
     mapping.PEFT_TYPE_TO_CONFIG_MAPPING[config.name] = config
     mapping.PEFT_TYPE_TO_TUNER_MAPPING[config.name] = Tuner

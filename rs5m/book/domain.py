@@ -1,9 +1,10 @@
-"""The domain model of a scale (the paper's DVLM), tuned on the shards that this book made. Chapter: tune."""
+"""The domain model of a scale (the paper's DVLM), tuned on the shards that this book made. Chapter:
+tune.
+"""
 
 from __future__ import annotations
 
 import json
-import sys
 from dataclasses import replace
 from functools import cache
 from pathlib import Path
@@ -13,29 +14,33 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
-from rs5m import adapters, clip, datasets, evaluate, loader, pocketruns, records, results, scales, towers, tune, tuners
+from rs5m import adapters, results, tune
+from rs5m.book import models, runs, scales, sets, testing
+from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
-from rs5m.scales import Scale, data_folder
-from rs5m.tune import Settings
+from rs5m.data import datasets
+from rs5m.tune import Settings, loader
 
 
 def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
     """The pairs of a run. Chapter: tune.
 
-    pub11 and rs3 are the shards that the chapters of these names wrote (of PUB11 what shows no test continent), rs5m
-    the published ones in RS5M_DATA; pocket and ucm are pairs that `rs5m.datasets` reads, for comparison.
+    pub11 and rs3 are the shards that the chapters of these names wrote (of PUB11 what shows no test
+    continent), rs5m the published ones in RS5M_DATA; pocket and ucm are pairs that
+    `rs5m.data.datasets` reads, for comparison.
     """
     if all(name in SHARDS for name in run):
         return loader.Shards(_shards(scale.name, run), scale.image_size)
     if len(run) > 1:
         raise ValueError(f"{'+'.join(run)}: only shards are put together, those of {', '.join(SHARDS)}")
-    pairs = datasets.pairs(run[0], scale)
+    pairs = sets.pairs(run[0], scale)
     return loader.Memory(pairs.images, pairs.captions, scale.image_size)
 
 
 @cache
 def _shards(name: str, run: tuple[str, ...]) -> list[Path]:
-    """Made by the scale of that name as it stands: one with smaller images tunes on the same pairs."""
+    """Made by the scale of that name as it stands: one with smaller images tunes on the same pairs.
+    """
     return [path for part in run for path in SHARDS[part](scales.get(name))]
 
 
@@ -47,26 +52,29 @@ def _published(scale: Scale) -> list[Path]:
 
 
 SHARDS = {
-    "pub11": pocketruns.pub11_shards,
-    "rs3": lambda scale: sorted((pocketruns.labelled_set(scale) / "out").glob("rs3-train-*.tar")),
+    "pub11": runs.pub11_shards,
+    "rs3": lambda scale: sorted((runs.labelled_set(scale) / "out").glob("rs3-train-*.tar")),
     "rs5m": _published,
 }
 
 
 def test_set(name: str, scale: Scale) -> datasets.Labelled:
-    """The test set of that name less the images that RS3 captioned: at local those are some of EuroSAT's."""
-    data = datasets.test_set(name, scale)
+    """The test set of that name less the images that RS3 captioned: at local those are some of
+    EuroSAT's.
+    """
+    data = sets.test_set(name, scale)
     if scale.name != "local":
         return data
-    seen = {path.stem for path in (pocketruns.labelled_set(scale) / "images").iterdir()}
+    seen = {path.stem for path in (runs.labelled_set(scale) / "images").iterdir()}
     return datasets.subset(data, np.array([Path(name).stem not in seen for name in data.names]))
 
 
 def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
-    """The settings of a scale: the pocket model's text tower is locked, CLIP's own is tuned with the images.
+    """The settings of a scale: the pocket model's text tower is locked, CLIP's own is tuned with
+    the images.
 
-    pairs: how many the run has; where the scale counts `steps`, epochs are what comes nearest to them, so that runs of
-    different sizes take equally many.
+    pairs: how many the run has; where the scale counts `steps`, epochs are what comes nearest to
+    them, so that runs of different sizes take equally many.
     """
     base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, lock_text=scale.lock_text)
     chosen = replace(base, **({"epochs": scale.epochs} | changes))
@@ -77,15 +85,17 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
 
 @cache
 def _table(scale: Scale, texts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    vectors = evaluate.text_vectors(scale, "captions", list(texts), "general", lambda: clip.load(scale))
+    vectors = testing.text_vectors(scale, "captions", list(texts), "general", lambda: models.general(scale))
     return dict(zip(texts, functional.normalize(torch.from_numpy(vectors), dim=-1), strict=True))
 
 
 def captions(scale: Scale, pairs: loader.Shards | loader.Memory) -> dict[str, torch.Tensor]:
-    """Normalised vectors (dim,) of all captions of the pairs by a scale's locked text tower, for `tune.fit`.
+    """Normalised vectors (dim,) of all captions of the pairs by a scale's locked text tower, for
+    `tune.fit`.
 
-    Encoded once and kept, those of the scale's first run together and the rest by itself, so that every run on them or
-    on a part of them reads the very same numbers, whatever ran before it. Chapter: adapters.
+    Encoded once and kept, those of the scale's first run together and the rest by itself, so that
+    every run on them or on a part of them reads the very same numbers, whatever ran before it.
+    Chapter: adapters.
     """
     texts = _texts(pairs)
     first = _texts(source(scale, scale.runs[0]))
@@ -101,7 +111,8 @@ def _texts(pairs: loader.Shards | loader.Memory) -> tuple[str, ...]:
 def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
     """Where a domain model of a scale is kept; it is tuned now if it is not there. Chapter: tune.
 
-    run: names of the pairs to tune on (default: the scale's first run); changes: fields of Settings.
+    run: names of the pairs to tune on (default: the scale's first run); changes: fields of
+    Settings.
     """
     run = run or scale.runs[0]
     pairs = source(scale, run)
@@ -111,24 +122,26 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
 
     def make(out: Path) -> None:
         known = captions(scale, pairs) if chosen.lock_text else None
-        tuned, losses = tune.fit(clip.load(scale), pairs, chosen, known=known)
+        tuned, losses = tune.fit(models.general(scale), pairs, chosen, known=known)
         tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
         save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, out / "model.safetensors")
         (out / "losses.json").write_text(json.dumps(losses))
 
-    # a change in any of these modules may change the pixels, the text or the steps
-    parts = (clip, datasets, loader, records, adapters, towers, tuners, tune, sys.modules[__name__])
-    return results.artefact("tuned-" + "-".join(run), scale.name, (scale, chosen, pairs.fingerprint(), *parts), make)
+    return results.artefact("tuned-" + "-".join(run), scale.name, (scale, chosen, pairs.fingerprint()), make)
 
 
 def domain_model(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> tuple[Model, list[float]]:
-    """The domain model of a scale and the loss of every step; arguments as of `folder`. Chapter: tune."""
-    kept, model = folder(scale, run, **changes), clip.load(scale)
+    """The domain model of a scale and the loss of every step; arguments as of `folder`. Chapter:
+    tune.
+    """
+    kept, model = folder(scale, run, **changes), models.general(scale)
     model.net.load_state_dict(model.net.state_dict() | load_file(kept / "model.safetensors"))
     return model, json.loads((kept / "losses.json").read_text())
 
 
 def tuned_name(name: str, chosen: Settings) -> bool:
-    """Whether a tensor of the network can differ after tuning: those of the towers being tuned, and the temperature."""
+    """Whether a tensor of the network can differ after tuning: those of the towers being tuned, and
+    the temperature.
+    """
     image = name.startswith("visual.")
     return name == "logit_scale" or (image and not chosen.lock_image) or (not image and not chosen.lock_text)

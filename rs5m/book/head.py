@@ -1,7 +1,9 @@
-"""A linear head tuned on frozen features: the cheapest tuning there is, seconds for thousands of pairs. Chapter: rs3.
+"""A linear head tuned on frozen features: the cheapest tuning there is, seconds for thousands of
+pairs. Chapter: rs3.
 
-The image tower's trunk runs once, over a few turns of every image; what is trained is the matrix behind it. It answers
-which pairs teach more, not how well a model can learn them: `rs5m.tune` moves the trunk, too.
+The image tower's trunk runs once, over a few turns of every image; what is trained is the matrix
+behind it. It answers which pairs teach more, not how well a model can learn them: `rs5m.tune` moves
+the trunk, too.
 """
 
 from __future__ import annotations
@@ -17,13 +19,16 @@ from tqdm.auto import tqdm
 
 from rs5m import clip, rotation, tune
 from rs5m.clip import Model
+from rs5m.tune.schedule import batches
 
 SETTINGS = tune.Settings("head", learning_rate=1e-3, epochs=8)
 TURNS = (0, 90, 180, 270)  # degrees: every epoch sees each image at one of them
 
 
 class Captions:
-    """Draws a caption vector for each image of a batch; every distinct caption is encoded once, by a locked tower."""
+    """Draws a caption vector for each image of a batch; every distinct caption is encoded once, by
+    a locked tower.
+    """
 
     def __init__(self, model: Model, captions: Sequence[tuple[str, ...]]):
         self.captions = captions
@@ -38,18 +43,15 @@ class Captions:
         return self.vectors[[self.row[text] for text in texts]].to(clip.device())
 
 
-def batches(count: int, settings, generator: torch.Generator) -> list[list[int]]:
-    """Shuffled positions for all epochs in whole batches: of `settings.batch`, or of all pairs if there are fewer."""
-    size = min(settings.batch, count)
-    order = [torch.randperm(count, generator=generator).tolist() for _ in range(settings.epochs)]
-    return [epoch[start : start + size] for epoch in order for start in range(0, count - size + 1, size)]
 
 
 @torch.inference_mode()
 def features(model: Model, images: Sequence[np.ndarray], angles=TURNS, batch: int = 64, quiet: bool = False):
-    """What the trunk gives to the head: float32 (images, angles, width), of uint8 images (h, w, 3) turned by degrees.
+    """What the trunk gives to the head: float32 (images, angles, width), of uint8 images (h, w, 3)
+    turned by degrees.
 
-    ValueError for a model without a timm trunk and a linear head behind it, and for a wrong image. Chapter: rs3.
+    ValueError for a model without a timm trunk and a linear head behind it, and for a wrong image.
+    Chapter: rs3.
     """
     weight(model)
     clip.check_images(images)
@@ -63,7 +65,9 @@ def features(model: Model, images: Sequence[np.ndarray], angles=TURNS, batch: in
 
 
 def weight(model: Model) -> np.ndarray:
-    """The head as a matrix (dim, width): `features @ weight.T` are the vectors of `rs5m.clip.encode_images`."""
+    """The head as a matrix (dim, width): `features @ weight.T` are the vectors of
+    `rs5m.clip.encode_images`.
+    """
     layer = getattr(getattr(model.net.visual, "head", None), "proj", None)
     if not isinstance(layer, torch.nn.Linear) or layer.bias is not None:
         raise ValueError("this model has no single linear layer behind its trunk: a pocket model has")
@@ -73,12 +77,13 @@ def weight(model: Model) -> np.ndarray:
 def fit(
     model: Model, features: np.ndarray, texts: Captions, settings: tune.Settings = SETTINGS,
     start: np.ndarray | None = None,
-) -> tuple[np.ndarray, list[float]]:  # fmt: skip
+) -> tuple[np.ndarray, list[float]]:
     """The tuned head (dim, width) and the loss of every step; the model is left as it is.
 
     features: (images, angles, width) of `features`; texts: `Captions(model, captions)`, one list of
-    captions for each image, one drawn each epoch; start: the head to begin with, the model's own by default. Same
-    seed, same machine: same head. ValueError where the numbers of images and texts differ. Chapter: rs3.
+    captions for each image, one drawn each epoch; start: the head to begin with, the model's own by
+    default. Same seed, same machine: same head. ValueError where the numbers of images and texts
+    differ. Chapter: rs3.
     """
     if len(features) != len(texts.captions):
         raise ValueError(f"{len(features)} images and {len(texts.captions)} lists of captions: give one for each image")

@@ -6,8 +6,12 @@ import matplotlib.pyplot as plt
 import numpy as np
 import seaborn as sns
 
-BEFORE, AFTER, THIRD = "#8d99ae", "#1b6ca8", "#e07a3f"  # general model, domain model, a second domain model
-COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#c9a227", "#b23a48", "#4d4d4d")  # more models, on the scorecard
+from rs5m import selo
+
+# general model, domain model, a second domain model
+BEFORE, AFTER, THIRD = "#8d99ae", "#1b6ca8", "#e07a3f"
+# more models, on the scorecard
+COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#c9a227", "#b23a48", "#4d4d4d")
 
 
 def theme() -> None:
@@ -36,11 +40,13 @@ def wrap(text: str, width: int = 18) -> str:
 
 
 def matrix(values, rows: Sequence[str], columns: Sequence[str], label: str, digits=0, signed=False) -> plt.Figure:
-    """A table of numbers as a heat map: values (rows, columns); signed: changes, red below zero and blue above."""
+    """A table of numbers as a heat map: values (rows, columns); signed: changes, red below zero and
+    blue above.
+    """
     figure, axis = plt.subplots(figsize=(2.2 + 0.55 * len(columns), 1.6 + 0.42 * len(rows)))
     colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues"}
     sns.heatmap(values, annot=True, fmt=f".{digits}f", **colours, cbar_kws={"label": label}, ax=axis,
-                xticklabels=columns, yticklabels=rows, annot_kws={"size": 8})  # fmt: skip
+                xticklabels=columns, yticklabels=rows, annot_kws={"size": 8})
     axis.tick_params(axis="x", rotation=60)
     plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
     figure.tight_layout()
@@ -48,7 +54,9 @@ def matrix(values, rows: Sequence[str], columns: Sequence[str], label: str, digi
 
 
 def curves(series: dict[str, Sequence[float]], x: str, y: str, chance: float | None = None) -> plt.Figure:
-    """Lines over their index, smoothed over a twentieth of their length, with the level of chance if one is given."""
+    """Lines over their index, smoothed over a twentieth of their length, with the level of chance
+    if one is given.
+    """
     figure, axis = plt.subplots(figsize=(7, 3.4))
     for (name, values), colour in zip(series.items(), (AFTER, THIRD, BEFORE), strict=False):
         width = max(1, len(values) // 20)
@@ -78,7 +86,8 @@ def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> p
 
 
 def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str, limits=(0, 100)) -> plt.Figure:
-    """Points with their confidence intervals: rows of (line, model, value, low, high); one colour for each model.
+    """Points with their confidence intervals: rows of (line, model, value, low, high); one colour
+    for each model.
 
     limits: of the x axis; None: what the points need, and zero.
     """
@@ -98,3 +107,30 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str, limi
     figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(models), frameon=False)
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
+
+
+def heat_map(image: np.ndarray, probability_map=None, regions: Sequence = (), title: str = "", axis=None):
+    """Draw an image, or a heat map over its grey, with the polygons' outlines and the attention
+    centres; the axis.
+
+    image uint8 (h, w, 3), probability_map uint8 (h, w) or None, regions: polygons of (x, y).
+    Chapter: selo.
+    """
+    height, width = image.shape[:2]
+    axis = axis or plt.subplots(figsize=(7.5, 7.5 * height / width))[1]
+    # more pixels than a screen shows take seconds to draw
+    every, box = max(1, width // 900), (0, width, height, 0)
+    small = image[::every, ::every]
+    if probability_map is None:
+        axis.imshow(small, extent=box)
+    else:
+        # grey: the colours are the map's own
+        axis.imshow(small.mean(2), extent=box, cmap="gray", vmin=0, vmax=255)
+        axis.imshow(probability_map[::every, ::every], extent=box, cmap="inferno", alpha=0.65, vmin=0, vmax=255)
+        for x, y in selo.attention_centres(probability_map):
+            axis.plot(x, y, "*", color="cyan", markeredgecolor="black", markersize=13)
+    for region in regions:
+        axis.add_patch(plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=1.6))
+    axis.set_title(wrap(title, 44), fontsize=9)
+    axis.set(xticks=[], yticks=[], xlim=box[:2], ylim=box[2:])
+    return axis

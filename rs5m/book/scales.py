@@ -20,11 +20,14 @@ class Scale:
     learning_rate: float
     machine: str
     needs: str  # what to fetch when the data folder lacks it; empty: nothing
-    steps: int = 0  # of every tuning run, in place of epochs: runs of other sizes then take equally many
+    # of every tuning run, in place of epochs: runs of other sizes then take equally many
+    steps: int = 0
 
     @property
     def lock_text(self) -> bool:
-        """Whether tuning leaves the text tower as it is: the pocket's, while CLIP's own is tuned with the images."""
+        """Whether tuning leaves the text tower as it is: the pocket's, while CLIP's own is tuned
+        with the images.
+        """
         return self.model == "pocket"
 
 
@@ -46,7 +49,7 @@ SCALES = {
         Scale("colab", "ViT-B-32-quickgelu", "openai", (("rs5m",),), ("eurosat",), 224, 256, 1, 2e-4, "one GPU", _HUB),
         Scale("paper", "ViT-H-14", "laion2b_s32b_b79k", (("rs5m",),), ("eurosat",), 224, 600, 1, 2e-4, "cluster", _HUB),
     )
-}  # fmt: skip
+}
 
 
 def get(name: str) -> Scale:

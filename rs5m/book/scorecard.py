@@ -1,13 +1,16 @@
-"""Every claim and every published number of the paper beside what the runs found. Chapter: scorecard.
+"""Every claim and every published number of the paper beside what the runs found. Chapter:
+scorecard.
 
-Rows for `rs5m.paper.compare`, made of the files in results/ alone: what has no file there has no number here.
+Rows for `rs5m.paper.compare`, made of the files in results/ alone: what has no file there has no
+number here.
 """
 
 import json
 from pathlib import Path
 
-from rs5m import paper, plots, results, scales
-from rs5m.officialreport import TITLES, TUNED, names
+from rs5m import paper, results
+from rs5m.book import plots, scales
+from rs5m.evaluate.reporting import TITLES, TUNED, names
 
 NAMES = {"pocket": "pocket world", "eurosat": "EuroSAT", "ucm": "UC Merced"}
 GAINS = {  # claims on a gain by tuning: the result that holds it, and what is measured
@@ -24,14 +27,15 @@ SEEN = {  # what the pairs of a run know of a test set
 }
 ABOVE = (0, float("inf"))  # a claim without a number: any gain counts
 HALVES = ("captions free of a direction chosen, by a ranker that sees directions",
-          "images of two halves, made for this question; its ranker was taught directions")  # fmt: skip
+          "images of two halves, made for this question; its ranker was taught directions")
 OWN = ("captions free of a direction chosen, by the scale's ranker",
-       "a ranker that averages over the image hardly sees directions")  # fmt: skip
+       "a ranker that averages over the image hardly sees directions")
 TURNED = "rotation, less the upright choice of A"  # the row of chapter rs3's table of changes
 
 
 def found(name: str = "zeroshot") -> list[tuple[str, str, dict]]:
-    """(scale, test set, its values) of every result of that chapter there is, smallest scale first."""
+    """(scale, test set, its values) of every result of that chapter there is, smallest scale first.
+    """
     records = [(scale, results.load(name, scale)) for scale in scales.SCALES]
     return [(scale, test, of) for scale, record in records if record for test, of in record["values"]["tests"].items()]
 
@@ -40,7 +44,9 @@ def found(name: str = "zeroshot") -> list[tuple[str, str, dict]]:
 
 
 def rows() -> list[dict]:
-    """The claims in the order of claims.csv: a row for each scale, set and run, or one that says that none ran."""
+    """The claims in the order of claims.csv: a row for each scale, set and run, or one that says
+    that none ran.
+    """
     lines = []
     for claim in paper.table("claims")["id"]:
         what, writers, make = CLAIMS[claim]
@@ -62,7 +68,7 @@ def _gains(claim: str) -> list[dict]:
         _row(claim, scale, f"{NAMES.get(test, test)}: {measure}, gain by tuning on {run}", gain,
              reason=_setting(test, run, values), line=f"{claim}: {NAMES.get(test, test)}, tuned on {run}")
         for scale, test, values in found(name) for run, gain in values["gain"].items()
-    ]  # fmt: skip
+    ]
 
 
 def _setting(test: str, run: str, values: dict) -> str:
@@ -70,20 +76,22 @@ def _setting(test: str, run: str, values: dict) -> str:
     pairs, seeds = values.get("pairs", {}).get(run), values["gain"][run].get("seeds", 1)
     seeds = seeds if isinstance(seeds, int) else len(seeds)
     sizes = ((pairs, "tuning pairs"), (values.get("images"), "images"), (values.get("texts"), "texts"),
-             (values.get("scenes"), "scenes"), (values.get("queries"), "queries"))  # fmt: skip
+             (values.get("scenes"), "scenes"), (values.get("queries"), "queries"))
     told = ["other towers"] + [f"{count:,} {of}" for count, of in sizes if count]
     told += [f"{seeds} seed{'s' * (seeds > 1)} of tuning", SEEN.get((test, run), "")]
     return ", ".join(part for part in told if part)
 
 
 def _gap(claim: str) -> list[dict]:
-    """The general model against a model of its own size that saw the domain: a gain above zero is the gap."""
+    """The general model against a model of its own size that saw the domain: a gain above zero is
+    the gap.
+    """
     why = "the general model is two towers that never saw a pair, not CLIP"
     return [
         _row(claim, scale, f"{NAMES.get(test, test)}: general model behind the domain model",
              next(iter(values["gain"].values())), paper=ABOVE, reason=why)
         for scale, test, values in found()
-    ]  # fmt: skip
+    ]
 
 
 def _size(claim: str) -> list[dict]:
@@ -96,12 +104,13 @@ def _size(claim: str) -> list[dict]:
             rs3 = labelled["values"]["summary"]["pairs"]
             why = f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: made to show every stage"
             lines.append({"claim": claim, "scale": scale, "what": f"pairs built, scale {scale}",
-                          "ours": pub11 + rs3, "reason": why})  # fmt: skip
+                          "ours": pub11 + rs3, "reason": why})
     return lines
 
 
 def _rotation(claim: str) -> list[dict]:
-    """What choosing over rotations gains at each scale: where the ranker sees directions, where it does not, in tuning.
+    """What choosing over rotations gains at each scale: where the ranker sees directions, where it
+    does not, in tuning.
 
     The paper gives no number, so a gain above zero is what counts.
     """
@@ -145,7 +154,8 @@ OWN_SETS = {test for scale in ("mini", "local") for test in scales.get(scale).te
 def published() -> list[dict]:
     """Every row of results.csv beside the reports of `rs5m evaluate` on that very model and set.
 
-    The reports are results/<scale>/evaluate*.json. Where none fits, there is no number, and the reason says why.
+    The reports are results/<scale>/evaluate*.json. Where none fits, there is no number, and the
+    reason says why.
     """
     told, lines = reports(), []
     for row in paper.table("results").to_dict("records"):
@@ -188,7 +198,9 @@ def _official(row: dict) -> str:
 
 
 def _level(row: dict, scale: str, report: dict) -> dict:
-    """A published number beside that of a report. Only a whole set, as its card lists it, is in its metrics."""
+    """A published number beside that of a report. Only a whole set, as its card lists it, is in its
+    metrics.
+    """
     line, (low, high) = _published(row), report["intervals"][_official(row)]
     weights = report["model"].get("weights_sha256", "unknown")[:12]
     line |= {"what": f"{line['what']}, scale {scale}", "scale": scale, "same_setting": True}
@@ -218,7 +230,9 @@ def _needs(row: dict, told: list[dict]) -> str:
 
 
 def figure(path: Path | None = None):
-    """Balanced accuracy of every model on every test set with its interval; saved to `path` if one is given."""
+    """Balanced accuracy of every model on every test set with its interval; saved to `path` if one
+    is given.
+    """
     plots.theme()
     points = []
     for scale, name, values in found():
@@ -233,7 +247,8 @@ def figure(path: Path | None = None):
 
 
 def gains():
-    """Every gain with its interval, a line for each claim and a colour for each scale; the paper's range as a band.
+    """Every gain with its interval, a line for each claim and a colour for each scale; the paper's
+    range as a band.
 
     GAP is left out: its numbers are those of ZSC.
     """

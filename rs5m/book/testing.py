@@ -1,4 +1,6 @@
-"""Test sets through a model: vectors of images and of class prompts, kept in runs/. Chapter: zeroshot."""
+"""Test sets through a model: vectors of images and of class prompts, kept in runs/. Chapter:
+zeroshot.
+"""
 
 import csv
 import re
@@ -8,10 +10,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rs5m import clip, datasets, paper, pocket, results, zeroshot
+from rs5m import clip, paper, results, zeroshot
+from rs5m.book import models
+from rs5m.book.scales import Scale
 from rs5m.clip import Model
-from rs5m.datasets import Labelled, Pairs
-from rs5m.scales import Scale, data_folder
+from rs5m.data import datasets
+from rs5m.data.datasets import Labelled, Pairs
+from rs5m.evaluate.prompts import prompts
 
 ALONE = ("a photo of a {}.", "{}")  # what people ask with when they take one prompt only
 PLAINER = {  # one or two everyday words for a land cover of the pocket world
@@ -21,32 +26,25 @@ PLAINER = {  # one or two everyday words for a land cover of the pocket world
 }  # fmt: skip
 
 
-def prompts(data: Labelled) -> list[list[str]]:
-    """The paper's 105 prompts for each class of a test set."""
-    names = [datasets.class_prompt(data.name, name) for name in data.classes]
-    return [[prompt.format(name) for prompt in paper.prompts()] for name in names]
 
 
-def class_text(model: Model, data: Labelled) -> np.ndarray:
-    """Un-normalised vectors of every prompt of every class: (classes, prompts, dim)."""
-    texts = prompts(data)
-    flat = clip.encode_texts(model, [text for group in texts for text in group])
-    return flat.reshape(len(texts), len(texts[0]), -1)
 
 
 def text_vectors(scale: Scale, stage: str, texts: list[str], name: str, model: Callable[[], Model]) -> np.ndarray:
-    """Un-normalised vectors (n, dim) of texts under the model called `name`, each different text encoded once.
+    """Un-normalised vectors (n, dim) of texts under the model called `name`, each different text
+    encoded once.
 
-    Kept in runs/ under `stage`. Where tuning leaves the text tower locked, the general model stands for all.
+    Kept in runs/ under `stage`. Where tuning leaves the text tower locked, the general model stands
+    for all.
     """
     if scale.lock_text and name != "general":
-        name, model = "general", lambda: clip.load(scale)
+        name, model = "general", lambda: models.general(scale)
     distinct = sorted(set(texts), key=lambda text: (len(text), text))
 
     def make(folder: Path) -> None:
         np.save(folder / "text.npy", clip.encode_texts(model(), distinct))
 
-    inputs = (scale.model, scale.pretrained, name, distinct, clip)
+    inputs = (scale.model, scale.pretrained, name, distinct)
     kept = np.load(results.artefact(stage, scale.name, inputs, make) / "text.npy")
     place = {text: i for i, text in enumerate(distinct)}
     return kept[[place[text] for text in texts]]
@@ -56,15 +54,17 @@ def _image_vectors(scale: Scale, data: Labelled | Pairs, name: str, model: Calla
     def make(folder: Path) -> None:
         np.save(folder / "image.npy", clip.encode_images(model(), data.images))
 
-    inputs = (scale, name, datasets.fingerprint(data.images), clip, datasets)
+    inputs = (scale, name, datasets.fingerprint(data.images))
     return np.load(results.artefact(f"images-{data.name}", scale.name, inputs, make) / "image.npy")
 
 
 def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict:
-    """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set under the model called `name`.
+    """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set under the model called
+    `name`.
 
-    Loaded from runs/ where this model met this data before; encoded once otherwise. `model` makes the model if needed.
-    name: "general", or the name of the domain model's folder (`rs5m.dvlm.folder`), which tells how it was made.
+    Loaded from runs/ where this model met this data before; encoded once otherwise. `model` makes
+    the model if needed. name: "general", or the name of the domain model's folder
+    (`rs5m.book.domain.folder`), which tells how it was made.
     """
     groups = prompts(data)
     text = text_vectors(scale, f"prompts-{data.name}", [text for group in groups for text in group], name, model)
@@ -72,24 +72,12 @@ def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model])
     return {"image": image, "text": text.reshape(len(groups), len(groups[0]), -1)}
 
 
-def captioned(scale: Scale, per_class: int = 60) -> Pairs:
-    """The captioned test set of mini (pocket world, at most `per_class` chips a class) and of local (UC Merced).
-
-    ValueError for the other scales, whose sets `rs5m evaluate` scores. Chapter: retrieval.
-    """
-    if scale.name not in ("mini", "local"):
-        raise ValueError(f"scale {scale.name!r}: `rs5m evaluate --tasks retrieval` scores RSITMD and RSICD")
-    data = datasets.test_set("pocket" if scale.name == "mini" else "ucm", scale)
-    if scale.name == "local":
-        return Pairs("ucm", data.images, datasets.ucm_captions(data_folder(scale), data)[0], data.skipped)
-    keep, chips = some(data, per_class).names, pocket.chips("test")
-    texts = dict(zip(data.names, pocket.captions(chips), strict=True))
-    images = dict(zip(data.names, data.images, strict=True))
-    return Pairs("pocket", [images[name] for name in keep], [texts[name] for name in keep], [])
 
 
 def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Model]) -> dict:
-    """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept as of `vectors`."""
+    """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept as of
+    `vectors`.
+    """
     texts = [text for group in data.captions for text in group]
     owner = np.repeat(np.arange(len(data.captions)), [len(group) for group in data.captions])
     text = text_vectors(scale, f"captions-{data.name}", texts, name, model)
@@ -97,7 +85,9 @@ def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Mo
 
 
 def spellings(data: Labelled) -> dict[str, list[str]]:
-    """The names of the classes as different people write them, those of `prompts` first. Chapter: zeroshot."""
+    """The names of the classes as different people write them, those of `prompts` first. Chapter:
+    zeroshot.
+    """
     known = {"the protocol's names": [datasets.class_prompt(data.name, name) for name in data.classes]}
     if data.name == "pocket":
         known["IGBP's names"] = igbp(data.classes)
@@ -114,16 +104,20 @@ def spellings(data: Labelled) -> dict[str, list[str]]:
 
 
 def igbp(names: list[str]) -> list[str]:
-    """The land covers' names in the IGBP legend, in lower case, for names of `rs5m.pocket.class_names`."""
-    with (files("rs5m") / "data/land_cover.csv").open() as stream:
+    """The land covers' names in the IGBP legend, in lower case, for names of
+    `rs5m.pocket.class_names`.
+    """
+    with (files("rs5m.pocket") / "land_cover.csv").open() as stream:
         legend = {row["name"]: row["igbp"].lower() for row in csv.DictReader(stream)}
     return [legend[name] for name in names]
 
 
 def wordings(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict[str, np.ndarray]:
-    """{spelling: (classes, 107, dim)}: un-normalised vectors of the 105 prompts and of `ALONE` with each spelling.
+    """{spelling: (classes, 107, dim)}: un-normalised vectors of the 105 prompts and of `ALONE` with
+    each spelling.
 
-    Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read. Chapter: zeroshot.
+    Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read. Chapter:
+    zeroshot.
     """
     known, patterns = spellings(data), [*paper.prompts(), *ALONE]
     texts = [pattern.format(word) for names in known.values() for word in names for pattern in patterns]
@@ -133,9 +127,11 @@ def wordings(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]
 
 
 def choices(image: np.ndarray, text: np.ndarray, label: np.ndarray) -> dict:
-    """Top-1 in % of the same images by each way to use one of `wordings`: (classes, 107, dim). Chapter: zeroshot.
+    """Top-1 in % of the same images by each way to use one of `wordings`: (classes, 107, dim).
+    Chapter: zeroshot.
 
-    "rs5m", "clip": the 105 prompts by either averaging; "alone": (105,), each of them by itself; each of `ALONE`.
+    "rs5m", "clip": the 105 prompts by either averaging; "alone": (105,), each of them by itself;
+    each of `ALONE`.
     """
     count, label = len(paper.prompts()), np.asarray(label)
 
@@ -148,33 +144,30 @@ def choices(image: np.ndarray, text: np.ndarray, label: np.ndarray) -> dict:
 
 
 def measure(vectors: dict, data: Labelled, protocol: str = "rs5m") -> dict:
-    """Accuracies in % with the bootstrap interval of the balanced one, and the hits they come from."""
+    """Accuracies in % with the bootstrap interval of the balanced one, and the hits they come from.
+    """
     weights = zeroshot.classifier(vectors["text"], protocol)
     hit = zeroshot.hits(vectors["image"], weights, data.labels)
     low, high = zeroshot.interval(hit, data.labels)
     return zeroshot.accuracy(vectors["image"], weights, data.labels) | {"low": low, "high": high, "hit": hit}
 
 
-def some(data: Labelled, per_class: int, seed: int = 0) -> Labelled:
-    """At most `per_class` images of each class of a test set, drawn with a fixed seed, in order. Chapter: tune."""
-    generator, keep = np.random.default_rng(seed), np.zeros(len(data.labels), bool)
-    for c in np.unique(data.labels):
-        keep[generator.permutation(np.flatnonzero(data.labels == c))[:per_class]] = True
-    return datasets.subset(data, keep)
 
 
 def gain_over_seeds(before, after, label: np.ndarray, resamples: int = 2000, level: float = 0.95) -> dict:
-    """Gain in balanced accuracy, its interval over seeds and images, and the gain of each seed, in points.
+    """Gain in balanced accuracy, its interval over seeds and images, and the gain of each seed, in
+    points.
 
-    before, after: hits bool (n,), or a list of them, one for each seed; each resample draws seeds on both sides, then
-    images within their classes. Chapter: tune.
+    before, after: hits bool (n,), or a list of them, one for each seed; each resample draws seeds
+    on both sides, then images within their classes. Chapter: tune.
     """
     before, after = (np.atleast_2d(np.asarray(side, float)) for side in (before, after))
     label, generator = np.asarray(label), np.random.default_rng(0)
     both = np.concatenate([before, after])  # (seeds of both sides, n)
     found = np.zeros((resamples, len(both)))  # balanced accuracy of each seed in each resample
     classes = np.unique(label)
-    for c in classes:  # images that went alike in all models are exchangeable: draw how many of each kind
+    # images that went alike in all models are exchangeable: draw how many of each kind
+    for c in classes:
         kinds, counts = np.unique(both[:, label == c], axis=1, return_counts=True)
         drawn = generator.multinomial(counts.sum(), counts / counts.sum(), resamples)
         found += drawn @ kinds.T / counts.sum() / len(classes)
@@ -182,14 +175,17 @@ def gain_over_seeds(before, after, label: np.ndarray, resamples: int = 2000, lev
     for side in np.split(found, [len(before)], axis=1):
         count = side.shape[1]
         means.append((side * generator.multinomial(count, np.full(count, 1 / count), resamples)).sum(1) / count)
-    change = 100 * (means[1] - means[0]).round(9)  # what is equal is so but for rounding: zero is to be zero
+    # what is equal is so but for rounding: zero is to be zero
+    change = 100 * (means[1] - means[0]).round(9)
     low, high = np.quantile(change, ((1 - level) / 2, (1 + level) / 2))
     gains = [zeroshot.balanced(hit - before.mean(0), label) for hit in after]
     return {"gain": float(np.mean(gains)), "low": float(low), "high": float(high), "seeds": gains}
 
 
 def mean_over_seeds(measured: list[dict], label: np.ndarray) -> dict:
-    """Means of what `measure` gave for each seed; the interval of the balanced accuracy is over seeds and images."""
+    """Means of what `measure` gave for each seed; the interval of the balanced accuracy is over
+    seeds and images.
+    """
     hits = [one["hit"] for one in measured]
     means = {key: float(np.mean([one[key] for one in measured])) for key in ("top1", "top5", "balanced")}
     bounds = gain_over_seeds(np.zeros(len(label)), hits, label) if len(hits) > 1 else measured[0]

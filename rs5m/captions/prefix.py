@@ -1,8 +1,11 @@
-"""A small captioner trained here: an image's vector becomes the first tokens of a small GPT-2. Chapter: captions.
+"""A small captioner trained here: an image's vector becomes the first tokens of a small GPT-2.
+Chapter: captions.
 
 * not in the paper, which captions with BLIP-2: it stands in for it at the scales mini and local
-* the image vectors are frozen and computed once; what is trained is one linear layer and the decoder
-* it can only say what its training captions said: names of places it never saw come out as names of places it did
+* the image vectors are frozen and computed once; what is trained is one linear layer and the
+  decoder
+* it can only say what its training captions said: names of places it never saw come out as names of
+  places it did
 """
 
 import json
@@ -18,16 +21,22 @@ from safetensors.torch import load_model, save_model
 from torch import nn
 from tqdm.auto import tqdm
 
-from rs5m import clip, head, tune
-from rs5m.captions import CANDIDATES, LONGEST, TOP_K, Images, check, image_seeds, sampling
+from rs5m import clip, tune
+from rs5m.captions.candidates import CANDIDATES, Images, check
+from rs5m.captions.nucleus import LONGEST, TOP_K, image_seeds, sampling
+from rs5m.tune.schedule import batches
 
-WORD = re.compile(r"\w+(?:[-'’.]\w+)*|[^\w\s]")  # a word with its inner marks, or one punctuation mark
+WORD = re.compile(
+    r"\w+(?:[-'’.]\w+)*|[^\w\s]"
+)  # a word with its inner marks, or one punctuation mark
 END = 0  # the one special token: the end of a caption, and the padding after it
 
 
 @dataclass(frozen=True)
 class Settings:
-    """The captioner's size and its training. Words that occur fewer than `rare` times are no part of its language."""
+    """The captioner's size and its training. Words that occur fewer than `rare` times are no part
+    of its language.
+    """
 
     prefix: int = 4  # tokens that stand for the image
     width: int = 128
@@ -46,7 +55,9 @@ DEFAULT = Settings()
 
 
 class Decoder(nn.Module):
-    """Image vectors (n, dim), normalised and standardised, to a prefix (n, tokens, width) in front of GPT-2's words."""
+    """Image vectors (n, dim), normalised and standardised, to a prefix (n, tokens, width) in front
+    of GPT-2's words.
+    """
 
     def __init__(self, dim: int, vocabulary: int, places: int, settings: Settings):
         from transformers import GPT2Config, GPT2LMHeadModel
@@ -57,12 +68,23 @@ class Decoder(nn.Module):
         self.register_buffer("std", torch.ones(dim))
         self.bridge = nn.Linear(dim, settings.prefix * settings.width)
         drop = settings.dropout
-        self.gpt = GPT2LMHeadModel(GPT2Config(
-            vocab_size=vocabulary, n_positions=settings.prefix + places, n_embd=settings.width, n_layer=settings.layers,
-            n_head=settings.heads, resid_pdrop=drop, embd_pdrop=drop, attn_pdrop=drop,
-            bos_token_id=END, eos_token_id=END,  # no padding id: transformers would warn of each END as of a mistake
-        ))  # fmt: skip
-        # Tied by hand: transformers switches its own tying off, for the whole process, while any model is being loaded.
+        self.gpt = GPT2LMHeadModel(
+            GPT2Config(
+                vocab_size=vocabulary,
+                n_positions=settings.prefix + places,
+                n_embd=settings.width,
+                n_layer=settings.layers,
+                n_head=settings.heads,
+                resid_pdrop=drop,
+                embd_pdrop=drop,
+                attn_pdrop=drop,
+                bos_token_id=END,
+                # no padding id: transformers would warn of each END as of a mistake
+                eos_token_id=END,
+            )
+        )
+        # Tied by hand: transformers switches its own tying off, for the whole process, while any
+        # model is being loaded.
         self.gpt.lm_head.weight = self.gpt.transformer.wte.weight
 
     def prefix(self, vectors: torch.Tensor) -> torch.Tensor:
@@ -70,58 +92,96 @@ class Decoder(nn.Module):
         return flat.view(len(vectors), self.settings.prefix, self.settings.width)
 
     def forward(self, vectors: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-        """The mean loss of a word. tokens (n, length): captions, END, then -100 where there is nothing to learn."""
-        inputs = torch.cat([self.prefix(vectors), self.gpt.transformer.wte(tokens.clamp(min=END))], 1)
-        logits = self.gpt(inputs_embeds=inputs).logits[:, self.settings.prefix - 1 : -1]  # each place tells the next
+        """The mean loss of a word. tokens (n, length): captions, END, then -100 where there is
+        nothing to learn.
+        """
+        inputs = torch.cat(
+            [self.prefix(vectors), self.gpt.transformer.wte(tokens.clamp(min=END))], 1
+        )
+        logits = self.gpt(inputs_embeds=inputs).logits[
+            :, self.settings.prefix - 1 : -1
+        ]  # each place tells the next
         return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
 
 
 class PrefixCaptioner:
-    """Writes captions from image vectors; made by `fit` or `load`. A `rs5m.captions.Captioner`. Chapter: captions.
+    """Writes captions from image vectors; made by `fit` or `load`. A `rs5m.captions.Captioner`.
+    Chapter: captions.
 
-    model: the encoder whose vectors it was trained on. vocabulary: its words; a caption is those joined by spaces, with
-    none before punctuation. places: the longest caption in tokens, END included.
+    model: the encoder whose vectors it was trained on. vocabulary: its words; a caption is those
+    joined by spaces, with none before punctuation. places: the longest caption in tokens, END
+    included.
     """
 
-    def __init__(self, model: clip.Model | None, vocabulary: list[str], dim: int, places: int, settings: Settings):
+    def __init__(
+        self,
+        model: clip.Model | None,
+        vocabulary: list[str],
+        dim: int,
+        places: int,
+        settings: Settings,
+    ):
         self.model, self.vocabulary, self.dim, self.places = model, vocabulary, dim, places
         self.settings, self.row = settings, {word: i for i, word in enumerate(vocabulary, END + 1)}
         self.net = Decoder(dim, len(vocabulary) + 1, places, settings).to(clip.device()).eval()
 
     def tokens(self, caption: str) -> list[int] | None:
-        """The caption's token ids with END, or None where it holds an unknown word, is empty or too long."""
+        """The caption's token ids with END, or None where it holds an unknown word, is empty or too
+        long.
+        """
         ids = [self.row.get(word) for word in WORD.findall(caption)]
         return [*ids, END] if ids and None not in ids and len(ids) < self.places else None
 
     def text(self, ids: Sequence[int]) -> str:
         """The caption of token ids up to the first END."""
         ids = [*ids, END]
-        return re.sub(r" ([,.;:!?)])", r"\1", " ".join(self.vocabulary[i - 1] for i in ids[: ids.index(END)]))
+        return re.sub(
+            r" ([,.;:!?)])", r"\1", " ".join(self.vocabulary[i - 1] for i in ids[: ids.index(END)])
+        )
 
-    def generate(self, images: Images, n: int = CANDIDATES, seed: int = 0, quiet: bool = False) -> list[list[str]]:
-        """n candidates for each uint8 image (h, w, 3); the same text for the same pixels and seed. Errors: `check`."""
+    def generate(
+        self, images: Images, n: int = CANDIDATES, seed: int = 0, quiet: bool = False
+    ) -> list[list[str]]:
+        """n candidates for each uint8 image (h, w, 3); the same text for the same pixels and seed.
+        Errors: `check`.
+        """
         check(images, n)
         if self.model is None:
-            raise ValueError("this captioner has no image encoder: load it with the model whose vectors it reads")
+            raise ValueError(
+                "this captioner has no image encoder: load it with the model whose vectors it reads"
+            )
         vectors = clip.encode_images(self.model, images, quiet=quiet)
         return self.write(vectors, n, image_seeds(images, seed), quiet=quiet)
 
     @torch.inference_mode()
     def write(
-        self, vectors: np.ndarray, n: int = CANDIDATES, seeds: Sequence[int] | None = None, top_k: int = TOP_K,
-        batch: int = 64, quiet: bool = False,
-    ) -> list[list[str]]:  # fmt: skip
-        """n candidates for each image vector (dim,) of `rs5m.clip.encode_images`, by nucleus sampling with a cache.
+        self,
+        vectors: np.ndarray,
+        n: int = CANDIDATES,
+        seeds: Sequence[int] | None = None,
+        top_k: int = TOP_K,
+        batch: int = 64,
+        quiet: bool = False,
+    ) -> list[list[str]]:
+        """n candidates for each image vector (dim,) of `rs5m.clip.encode_images`, by nucleus
+        sampling with a cache.
 
-        seeds: one for each image, by default its position. top_k 1 is greedy. Neither batch nor n changes a text, but
-        for rounding. ValueError for another dim, no vectors, n < 1 or another number of seeds.
+        seeds: one for each image, by default its position. top_k 1 is greedy. Neither batch nor n
+        changes a text, but for rounding. ValueError for another dim, no vectors, n < 1 or another
+        number of seeds.
         """
         self._check(vectors, n)
         seeds, found = range(len(vectors)) if seeds is None else seeds, []
         if len(seeds) != len(vectors):
-            raise ValueError(f"{len(seeds)} seeds for {len(vectors)} images: give one for each image")
-        for start in tqdm(range(0, len(vectors), batch), desc="captions", unit="batch", disable=quiet):
-            part = torch.from_numpy(np.ascontiguousarray(vectors[start : start + batch], np.float32))
+            raise ValueError(
+                f"{len(seeds)} seeds for {len(vectors)} images: give one for each image"
+            )
+        for start in tqdm(
+            range(0, len(vectors), batch), desc="captions", unit="batch", disable=quiet
+        ):
+            part = torch.from_numpy(
+                np.ascontiguousarray(vectors[start : start + batch], np.float32)
+            )
             prefix = self.net.prefix(part.to(clip.device()))
             options = sampling(seeds[start : start + batch], n, self.places, END, END, top_k)
             mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
@@ -132,7 +192,9 @@ class PrefixCaptioner:
 
     def _check(self, vectors: np.ndarray, n: int) -> None:
         if n < 1 or not len(vectors):
-            raise ValueError(f"{len(vectors)} images and n {n}: give at least one image, ask for at least one caption")
+            raise ValueError(
+                f"{len(vectors)} images and n {n}: give at least one image, ask for at least one caption"
+            )
         if np.shape(vectors)[1:] != (self.dim,) or not np.isfinite(vectors).all():
             raise ValueError(
                 f"vectors have shape {np.shape(vectors)} or are not finite: this captioner reads (images, {self.dim})"
@@ -142,44 +204,60 @@ class PrefixCaptioner:
         """Write model.safetensors and captioner.json into a folder, made if need be."""
         folder.mkdir(parents=True, exist_ok=True)
         save_model(self.net, str(folder / "model.safetensors"))
-        about = {"dim": self.dim, "places": self.places, "settings": asdict(self.settings), "words": self.vocabulary}
+        about = {
+            "dim": self.dim,
+            "places": self.places,
+            "settings": asdict(self.settings),
+            "words": self.vocabulary,
+        }
         (folder / "captioner.json").write_text(json.dumps(about, indent=1), encoding="utf-8")
 
 
 def load(folder: Path, model: clip.Model | None = None) -> PrefixCaptioner:
-    """The captioner that `save` wrote; model: the encoder it was trained on, needed for `generate` alone.
+    """The captioner that `save` wrote; model: the encoder it was trained on, needed for `generate`
+    alone.
 
     ValueError for a folder that holds none or a damaged one. Chapter: captions.
     """
     try:
         about = json.loads((folder / "captioner.json").read_text(encoding="utf-8"))
-        made = PrefixCaptioner(model, about["words"], about["dim"], about["places"], Settings(**about["settings"]))
+        made = PrefixCaptioner(
+            model, about["words"], about["dim"], about["places"], Settings(**about["settings"])
+        )
         load_model(made.net, str(folder / "model.safetensors"), device=str(clip.device()))
     except Exception as error:  # a damaged file raises whatever its reader raises
         raise ValueError(
             f"{folder} holds no whole captioner (captioner.json, model.safetensors): train it again with "
-            f"rs5m.prefix.fit and save it ({type(error).__name__})"
+            f"rs5m.captions.prefix.fit and save it ({type(error).__name__})"
         ) from error
     return made
 
 
 def fit(
-    vectors: np.ndarray, captions: Sequence[Sequence[str]], settings: Settings = DEFAULT,
-    model: clip.Model | None = None, quiet: bool = False,
-) -> tuple[PrefixCaptioner, list[float]]:  # fmt: skip
+    vectors: np.ndarray,
+    captions: Sequence[Sequence[str]],
+    settings: Settings = DEFAULT,
+    model: clip.Model | None = None,
+    quiet: bool = False,
+) -> tuple[PrefixCaptioner, list[float]]:
     """Train a captioner on pairs; returns it and the loss of every step, in nats a word.
 
-    vectors: (n, dim) of `rs5m.clip.encode_images`, computed once and left alone; captions: one or more for each, one
-    drawn at random each epoch. The language is the words of the captions, as written. A caption is left out, counted
-    and reported, when it is empty, longer than 50 tokens or holds a word that occurs fewer than `settings.rare` times:
-    a name seen once is nothing to be learned, and an unknown-word token would be a blank to be filled with an
-    invention. Same seed, same machine: same weights. ValueError for other lengths, or where no caption is left.
-    Chapter: captions.
+    vectors: (n, dim) of `rs5m.clip.encode_images`, computed once and left alone; captions: one or
+    more for each, one drawn at random each epoch. The language is the words of the captions, as
+    written. A caption is left out, counted and reported, when it is empty, longer than 50 tokens or
+    holds a word that occurs fewer than `settings.rare` times: a name seen once is nothing to be
+    learned, and an unknown-word token would be a blank to be filled with an invention. Same seed,
+    same machine: same weights. ValueError for other lengths, or where no caption is left. Chapter:
+    captions.
     """
     if len(vectors) != len(captions) or any(isinstance(texts, str) for texts in captions):
-        raise ValueError(f"{len(vectors)} vectors and {len(captions)} lists of captions: give one list for each vector")
+        raise ValueError(
+            f"{len(vectors)} vectors and {len(captions)} lists of captions: give one list for each vector"
+        )
     if np.ndim(vectors) != 2 or not np.isfinite(vectors).all():
-        raise ValueError(f"vectors have shape {np.shape(vectors)} or are not finite: give finite numbers (images, dim)")
+        raise ValueError(
+            f"vectors have shape {np.shape(vectors)} or are not finite: give finite numbers (images, dim)"
+        )
     made, kept = _prepare(vectors, captions, settings, model)
     rows = [row for row, texts in enumerate(kept) if texts]
     inputs = torch.from_numpy(np.asarray(vectors, np.float32)[rows]).to(clip.device())
@@ -187,8 +265,10 @@ def fit(
     unit = nn.functional.normalize(inputs, dim=-1)
     made.net.mean.copy_(unit.mean(0))
     made.net.std.copy_(unit.std(0, correction=0) + 1e-6)
-    optimiser = torch.optim.AdamW(made.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay)
-    plan, losses = head.batches(len(rows), settings, generator), []
+    optimiser = torch.optim.AdamW(
+        made.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
+    )
+    plan, losses = batches(len(rows), settings, generator), []
     schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: tune.rate(step, len(plan)))
     made.net.train()
     for index in (bar := tqdm(plan, desc="captioner", unit="step", disable=quiet)):
@@ -197,7 +277,9 @@ def fit(
             loss = made.net(inputs[index], tokens)
         optimiser.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(made.net.parameters(), 1.0)  # the first steps of a decoder from scratch are rough
+        nn.utils.clip_grad_norm_(
+            made.net.parameters(), 1.0
+        )  # the first steps of a decoder from scratch are rough
         optimiser.step()
         schedule.step()
         losses.append(loss.item())
@@ -206,7 +288,12 @@ def fit(
     return made, losses
 
 
-def _prepare(vectors: np.ndarray, captions: Sequence[Sequence[str]], settings: Settings, model: clip.Model | None):
+def _prepare(
+    vectors: np.ndarray,
+    captions: Sequence[Sequence[str]],
+    settings: Settings,
+    model: clip.Model | None,
+):
     split = [WORD.findall(text) for texts in captions for text in texts]
     split = [found for found in split if len(found) <= LONGEST]
     counts = Counter(word for found in split for word in found)
@@ -221,12 +308,17 @@ def _prepare(vectors: np.ndarray, captions: Sequence[Sequence[str]], settings: S
             f"none of {total} captions is made of words seen {settings.rare} times: give more captions or a lower rare"
         )
     if left < total:
-        print(f"captioner: {total - left} of {total} captions left out: empty, too long, or with a rare word")
+        print(
+            f"captioner: {total - left} of {total} captions left out: empty, too long, or with a rare word"
+        )
     return made, kept
 
 
 def _draw(captions: list[list[list[int]]], generator: torch.Generator) -> torch.Tensor:
     """One random caption of each image as ids (n, length), -100 after END."""
     picks = torch.rand(len(captions), generator=generator).tolist()
-    drawn = [torch.tensor(texts[int(pick * len(texts))]) for texts, pick in zip(captions, picks, strict=True)]
+    drawn = [
+        torch.tensor(texts[int(pick * len(texts))])
+        for texts, pick in zip(captions, picks, strict=True)
+    ]
     return nn.utils.rnn.pad_sequence(drawn, batch_first=True, padding_value=-100)

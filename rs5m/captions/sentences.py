@@ -1,6 +1,6 @@
 """Records of metadata and the sentences they become. Chapter: captions.
 
-The wording stands in ``data/metadata.toml``. `rs5m.metadata` reads the records.
+The wording stands in ``data/metadata.toml``. `rs5m.captions.metadata` reads the records.
 """
 
 import datetime as dt
@@ -26,18 +26,33 @@ CELLS = tuple(
     for row in ("top", "center", "bottom")
     for column in ("left", "center", "right")
 )
-YEARS = range(1972, 2100)  # the first Landsat flew in 1972, and 1970-01-01 is what programs write for "unknown"
+YEARS = range(
+    1972, 2100
+)  # the first Landsat flew in 1972, and 1970-01-01 is what programs write for "unknown"
 TURNING = {"position", "azimuth"}  # fields that a turned image contradicts
-MONTHS = ("January", "February", "March", "April", "May", "June", "July", "August", "September", "October", "November",
-          "December")  # fmt: skip
+MONTHS = (
+    "January",
+    "February",
+    "March",
+    "April",
+    "May",
+    "June",
+    "July",
+    "August",
+    "September",
+    "October",
+    "November",
+    "December",
+)
 
 
 class Record(NamedTuple):
     """The fields of one image; None or () where unknown. Chapter: captions.
 
-    Degrees (latitude, longitude, off_nadir, azimuth), metres (gsd), kilometres (extent: width, height), percent
-    (cloud_cover). labels are spelled as in the source. date and hour (0-23) are in local mean solar time; without
-    coordinates the date is that of UTC. position: cells of a 3x3 grid. left_out: the fields of `FIELDS` not known.
+    Degrees (latitude, longitude, off_nadir, azimuth), metres (gsd), kilometres (extent: width,
+    height), percent (cloud_cover). labels are spelled as in the source. date and hour (0-23) are in
+    local mean solar time; without coordinates the date is that of UTC. position: cells of a 3x3
+    grid. left_out: the fields of `FIELDS` not known.
     """
 
     name: str
@@ -65,7 +80,8 @@ class Record(NamedTuple):
 
 
 class Clause(NamedTuple):
-    """A piece of a sentence: its text, the fields it states ("" for connecting words), whether it survives a rotation.
+    """A piece of a sentence: its text, the fields it states ("" for connecting words), whether it
+    survives a rotation.
 
     number: which sentence of the text it belongs to, from 0. Chapter: captions.
     """
@@ -79,13 +95,15 @@ class Clause(NamedTuple):
 @cache
 def settings() -> dict:
     """The content of `data/metadata.toml`; treat it as read-only."""
-    return tomllib.loads((files("rs5m") / "data/metadata.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files("rs5m.captions") / "metadata.toml").read_text(encoding="utf-8"))
 
 
 def make(name: str, source: str, **fields) -> Record:
     """A record with `left_out` filled in. Chapter: captions."""
     record = Record(name, source, **fields)
-    return record._replace(left_out=tuple(f for f in FIELDS[source] if getattr(record, f) in (None, ())))
+    return record._replace(
+        left_out=tuple(f for f in FIELDS[source] if getattr(record, f) in (None, ()))
+    )
 
 
 def count_left_out(records: Iterable[Record]) -> Counter:
@@ -94,11 +112,12 @@ def count_left_out(records: Iterable[Record]) -> Counter:
 
 
 def season(month: int, latitude: float) -> str | None:
-    """The meteorological season of a month (1-12) at a latitude (degrees); None between the tropics.
+    """The meteorological season of a month (1-12) at a latitude (degrees); None between the
+    tropics.
 
-    South of the equator it is the opposite one; the official tool says the northern season everywhere. The tropics
-    have wet and dry seasons that no month tells, so none is named. ValueError outside 1-12 and -90-90. Chapter:
-    captions.
+    South of the equator it is the opposite one; the official tool says the northern season
+    everywhere. The tropics have wet and dry seasons that no month tells, so none is named.
+    ValueError outside 1-12 and -90-90. Chapter: captions.
     """
     if month not in range(1, 13) or not -90 <= latitude <= 90:
         raise ValueError(f"no such month or latitude: {month}, {latitude}")
@@ -108,12 +127,14 @@ def season(month: int, latitude: float) -> str | None:
 
 
 def position(box: tuple, width: float, height: float) -> tuple[str, ...]:
-    """The two cells of a 3x3 grid over the image that a box overlaps most, the larger overlap first.
+    """The two cells of a 3x3 grid over the image that a box overlaps most, the larger overlap
+    first.
 
-    box: x, y, w, h in pixels from the top left corner. A tie decides nothing, so one cell or () comes back where the
-    next cells are equal: a box inside the middle cell overlaps no other, and the whole image has no position. Half of
-    the official fMoW captions say "center and top-left", which is what eight equally empty cells give in reading order.
-    ValueError where the box is not wholly inside the image. Chapter: captions.
+    box: x, y, w, h in pixels from the top left corner. A tie decides nothing, so one cell or ()
+    comes back where the next cells are equal: a box inside the middle cell overlaps no other, and
+    the whole image has no position. Half of the official fMoW captions say "center and top-left",
+    which is what eight equally empty cells give in reading order. ValueError where the box is not
+    wholly inside the image. Chapter: captions.
     """
     x, y, w, h = box
     if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= width and y + h <= height):
@@ -127,11 +148,12 @@ def position(box: tuple, width: float, height: float) -> tuple[str, ...]:
 
 
 def local_time(text, longitude: float | None) -> tuple[dt.date | None, int | None]:
-    """Date and hour (0-23, rounded) in local mean solar time, of a UTC timestamp such as `2016-06-09T15:04:05.5Z`.
+    """Date and hour (0-23, rounded) in local mean solar time, of a UTC timestamp such as
+    `2016-06-09T15:04:05.5Z`.
 
-    Solar time is UTC plus one hour per 15 degrees; clocks may differ by two hours, and no time zone is in the metadata.
-    Without a longitude the date is that of UTC and the hour None; so it is for a date without a time. (None, None) for
-    anything else. Chapter: captions.
+    Solar time is UTC plus one hour per 15 degrees; clocks may differ by two hours, and no time zone
+    is in the metadata. Without a longitude the date is that of UTC and the hour None; so it is for
+    a date without a time. (None, None) for anything else. Chapter: captions.
     """
     form = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
     found = re.fullmatch(form, text.strip(), re.ASCII) if isinstance(text, str) else None
@@ -149,14 +171,17 @@ def local_time(text, longitude: float | None) -> tuple[dt.date | None, int | Non
 
 
 def words(record: Record) -> dict[str, str]:
-    """How each known field of a record is said: {placeholder of the templates: text}. Chapter: captions."""
+    """How each known field of a record is said: {placeholder of the templates: text}. Chapter:
+    captions.
+    """
     said = {
         "labels": _labels(record),
         "place": ", ".join(part for part in (record.city, record.state, record.country) if part),
         "climate": record.climate,
         "season": record.season,
         "position": " and ".join(f"the {cell}" for cell in record.position),
-        "date": record.date and f"{record.date.day} {MONTHS[record.date.month - 1]} {record.date.year}",
+        "date": record.date
+        and f"{record.date.day} {MONTHS[record.date.month - 1]} {record.date.year}",
         "hour": record.hour is not None and _hour(record.hour),
         "gsd": record.gsd and f"{round(record.gsd, 2):g} m",
         "cloud_cover": record.cloud_cover is not None and f"{record.cloud_cover:.0f}%",
@@ -175,8 +200,13 @@ def _labels(record: Record) -> str:
     if record.source == "fmow":
         objects = settings()["objects"]
         articles = ["an" if name[0] in "aeiou" else "a" for name in names]
-        names = [objects.get(label, f"{a} {n}") for label, a, n in zip(record.labels, articles, names, strict=True)]
-    if record.source == "bigearthnet":  # "land ..., with significant areas of ..." would look like two classes
+        names = [
+            objects.get(label, f"{a} {n}")
+            for label, a, n in zip(record.labels, articles, names, strict=True)
+        ]
+    if (
+        record.source == "bigearthnet"
+    ):  # "land ..., with significant areas of ..." would look like two classes
         names = [name.replace(",", "").replace("/", " or ") for name in names]
     return " and ".join(filter(None, (", ".join(names[:-1]), *names[-1:])))
 
@@ -191,7 +221,9 @@ def _degrees(angle: float) -> str:
 
 
 def template(record: Record) -> list[str]:
-    """The template that the SHA-256 of the image's name draws among those of its source. Chapter: captions."""
+    """The template that the SHA-256 of the image's name draws among those of its source. Chapter:
+    captions.
+    """
     choices = settings()[record.source]
     digest = hashlib.sha256(record.name.encode("utf-8", "surrogatepass")).digest()
     return choices[int.from_bytes(digest) % len(choices)]
@@ -207,7 +239,9 @@ def clauses(record: Record) -> list[Clause]:
         for part in re.split(r"(\[[^]]*\])", text):
             fields = re.findall(r"{(\w+)}", part)
             if part and all(field in known for field in fields):
-                said = re.sub(r"{(\w+)}", lambda field: known[field[1]], part.strip("[]") if fields else part)
+                said = re.sub(
+                    r"{(\w+)}", lambda field: known[field[1]], part.strip("[]") if fields else part
+                )
                 kept.append(Clause(said, "+".join(fields), TURNING.isdisjoint(fields), number))
     return _full(kept)
 
@@ -221,10 +255,17 @@ def _full(kept: list[Clause]) -> list[Clause]:
 def sentence(record: Record, rotation_safe_only: bool = False) -> str:
     """The text of a record; the same for the same name and fields. Chapter: captions.
 
-    rotation_safe_only leaves out the clauses that a turned image would contradict. Without any field the words around
-    the clauses remain, such as "A satellite image."
+    rotation_safe_only leaves out the clauses that a turned image would contradict. Without any
+    field the words around the clauses remain, such as "A satellite image."
     """
-    kept = _full([clause for clause in clauses(record) if clause.rotation_safe or not rotation_safe_only])
-    texts = ["".join(clause.text for clause in group) for _, group in groupby(kept, key=lambda clause: clause.number)]
-    texts = [re.sub(r"[,:;]+\.$", ".", text.strip()) for text in texts]  # what left-out clauses leave before the stop
+    kept = _full(
+        [clause for clause in clauses(record) if clause.rotation_safe or not rotation_safe_only]
+    )
+    texts = [
+        "".join(clause.text for clause in group)
+        for _, group in groupby(kept, key=lambda clause: clause.number)
+    ]
+    texts = [
+        re.sub(r"[,:;]+\.$", ".", text.strip()) for text in texts
+    ]  # what left-out clauses leave before the stop
     return " ".join(text[:1].upper() + text[1:] for text in texts)

@@ -1,23 +1,24 @@
-"""QuickGELU or GELU: a network with the wrong one loads without an error and answers worse. Chapter: clip.
+"""QuickGELU or GELU: a network with the wrong one loads without an error and answers worse.
+Chapter: clip.
 
-open_clip builds GELU unless the architecture's name ends in -quickgelu; OpenAI's weights, and GeoRSCLIP's that began
-from them, were trained with QuickGELU, x * sigmoid(1.702 x). A state dict does not say which. So what is known is asked
-in this order: the header that `rs5m.checkpoints.export` writes, the names under which weights were released,
-open_clip's table of pretrained weights; for a file of which nothing is known, photographs decide.
+open_clip builds GELU unless the architecture's name ends in -quickgelu; OpenAI's weights, and
+GeoRSCLIP's that began from them, were trained with QuickGELU, x * sigmoid(1.702 x). A state dict
+does not say which. So what is known is asked in this order: the header that
+`rs5m.clip.checkpoints.export` writes, the names under which weights were released, open_clip's
+table of pretrained weights; for a file of which nothing is known, photographs decide.
 
-* ours: the photographs. They tell the two apart where the activation matters, as in a trained CLIP, whose units are
-  mostly far below zero; a network for which both fit equally, or that knows none of the pictures, gets no answer
+* ours: the photographs. They tell the two apart where the activation matters, as in a trained CLIP,
+  whose units are mostly far below zero; a network for which both fit equally, or that knows none of
+  the pictures, gets no answer
 * not measured: the probe on released weights, which are not part of this project's tests
 """
 
 from __future__ import annotations
 
 import math
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import cache
-from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
@@ -25,8 +26,7 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-from rs5m import checkpoints, hub
-from rs5m.pocketpictures import photo
+from rs5m.pocket.pictures import photo
 
 NAMES = {True: "QuickGELU", False: "GELU"}
 PHOTOS = {  # what scikit-image, scikit-learn and matplotlib ship as files, in a few words
@@ -49,12 +49,19 @@ PHOTOS = {  # what scikit-image, scikit-learn and matplotlib ship as files, in a
     "sklearn/flower.jpg": "a flower",
     "matplotlib/grace_hopper.jpg": "a woman in a navy uniform",
 }
-KNOWS = 0.5 * math.log(len(PHOTOS))  # nats; a loss above half of chance's says that the pictures mean little to it
-GAP, SHARE = 0.02, 0.1  # the other activation fits clearly better from this many nats, and this share of the loss
+KNOWS = 0.5 * math.log(
+    len(PHOTOS)
+)  # nats; a loss above half of chance's says that the pictures mean little to it
+GAP, SHARE = (
+    0.02,
+    0.1,
+)  # the other activation fits clearly better from this many nats, and this share of the loss
 
 
 def _activations(net: nn.Module) -> list[nn.Module]:
-    """The blocks of open_clip's own transformers, whose child `gelu` is the activation; timm's towers have none."""
+    """The blocks of open_clip's own transformers, whose child `gelu` is the activation; timm's
+    towers have none.
+    """
     from open_clip.transformer import QuickGELU  # rs5m.clip has made open_clip importable by now
 
     return [m for m in net.modules() if isinstance(getattr(m, "gelu", None), QuickGELU | nn.GELU)]
@@ -84,63 +91,32 @@ def switched(net: nn.Module) -> Iterator[None]:
 # ---------------------------------------------------------------- what is known
 
 
-def of_tag(name: str, tag: str) -> bool:
-    """Whether open_clip's pretrained weights of that name and tag were trained with QuickGELU."""
-    from rs5m.clip import open_clip
-
-    return bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
-
-
-def of_file(path: str | Path) -> tuple[bool, str] | None:
-    """Whether a checkpoint was trained with QuickGELU, and who says so; None where nothing is known."""
-    written = checkpoints.facts(path).get("quick_gelu")
-    if isinstance(written, bool):
-        return written, "by its header"
-    for release in hub.RELEASED.values():
-        if release.file == Path(path).name and release.quick_gelu is not None:
-            return release.quick_gelu, "as released under that name"
-    return None
-
-
-def check(model, path: str | Path) -> None:
-    """Compare a loaded checkpoint with the network it was loaded into.
-
-    ValueError where it is known that the file was trained with the other activation; a warning where the photographs
-    fit the other one clearly better. Both name the cure. Chapter: clip.
-    """
-    computes = uses(model.net)
-    if computes is None:
-        return
-    known = of_file(path)
-    if known and known[0] != computes:
-        raise ValueError(f"{path} was trained with {NAMES[known[0]]} ({known[1]}), but {model.name or 'this network'} "
-                         f"computes {NAMES[computes]}: {cure(model.name, known[0])}")  # fmt: skip
-    if not known and (found := probe(model)).other_fits:
-        warnings.warn(f"{path} fits {NAMES[not computes]} clearly better than the {NAMES[computes]} of "
-                      f"{model.name or 'this network'} (loss of known photographs {found.other:.2f}, not "
-                      f"{found.own:.2f}): {cure(model.name, not computes)}", stacklevel=3)  # fmt: skip
-
-
 def cure(name: str, quick: bool) -> str:
     """What to load in place of an architecture of the wrong activation."""
-    from rs5m.clip import open_clip
+    from rs5m.clip.openclip import open_clip
 
     right = f"{name}-quickgelu" if quick else name.removesuffix("-quickgelu")
-    return f"load {right}" if right in open_clip.list_models() else f"build it with quick_gelu={quick}"
+    return (
+        f"load {right}" if right in open_clip.list_models() else f"build it with quick_gelu={quick}"
+    )
 
 
 # ---------------------------------------------------------------- photographs decide
 
 
 class Probe(NamedTuple):
-    """Contrastive losses (nats) of the known photographs: as the network is, and with the other activation."""
+    """Contrastive losses (nats) of the known photographs: as the network is, and with the other
+    activation.
+    """
 
     own: float
     other: float
 
     @property
     def other_fits(self) -> bool:
-        """Whether the other activation fits clearly better, in a network that knows what the pictures show."""
+        """Whether the other activation fits clearly better, in a network that knows what the
+        pictures show.
+        """
         return self.other < KNOWS and self.own - self.other > max(GAP, SHARE * self.own)
 
 
@@ -159,17 +135,23 @@ def captions() -> list[str]:
 @cache
 def pictures(size: int) -> np.ndarray:
     """The photographs as squares, uint8 (n, size, size, 3)."""
-    from rs5m import clip
+    from rs5m.clip.model import crop
 
-    return clip.crop([np.array(photo(name)) for name in PHOTOS], size).permute(0, 2, 3, 1).numpy()
+    return crop([np.array(photo(name)) for name in PHOTOS], size).permute(0, 2, 3, 1).numpy()
 
 
 @torch.inference_mode()
 def _loss(model) -> float:
-    from rs5m import clip
+    from rs5m.clip.model import encode_images, encode_texts
 
-    vectors = clip.encode_images(model, pictures(model.image_size), quiet=True), clip.encode_texts(model, captions())
+    vectors = (
+        encode_images(model, pictures(model.image_size), quiet=True),
+        encode_texts(model, captions()),
+    )
     image, text = (functional.normalize(torch.from_numpy(v).double(), dim=-1) for v in vectors)
     logits = image @ text.T * float(model.net.logit_scale.exp())
     match = torch.arange(len(logits))
-    return float(functional.cross_entropy(logits, match) + functional.cross_entropy(logits.T, match)) / 2
+    return (
+        float(functional.cross_entropy(logits, match) + functional.cross_entropy(logits.T, match))
+        / 2
+    )

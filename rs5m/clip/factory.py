@@ -1,36 +1,44 @@
-"""Models by name: an architecture of open_clip, its weights, and a checkpoint over them. Chapter: clip.
+"""Models by name: an architecture of open_clip, its weights, and a checkpoint over them. Chapter:
+clip.
 
 `rs5m.clip.load` is the way in.
 """
 
 import difflib
 import logging
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rs5m import checkpoints, clip, hub, quickgelu
-from rs5m.clip import Model, open_clip
+from rs5m.clip.activation import NAMES, cure, probe, uses
+from rs5m.clip.checkpoints import facts, put
+from rs5m.clip.model import Model
+from rs5m.clip.openclip import open_clip
+from rs5m.clip.pocket import POCKET_SIZE, pocket_model
+from rs5m.clip.released import RELEASED, fetch
+from rs5m.device import device
 
 REMOTE = ("hf-hub:", "local-dir:")  # names that bring their own configuration and weights
 
 
 def with_checkpoint(model: Model, path: Path) -> Model:
     """The weights of a file, and the normalisation and size that its header tells. Chapter: clip."""
-    checkpoints.put(model.net, path, model.name)
+    put(model.net, path, model.name)
     model.net.eval()
-    told = checkpoints.facts(path)
+    told = facts(path)
     values = {key: tuple(told[key]) for key in ("mean", "std") if key in told}
     if model.name == "pocket":  # convolutions take any size
         values["image_size"] = told.get("image_size", model.image_size)
     model = replace(model, **values)
-    quickgelu.check(model, path)
+    check(model, path)
     return model
 
 
 def named(name: str, tag: str | None, bare: bool) -> Model:
-    """An architecture of open_clip with the weights of a tag, or with `bare` only the tag's normalisation.
+    """An architecture of open_clip with the weights of a tag, or with `bare` only the tag's
+    normalisation.
 
     Errors of `rs5m.clip.load`. Chapter: clip.
     """
@@ -42,17 +50,21 @@ def named(name: str, tag: str | None, bare: bool) -> Model:
     except RuntimeError as error:
         if not tag or "download" not in str(error):
             raise
-        raise OSError(f"the weights {tag} of {name} could not be downloaded: fetch them where there is a network and "
-                      "name the file as checkpoint") from error  # fmt: skip
+        raise OSError(
+            f"the weights {tag} of {name} could not be downloaded: fetch them where there is a network and "
+            "name the file as checkpoint"
+        ) from error
     norm, size = transform.transforms[-1], net.visual.image_size  # RN50x64 takes 448 pixels
     size = size[0] if isinstance(size, tuple) else size
     tokenizer = open_clip.get_tokenizer(name)
-    return Model(net.eval().to(clip.device()), tokenizer, tuple(norm.mean), tuple(norm.std), size, name)
+    return Model(net.eval().to(device()), tokenizer, tuple(norm.mean), tuple(norm.std), size, name)
 
 
 @contextmanager
 def _quiet(bare: bool) -> Iterator[None]:
-    """No word from open_clip that the weights are random where a checkpoint is about to replace them."""
+    """No word from open_clip that the weights are random where a checkpoint is about to replace
+    them.
+    """
     before = logging.root.manager.disable
     logging.disable(logging.WARNING if bare else before)
     try:
@@ -62,22 +74,98 @@ def _quiet(bare: bool) -> Iterator[None]:
 
 
 def _tag(name: str, tag: str | None) -> dict:
-    """open_clip's normalisation of a tag's weights; ValueError for an unknown name or tag, or the wrong activation."""
+    """open_clip's normalisation of a tag's weights; ValueError for an unknown name or tag, or the
+    wrong activation.
+    """
     if name.startswith(REMOTE):
         return {}
     known = open_clip.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, [*known, *hub.RELEASED], 4) or ["ViT-B-32-quickgelu", "ViT-H-14"]
-        raise ValueError(f"unknown model {name!r}: choose pocket, {', '.join(hub.RELEASED)} or one of open_clip's "
-                         f"{len(known)}, such as {', '.join(near)} (open_clip.list_models() has all)")  # fmt: skip
+        near = difflib.get_close_matches(name, [*known, *RELEASED], 4) or [
+            "ViT-B-32-quickgelu",
+            "ViT-H-14",
+        ]
+        raise ValueError(
+            f"unknown model {name!r}: choose pocket, {', '.join(RELEASED)} or one of open_clip's "
+            f"{len(known)}, such as {', '.join(near)} (open_clip.list_models() has all)"
+        )
     if not tag:
         return {}
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
-        raise ValueError(f"unknown weights {tag!r} of {name}: choose {', '.join(tags) or 'none, it has none'}")
-    quick = quickgelu.of_tag(name, tag)
+        raise ValueError(
+            f"unknown weights {tag!r} of {name}: choose {', '.join(tags) or 'none, it has none'}"
+        )
+    quick = of_tag(name, tag)
     if quick != bool(open_clip.get_model_config(name).get("quick_gelu")):
-        raise ValueError(f"the weights {tag} of {name} were trained with {quickgelu.NAMES[quick]}, and {name} computes "
-                         f"{quickgelu.NAMES[not quick]}: {quickgelu.cure(name, quick)}")  # fmt: skip
+        raise ValueError(
+            f"the weights {tag} of {name} were trained with {NAMES[quick]}, and {name} computes "
+            f"{NAMES[not quick]}: {cure(name, quick)}"
+        )
     told = open_clip.get_pretrained_cfg(name, tag)
     return {"image_mean": told["mean"], "image_std": told["std"]}
+
+
+def load(
+    name: str, pretrained: str | Path | None = None, checkpoint: str | Path | None = None
+) -> Model:
+    """A model by name, on the device, ready to encode. Chapter: clip.
+
+    name: an architecture of open_clip ("ViT-B-32-quickgelu"), its "hf-hub:..." or "local-dir:...",
+    a released GeoRSCLIP (`rs5m.clip.released.RELEASED`), or "pocket". pretrained: open_clip's tag
+    of general weights; None: random weights. checkpoint: a safetensors file or a pickled state dict
+    of that architecture, in place of the general weights. ValueError for an unknown name or tag,
+    weights that do not fit, or the wrong one of GELU and QuickGELU (a warning where that is only
+    likely, see `rs5m.clip.activation`); OSError that says what to put where for weights that cannot
+    be had.
+    """
+    if name in RELEASED:
+        if pretrained:
+            raise ValueError(f"{name} is one set of weights: leave pretrained={pretrained!r} out")
+        checkpoint, name = checkpoint or fetch(name), RELEASED[name].architecture
+    model = (
+        pocket_model(POCKET_SIZE) if name == "pocket" else named(name, pretrained, bool(checkpoint))
+    )
+    return with_checkpoint(model, Path(checkpoint)) if checkpoint else model
+
+
+def of_tag(name: str, tag: str) -> bool:
+    """Whether open_clip's pretrained weights of that name and tag were trained with QuickGELU."""
+    return bool(open_clip.get_pretrained_cfg(name, tag).get("quick_gelu"))
+
+
+def of_file(path: str | Path) -> tuple[bool, str] | None:
+    """Whether a checkpoint was trained with QuickGELU, and who says so; None where nothing is
+    known.
+    """
+    written = facts(path).get("quick_gelu")
+    if isinstance(written, bool):
+        return written, "by its header"
+    for release in RELEASED.values():
+        if release.file == Path(path).name and release.quick_gelu is not None:
+            return release.quick_gelu, "as released under that name"
+    return None
+
+
+def check(model, path: str | Path) -> None:
+    """Compare a loaded checkpoint with the network it was loaded into.
+
+    ValueError where it is known that the file was trained with the other activation; a warning
+    where the photographs fit the other one clearly better. Both name the cure. Chapter: clip.
+    """
+    computes = uses(model.net)
+    if computes is None:
+        return
+    known = of_file(path)
+    if known and known[0] != computes:
+        raise ValueError(
+            f"{path} was trained with {NAMES[known[0]]} ({known[1]}), but {model.name or 'this network'} "
+            f"computes {NAMES[computes]}: {cure(model.name, known[0])}"
+        )
+    if not known and (found := probe(model)).other_fits:
+        warnings.warn(
+            f"{path} fits {NAMES[not computes]} clearly better than the {NAMES[computes]} of "
+            f"{model.name or 'this network'} (loss of known photographs {found.other:.2f}, not "
+            f"{found.own:.2f}): {cure(model.name, not computes)}",
+            stacklevel=3,
+        )

@@ -1,6 +1,8 @@
-"""Readers of image-text pairs and of labelled test sets, from a folder or straight from the zip. Chapter: data.
+"""Readers of image-text pairs and of labelled test sets, from a folder or straight from the zip.
+Chapter: data.
 
-Official layouts only: what a reader downloads is read as it is. A corrupt image is skipped, counted and named.
+Official layouts only: what a reader downloads is read as it is. A corrupt image is skipped, counted
+and named.
 """
 
 import hashlib
@@ -16,16 +18,20 @@ import numpy as np
 from PIL import Image
 from tqdm.auto import tqdm
 
-from rs5m import pocket
 from rs5m.paper import class_name
-from rs5m.scales import Scale, data_folder
 
-EUROSAT = ("2750", ("eurosat-rgb", "rs5m_test_data/eurosat-rgb", "."), ("eurosat_rgb.zip", "EuroSAT.zip"))
+EUROSAT = (
+    "2750",
+    ("eurosat-rgb", "rs5m_test_data/eurosat-rgb", "."),
+    ("eurosat_rgb.zip", "EuroSAT.zip"),
+)
 UCM = ("UCMerced_LandUse/Images", (".",), ("ucm_q92.zip", "UCMerced_LandUse.zip"))
 
 
 class Labelled(NamedTuple):
-    """A test set: uint8 images (h, w, 3), labels (n,) into `classes`, file names, and the files that were skipped."""
+    """A test set: uint8 images (h, w, 3), labels (n,) into `classes`, file names, and the files
+    that were skipped.
+    """
 
     name: str
     images: list[np.ndarray]
@@ -54,7 +60,8 @@ def decode(data: bytes) -> np.ndarray | None:
 
 
 def members(folder: Path, layout: tuple) -> Iterator[tuple[str, str, bytes]]:
-    """(class, file name, bytes) of every image of a layout, classes and names in order, from its folder or its zip.
+    """(class, file name, bytes) of every image of a layout, classes and names in order, from its
+    folder or its zip.
 
     Raises FileNotFoundError that names what was looked for.
     """
@@ -68,13 +75,19 @@ def members(folder: Path, layout: tuple) -> Iterator[tuple[str, str, bytes]]:
         if archive.is_file():
             yield from _zipped(archive, inside)
             return
-    raise FileNotFoundError(f"{folder} has neither a folder {folders[0]}/{inside} nor {' nor '.join(zips)}")
+    raise FileNotFoundError(
+        f"{folder} has neither a folder {folders[0]}/{inside} nor {' nor '.join(zips)}"
+    )
 
 
 def _zipped(path: Path, inside: str) -> Iterator[tuple[str, str, bytes]]:
     try:
         with zipfile.ZipFile(path) as archive:
-            names = sorted(name for name in archive.namelist() if name.startswith(f"{inside}/") and name[-1] != "/")
+            names = sorted(
+                name
+                for name in archive.namelist()
+                if name.startswith(f"{inside}/") and name[-1] != "/"
+            )
             for name in names:
                 yield *name.split("/")[-2:], _read(archive, name)
     except zipfile.BadZipFile as error:
@@ -84,7 +97,12 @@ def _zipped(path: Path, inside: str) -> Iterator[tuple[str, str, bytes]]:
 def _read(archive: zipfile.ZipFile, name: str) -> bytes:
     try:
         return archive.read(name)
-    except (zipfile.BadZipFile, zlib.error, EOFError, ValueError):  # a damaged member: no bytes decode to no image
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        EOFError,
+        ValueError,
+    ):  # a damaged member: no bytes decode to no image
         return b""
 
 
@@ -104,11 +122,15 @@ def labelled(name: str, folder: Path, layout: tuple) -> Labelled:
     if not images:
         raise ValueError(f"{name}: no readable image under {folder}")
     ordered = sorted(set(classes))
-    return Labelled(name, images, np.array([ordered.index(c) for c in classes]), ordered, names, skipped)
+    return Labelled(
+        name, images, np.array([ordered.index(c) for c in classes]), ordered, names, skipped
+    )
 
 
 def eurosat(folder: Path) -> Labelled:
-    """EuroSAT RGB: 27,000 images of 10 classes, 64 x 64, all of them test images (official evaluation code)."""
+    """EuroSAT RGB: 27,000 images of 10 classes, 64 x 64, all of them test images (official
+    evaluation code).
+    """
     return labelled("eurosat", folder, EUROSAT)
 
 
@@ -125,11 +147,20 @@ def subset(data: Labelled, keep: np.ndarray) -> Labelled:
 
 
 def ucm_captions(folder: Path, data: Labelled) -> tuple[list[tuple[str, ...]], np.ndarray]:
-    """Five captions for each image of `data` and its split ("train", "val", "test") from UCM-captions.
+    """Five captions for each image of `data` and its split ("train", "val", "test") from
+    UCM-captions.
 
-    The json calls image (N - 1) % 100 of class (N - 1) // 100, classes in alphabetical order, "N.tif".
+    The json calls image (N - 1) % 100 of class (N - 1) // 100, classes in alphabetical order,
+    "N.tif".
     """
-    path = next((p for p in (folder / "captions/ucm_captions.json", folder / "ucm_captions.json") if p.is_file()), None)
+    path = next(
+        (
+            p
+            for p in (folder / "captions/ucm_captions.json", folder / "ucm_captions.json")
+            if p.is_file()
+        ),
+        None,
+    )
     if path is None:
         raise FileNotFoundError(f"{folder} has no captions/ucm_captions.json (UCM-captions)")
     entries = {}
@@ -150,8 +181,14 @@ def fingerprint(images: list[np.ndarray], *texts) -> str:
 
 
 def class_prompt(data_name: str, folder_name: str) -> str:
-    """The class name as it stands in prompts: UC Merced's folder names run words together, so they are parted."""
-    return UCM_WORDS.get(folder_name, class_name(folder_name)) if data_name == "ucm" else class_name(folder_name)
+    """The class name as it stands in prompts: UC Merced's folder names run words together, so they
+    are parted.
+    """
+    return (
+        UCM_WORDS.get(folder_name, class_name(folder_name))
+        if data_name == "ucm"
+        else class_name(folder_name)
+    )
 
 
 UCM_WORDS = {
@@ -159,30 +196,3 @@ UCM_WORDS = {
     "mediumresidential": "medium residential area", "mobilehomepark": "mobile home park", "parkinglot": "parking lot",
     "sparseresidential": "sparse residential area", "storagetanks": "storage tanks", "tenniscourt": "tennis court",
 }  # fmt: skip
-
-
-def test_set(name: str, scale: Scale) -> Labelled:
-    """The test set of that name: pocket (Europe and Africa), eurosat (all images) or ucm (UCM-captions' test split)."""
-    if name == "pocket":
-        chips = pocket.chips("test")
-        places = [f"{lat:.1f} {lon:.1f}" for lat, lon in zip(chips.latitude, chips.longitude, strict=True)]
-        return Labelled("pocket", list(chips.images), chips.labels, chips.classes, places, [])
-    if name == "eurosat":
-        return eurosat(data_folder(scale))
-    if name == "ucm":
-        data = ucm(data_folder(scale))
-        return subset(data, ucm_captions(data_folder(scale), data)[1] == "test")
-    raise ValueError(f"unknown test set {name!r}: choose pocket, eurosat or ucm")
-
-
-def pairs(name: str, scale: Scale) -> Pairs:
-    """Training pairs: pocket (Americas, Asia, Oceania) or ucm (UCM-captions' train split)."""
-    if name == "pocket":
-        chips = pocket.chips("train")
-        return Pairs("pocket", list(chips.images), pocket.captions(chips), [])
-    if name == "ucm":
-        data = ucm(data_folder(scale))
-        captions, split = ucm_captions(data_folder(scale), data)
-        index = np.flatnonzero(split == "train")
-        return Pairs("ucm", [data.images[i] for i in index], [captions[i] for i in index], data.skipped)
-    raise ValueError(f"unknown pairs {name!r}: choose pocket or ucm")

@@ -1,6 +1,8 @@
-"""The pair record, and shards of pairs: written, read in order, and indexed for reading at random. Chapter: data.
+"""The pair record, and shards of pairs: written, read in order, and indexed for reading at random.
+Chapter: data.
 
-Two layouts: the official one of RS5M (img_content, img_name, caption) and webdataset's usual one (jpg, txt, json).
+Two layouts: the official one of RS5M (img_content, img_name, caption) and webdataset's usual one
+(jpg, txt, json).
 """
 
 import hashlib
@@ -15,14 +17,15 @@ from typing import NamedTuple
 import numpy as np
 import webdataset
 
+from rs5m.data.tar import LARGEST_IMAGE, LONGEST_TEXT, walk
+
 OFFICIAL = ("img_content", "img_name", "caption")
 PICTURES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "gif", "bmp")
 TEXTS = ("caption", "txt", "json")  # where captions may stand; an Index refers to them by position
 LAYOUTS = ("rs5m", "webdataset")
-BLOCK, PADDING = tarfile.BLOCKSIZE, 2**20  # bytes; no tar is padded with more zeros than that
-LONGEST_TEXT, LARGEST_IMAGE = 2**16, 2**28  # bytes of one member that are ever read
-PAX = re.compile(rb"(\d{1,9}) (?:(path|size)=)?")  # how a record of POSIX's extended header begins: length, key
-MEMBER = re.compile(r"((?:.*/|)[^./]+)[.]([^/]*)", re.DOTALL)  # webdataset's stem and kind: at the name's first dot
+MEMBER = re.compile(
+    r"((?:.*/|)[^./]+)[.]([^/]*)", re.DOTALL
+)  # webdataset's stem and kind: at the name's first dot
 
 
 class Record(NamedTuple):
@@ -34,9 +37,11 @@ class Record(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Where the pairs of a shard stand: their names, `places` (n, 5) int64, what was left out, and a digest.
+    """Where the pairs of a shard stand: their names, `places` (n, 5) int64, what was left out, and
+    a digest.
 
-    A place: offset and bytes of the image, offset and bytes of the text, and the text's kind as its position in TEXTS.
+    A place: offset and bytes of the image, offset and bytes of the text, and the text's kind as its
+    position in TEXTS.
     """
 
     names: list[str]
@@ -48,8 +53,8 @@ class Index(NamedTuple):
 def read(shards: Iterable[Path]) -> Iterator[Record]:
     """The pairs of the shards in order, each with its first caption; both layouts, even mixed.
 
-    Raises ValueError that names a shard which is no whole tar file, or a sample that lacks a member: an error, not a
-    shorter pair. Members are read by name, never extracted to a path.
+    Raises ValueError that names a shard which is no whole tar file, or a sample that lacks a
+    member: an error, not a shorter pair. Members are read by name, never extracted to a path.
     """
     for shard in shards:
         try:
@@ -61,7 +66,9 @@ def read(shards: Iterable[Path]) -> Iterator[Record]:
 
 
 def _whole(shard: Path) -> None:
-    """Raise TarError unless the members end with the format's mark: tarfile takes a damaged header for the end too."""
+    """Raise TarError unless the members end with the format's mark: tarfile takes a damaged header
+    for the end too.
+    """
     with tarfile.open(shard, "r:") as archive:
         archive.getmembers()
         archive.fileobj.seek(archive.offset)
@@ -79,8 +86,9 @@ def _record(sample: dict, shard: Path) -> Record:
 def write(shard: Path, pairs: Iterable[Record], layout: str = "rs5m") -> int:
     """Write one shard by a temporary name and a rename; returns how many pairs it holds.
 
-    layout: "rs5m", the official one, or "webdataset", which puts the name into the json. Same pairs, same bytes:
-    members carry no date, owner or order of their own. ValueError for another layout.
+    layout: "rs5m", the official one, or "webdataset", which puts the name into the json. Same
+    pairs, same bytes: members carry no date, owner or order of their own. ValueError for another
+    layout.
     """
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
@@ -106,10 +114,11 @@ def _members(record: Record, layout: str) -> dict[str, bytes]:
 
 
 def parts(sample: Mapping[str, object]) -> tuple[str, str, str | None]:
-    """The kinds of the image and of the text that holds the captions, and what the sample lacks (else None).
+    """The kinds of the image and of the text that holds the captions, and what the sample lacks
+    (else None).
 
-    sample: members by kind; those of TEXTS as bytes. A json with several "captions" goes before the txt, and the txt
-    before a json with one "caption".
+    sample: members by kind; those of TEXTS as bytes. A json with several "captions" goes before the
+    txt, and the txt before a json with one "caption".
     """
     if any(kind in sample for kind in OFFICIAL):
         missing = sorted(set(OFFICIAL) - sample.keys())
@@ -117,18 +126,26 @@ def parts(sample: Mapping[str, object]) -> tuple[str, str, str | None]:
     image = next((kind for kind in PICTURES if kind in sample), None)
     in_json = captions("json", sample.get("json", b""))
     text = "txt" if "txt" in sample and len(in_json) < 2 else "json"
-    lacking = ["an image"] * (image is None) + ["a caption (txt or json)"] * (text == "json" and not in_json)
+    lacking = ["an image"] * (image is None) + ["a caption (txt or json)"] * (
+        text == "json" and not in_json
+    )
     return image, text, f"lacks {' and '.join(lacking)}" if lacking else None
 
 
 def captions(kind: str, data: bytes) -> tuple[str, ...]:
-    """The captions in a member of that kind: one, or for a json those of its "captions", else its "caption"."""
+    """The captions in a member of that kind: one, or for a json those of its "captions", else its
+    "caption".
+    """
     text = data.decode("utf-8", "replace")
     if kind != "json":
         return (text,)
     value = _object(text)
     several = value.get("captions")
-    several = [one for one in several if isinstance(one, str) and one.strip()] if isinstance(several, list) else []
+    several = (
+        [one for one in several if isinstance(one, str) and one.strip()]
+        if isinstance(several, list)
+        else []
+    )
     return tuple(several) or ((value["caption"],) if isinstance(value.get("caption"), str) else ())
 
 
@@ -154,9 +171,10 @@ def _object(text: str) -> dict:
 def index(shard: Path) -> Index:
     """Where every whole pair of a shard stands, from the headers and texts alone; no image is read.
 
-    Members belong together by their stem, wherever in the tar they are. A damaged header is stepped over, a truncated
-    tar ends early: the pairs that are whole stay, the others are named in `damaged`, and so is what is no tar at all.
-    Links and folders are passed over; a second member of the same name is left out and named. Chapter: tune.
+    Members belong together by their stem, wherever in the tar they are. A damaged header is stepped
+    over, a truncated tar ends early: the pairs that are whole stay, the others are named in
+    `damaged`, and so is what is no tar at all. Links and folders are passed over; a second member
+    of the same name is left out and named. Chapter: tune.
     """
     damaged, samples = [], {}
     with shard.open("rb") as stream:
@@ -164,7 +182,11 @@ def index(shard: Path) -> Index:
         for stem, kind, at, length in _pieces(file, damaged):
             sample = samples.setdefault(stem, {})
             if kind in sample or length > LARGEST_IMAGE:
-                fault = "a second member of that name" if kind in sample else f"{length} bytes are no image"
+                fault = (
+                    "a second member of that name"
+                    if kind in sample
+                    else f"{length} bytes are no image"
+                )
                 damaged.append(f"{stem}.{kind}: {fault}")
             elif kind in TEXTS or kind == "img_name":
                 sample[kind] = os.pread(file, min(length, LONGEST_TEXT), at)
@@ -191,84 +213,3 @@ def _pieces(file: int, damaged: list[str]) -> Iterator[tuple[str, str, int, int]
         kind = match[2].lower() if match else None
         if kind in (*OFFICIAL, *PICTURES, *TEXTS):
             yield match[1], kind, at, length
-
-
-def walk(file: int, damaged: list[str]) -> Iterator[tuple[str, int, int]]:
-    """Name, offset and length of each regular file in an open tar; what is broken goes to `damaged`.
-
-    About three times as fast as tarfile, which stops at a damaged header as if the tar ended there.
-    """
-    size, at, longer = os.fstat(file).st_size, 0, {}
-    while True:
-        head = os.pread(file, BLOCK, at)
-        if head == bytes(BLOCK) and size - at <= PADDING and not any(os.pread(file, PADDING, at)):
-            return
-        parsed = _header(head)
-        if parsed is None:
-            there = _next_header(file, at, size)
-            damaged.append(_broken(at, there, size, head))
-            if there == size:
-                return
-            at, longer = there, {}
-            continue
-        member, length, kind = parsed
-        start, length, member = at + BLOCK, longer.get("size", length), longer.get("path", member)
-        regular = kind in b"0\x007" and not member.endswith("/")
-        at = start + (-(-length // BLOCK) * BLOCK if regular or kind not in b"12345\x006" else 0)
-        if kind in b"LxgK":
-            longer |= _extended(kind, os.pread(file, min(length, LONGEST_TEXT), start))
-            continue
-        if regular and start + length > size:
-            damaged.append(f"{member}: the tar ends inside it (truncated: fetch it again)")
-            return
-        if regular:
-            yield member, start, length
-        longer = {}
-
-
-def _header(head: bytes) -> tuple[str, int, bytes] | None:
-    """Name, length and type of a member, None where the checksum or the length is wrong."""
-    try:
-        if int(head[148:156].strip(b"\0 "), 8) != sum(head) - sum(head[148:156]) + 8 * ord(" "):
-            return None
-        length = tarfile.nti(head[124:136])
-    except (ValueError, tarfile.HeaderError):
-        return None
-    prefix, member = (tarfile.nts(part, "utf-8", "replace") for part in (head[345:500], head[:100]))
-    kind = head[156:157]
-    return (f"{prefix}/{member}" if prefix and kind not in b"LKS" else member, length, kind) if length >= 0 else None
-
-
-def _next_header(file: int, at: int, size: int) -> int:
-    """Where the next header begins after a damaged one, by its magic word and its checksum; `size` if nowhere."""
-    for start in range(at + BLOCK, size, 2048 * BLOCK):
-        chunk = os.pread(file, 2048 * BLOCK, start)
-        for block in range(0, len(chunk), BLOCK):
-            head = chunk[block : block + BLOCK]
-            if head[257:262] == b"ustar" and _header(head):
-                return start + block
-    return size
-
-
-def _broken(at: int, there: int, size: int, head: bytes) -> str:
-    if not at and there == size:
-        return "is not a tar file" + (" but gzip: unpack it first" if head[:2] == b"\x1f\x8b" else ": fetch it again")
-    if len(head) < BLOCK:
-        return f"ends at byte {size} without an end mark (truncated: fetch it again)"
-    return f"has a damaged header at byte {at}: {there - at} bytes are left out"
-
-
-def _extended(kind: bytes, data: bytes) -> dict:
-    """What a header before the header says: GNU's long name, or POSIX's path and size."""
-    if kind == b"L":
-        return {"path": data.rstrip(b"\0").decode("utf-8", "replace")}
-    found, at = {}, 0
-    while kind == b"x" and (match := PAX.match(data, at)):
-        end = at + int(match[1])
-        value = data[match.end() : end - 1].decode("utf-8", "replace")
-        if match[2] == b"path":
-            found["path"] = value
-        elif match[2] == b"size" and value.isdecimal():
-            found["size"] = int(value)
-        at = max(end, at + 1)
-    return found

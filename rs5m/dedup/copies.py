@@ -1,16 +1,20 @@
-"""Duplicates: exact bytes, then perceptual hashes that propose pairs, then a closer look at every proposed pair.
+"""Duplicates: exact bytes, then perceptual hashes that propose pairs, then a closer look at every
+proposed pair.
 
-A hash alone cannot separate copies from look-alikes: crops and captions move 16 of 64 bits, lakes agree by chance. So
-`signatures` makes thumbnails and hashes of crop windows, `hamming` finds all pairs of near hashes, `registration` moves
-one picture onto the other and correlates their structure, and this module joins the three. Flat pictures, whose hash is
-noise, are proposed by correlation instead. Clusters are the connected components of the accepted pairs.
+A hash alone cannot separate copies from look-alikes: crops and captions move 16 of 64 bits, lakes
+agree by chance. So `signatures` makes thumbnails and hashes of crop windows, `hamming` finds all
+pairs of near hashes, `registration` moves one picture onto the other and correlates their
+structure, and this module joins the three. Flat pictures, whose hash is noise, are proposed by
+correlation instead. Clusters are the connected components of the accepted pairs.
 
 * paper, PUB11: duplicates removed after the download, the largest copy kept
 * not in the paper: crops, captions and the eight orientations; test images inside a training set
-* [NOT IMPLEMENTED] copies that keep less than about 85 % of the picture, and grey copies of colour pictures
+* [NOT IMPLEMENTED] copies that keep less than about 85 % of the picture, and grey copies of colour
+  pictures
 * impossible: copies of plain pictures, such as open sea, whose structure re-encoding has erased
 
-Cluster ids are the smallest position in the cluster, so `ids[i] == i` marks its first member. Chapter: dedup.
+Cluster ids are the smallest position in the cluster, so `ids[i] == i` marks its first member.
+Chapter: dedup.
 """
 
 from __future__ import annotations
@@ -22,34 +26,70 @@ from concurrent.futures import ThreadPoolExecutor
 import numpy as np
 import pandas as pd
 
-from rs5m.hamming import components, hash_pairs, merge
-from rs5m.registration import bold, coarse, local, look, median, paint, warp
-from rs5m.signatures import CROPS, HALVES, INVERSE, SIDE, image_hash, orient, signature, signatures, window_hashes
+from rs5m.dedup.hamming import components, hash_pairs, merge
+from rs5m.dedup.registration import bold, coarse, local, look, median, paint, warp
+from rs5m.dedup.thumbnails import (
+    CROPS,
+    HALVES,
+    INVERSE,
+    SIDE,
+    image_hash,
+    orient,
+    signature,
+    signatures,
+    window_hashes,
+)
 
-__all__ = ["exact", "keep_largest", "near_duplicates", "image_hash", "signature", "signatures", "orient",
-           "scored_pairs", "groups_of", "groups", "leaks", "threshold_curve", "SIDE"]  # fmt: skip
+__all__ = [
+    "exact",
+    "keep_largest",
+    "near_duplicates",
+    "image_hash",
+    "signature",
+    "signatures",
+    "orient",
+    "scored_pairs",
+    "groups_of",
+    "groups",
+    "leaks",
+    "threshold_curve",
+    "SIDE",
+]
 
-MAX_DISTANCE, MIN_SCORE = 12, 0.75  # read off the chapter's curves, on other images than the reported ones
+MAX_DISTANCE, MIN_SCORE = (
+    12,
+    0.75,
+)  # read off the chapter's curves, on other images than the reported ones
 CUT = 225  # mean level of a channel some of whose pixels are probably cut off at 255
-FLAT = 3.0  # grey levels (median deviation): below, the hash is mostly noise and candidates come from correlation
-FLOOR, COARSE_FLOOR = 0.2, 0.4  # correlations of fine, coarse structure from which two flat pictures are candidates
+# grey levels (median deviation): below, the hash is mostly noise and candidates come from
+# correlation
+FLAT = 3.0
+FLOOR, COARSE_FLOOR = (
+    0.2,
+    0.4,
+)  # correlations of fine, coarse structure from which two flat pictures are candidates
 
 
 # ---------------------------------------------------------------- clusters
 
 
 def exact(blobs) -> np.ndarray:
-    """Cluster ids (n,) of equal `blobs` (bytes; or digests as bytes or str), equal meaning the same SHA-256.
+    """Cluster ids (n,) of equal `blobs` (bytes; or digests as bytes or str), equal meaning the same
+    SHA-256.
 
     Chapter: dedup.
     """
-    keys = [hashlib.sha256(b).digest() if isinstance(b, bytes | bytearray | memoryview) else b for b in blobs]
+    keys = [
+        hashlib.sha256(b).digest() if isinstance(b, bytes | bytearray | memoryview) else b
+        for b in blobs
+    ]
     first: dict = {}
     return np.array([first.setdefault(k, i) for i, k in enumerate(keys)], np.int64)
 
 
 def keep_largest(groups, pixels, row, size=None) -> np.ndarray:
-    """Bool (n,): in each group the copy with most `pixels`, then most bytes (`size`), then the smallest `row`.
+    """Bool (n,): in each group the copy with most `pixels`, then most bytes (`size`), then the
+    smallest `row`.
 
     Paper: PUB11, duplicates. Chapter: dedup.
     """
@@ -62,14 +102,17 @@ def keep_largest(groups, pixels, row, size=None) -> np.ndarray:
 
 
 def near_duplicates(hashes, max_distance: int = MAX_DISTANCE) -> np.ndarray:
-    """Cluster ids (n,): components of the graph that joins hashes (uint64 (n,)) within `max_distance` bits.
+    """Cluster ids (n,): components of the graph that joins hashes (uint64 (n,)) within
+    `max_distance` bits.
 
-    Equal to comparing all pairs. Equal hashes are merged first, so a million equal ones cost one. ValueError for
-    another shape or type. Chapter: dedup.
+    Equal to comparing all pairs. Equal hashes are merged first, so a million equal ones cost one.
+    ValueError for another shape or type. Chapter: dedup.
     """
     hashes = np.asarray(hashes)
     if hashes.ndim != 1 or hashes.dtype != np.uint64:
-        raise ValueError(f"hashes are {hashes.dtype} {hashes.shape}: give uint64 of shape (n,), as image_hash returns.")
+        raise ValueError(
+            f"hashes are {hashes.dtype} {hashes.shape}: give uint64 of shape (n,), as image_hash returns."
+        )
     unique, first, where = np.unique(hashes, return_index=True, return_inverse=True)
     ids = merge(len(unique), hash_pairs(unique, unique, max_distance) if max_distance > 0 else [])
     smallest = np.full(len(unique), len(hashes))
@@ -91,18 +134,24 @@ def _flat(x: np.ndarray) -> np.ndarray:
 
 
 def _structure(x: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, SIDE**2) of fine structure as the closer look sees it, but of a painted text nothing."""
+    """Unit vectors (n, SIDE**2) of fine structure as the closer look sees it, but of a painted text
+    nothing.
+    """
     x = np.where(bold(x), 0, local(paint(x), np.ones_like(x))[0]).reshape(len(x), -1)
     return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-6)
 
 
 def _blocks(x: np.ndarray) -> np.ndarray:
-    """Unit vectors (n, SIDE**2) of coarse structure without texts: what JPEG leaves of a flat picture."""
+    """Unit vectors (n, SIDE**2) of coarse structure without texts: what JPEG leaves of a flat
+    picture.
+    """
     return coarse(paint(x))
 
 
 def _flat_pairs(a: np.ndarray, b: np.ndarray):
-    """Pairs of low-contrast thumbnails whose fine structure correlates; compares all, as few pictures are flat."""
+    """Pairs of low-contrast thumbnails whose fine structure correlates; compares all, as few
+    pictures are flat.
+    """
     fa = _flat(a) if len(a) else []
     fb = fa if a is b else _flat(b) if len(b) else []
     if not len(fa) or not len(fb):
@@ -122,7 +171,9 @@ def _candidates(a: dict, b: dict, max_distance: int, how: int):
     thumb = b["thumb"].astype(np.float32)
     turned = thumb if a is b and how == 0 else orient(a["thumb"].astype(np.float32), how)
     hashes = a["hash"] if how == 0 else window_hashes(turned)
-    columns = [(0, k) for k in range(len(CROPS))] + [(k, k) for k in range(len(CROPS), len(CROPS + HALVES))]
+    columns = [(0, k) for k in range(len(CROPS))] + [
+        (k, k) for k in range(len(CROPS), len(CROPS + HALVES))
+    ]
     columns += [] if a is b else [(k, 0) for k in range(1, len(CROPS))]
     for k, m in columns:
         left = np.ascontiguousarray(hashes[:, k])
@@ -132,13 +183,16 @@ def _candidates(a: dict, b: dict, max_distance: int, how: int):
 
 
 def _same_colour(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Whether mean or median colours (m, 2, 3) agree up to one brightness factor, within 8 % or 2 levels.
+    """Whether mean or median colours (m, 2, 3) agree up to one brightness factor, within 8 % or 2
+    levels.
 
     Channels that brightening may have cut off at 255 do not count.
     """
     swap = (a.sum((1, 2)) > b.sum((1, 2)))[:, None, None]
     a, b, whole = np.where(swap, b, a), np.where(swap, a, b), np.maximum(a, b) < CUT
-    ratio = (whole * (b + 1) / (a + 1)).sum(2, keepdims=True) / np.maximum(whole.sum(2, keepdims=True), 1)
+    ratio = (whole * (b + 1) / (a + 1)).sum(2, keepdims=True) / np.maximum(
+        whole.sum(2, keepdims=True), 1
+    )
     return (~whole | (np.abs(b - ratio * a) < np.maximum(0.08 * ratio * a, 2))).all(2).any(1)
 
 
@@ -146,7 +200,9 @@ def _same_colour(a: np.ndarray, b: np.ndarray) -> np.ndarray:
 
 
 def _unique_pairs(chunks, how: int, same: bool, width: int) -> np.ndarray:
-    """Distinct (i, j) of a stream of edges; within one set without i == j and, where order is free, with i < j."""
+    """Distinct (i, j) of a stream of edges; within one set without i == j and, where order is free,
+    with i < j.
+    """
     found = [np.empty(0, np.int64)]
     for i, j in chunks:
         if same:
@@ -178,14 +234,19 @@ def _look(a: dict, b: dict, pair: np.ndarray, how: int) -> pd.DataFrame:
     near = _same_colour(a["colour"][i], b["colour"][j])
     i, j = i[near], j[near]
     score = look(orient(a["thumb"][i], how).astype(np.float32), b["thumb"][j].astype(np.float32))
-    return pd.DataFrame({"i": i, "j": j, "distance": _distance(a, b, i, j, how), "orientation": how, "score": score})
+    return pd.DataFrame(
+        {"i": i, "j": j, "distance": _distance(a, b, i, j, how), "orientation": how, "score": score}
+    )
 
 
-def scored_pairs(a: dict, b: dict | None = None, max_distance: int = MAX_DISTANCE, orientations: bool = False):
-    """DataFrame i, j, distance (bits), orientation, score of all candidate pairs, before any threshold on the score.
+def scored_pairs(
+    a: dict, b: dict | None = None, max_distance: int = MAX_DISTANCE, orientations: bool = False
+):
+    """DataFrame i, j, distance (bits), orientation, score of all candidate pairs, before any
+    threshold on the score.
 
-    `a`, `b`: `signatures`; without `b` pairs within `a`. Score, 0 to 1: correlation of fine structure, registered.
-    A pair met in several orientations keeps the best. Chapter: dedup.
+    `a`, `b`: `signatures`; without `b` pairs within `a`. Score, 0 to 1: correlation of fine
+    structure, registered. A pair met in several orientations keeps the best. Chapter: dedup.
     """
     same, b = b is None, a if b is None else b
     tables = []
@@ -196,24 +257,45 @@ def scored_pairs(a: dict, b: dict | None = None, max_distance: int = MAX_DISTANC
         if len(pair):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 tables += pool.map(
-                    lambda some, how=how: _look(a, b, some, how), np.split(pair, range(512, len(pair), 512))
+                    lambda some, how=how: _look(a, b, some, how),
+                    np.split(pair, range(512, len(pair), 512)),
                 )
-    columns = {"i": np.int64, "j": np.int64, "distance": np.int64, "orientation": np.int64, "score": np.float64}
-    table = pd.concat(tables) if tables else pd.DataFrame({k: np.empty(0, t) for k, t in columns.items()})
+    columns = {
+        "i": np.int64,
+        "j": np.int64,
+        "distance": np.int64,
+        "orientation": np.int64,
+        "score": np.float64,
+    }
+    table = (
+        pd.concat(tables)
+        if tables
+        else pd.DataFrame({k: np.empty(0, t) for k, t in columns.items()})
+    )
     if same:
         table[["i", "j"]] = np.sort(table[["i", "j"]].to_numpy(), axis=1)
-    table = table.sort_values(["i", "j", "score", "orientation"], ascending=[True, True, False, True])
+    table = table.sort_values(
+        ["i", "j", "score", "orientation"], ascending=[True, True, False, True]
+    )
     return table.drop_duplicates(["i", "j"], ignore_index=True).astype(columns)
 
 
 def groups_of(pairs: pd.DataFrame, n: int, min_score: float = MIN_SCORE) -> np.ndarray:
-    """Cluster ids (n,) of `scored_pairs` within one set, joined where the score reaches `min_score`. Chapter: dedup."""
+    """Cluster ids (n,) of `scored_pairs` within one set, joined where the score reaches
+    `min_score`. Chapter: dedup.
+    """
     pairs = pairs[pairs.score >= min_score]
     return components(n, pairs.i.to_numpy(), pairs.j.to_numpy())
 
 
-def groups(signatures: dict, max_distance: int = MAX_DISTANCE, min_score: float = MIN_SCORE, orientations=False):
-    """Cluster ids (n,) of near-copies: candidates by hash, accepted by the closer look, joined into components.
+def groups(
+    signatures: dict,
+    max_distance: int = MAX_DISTANCE,
+    min_score: float = MIN_SCORE,
+    orientations=False,
+):
+    """Cluster ids (n,) of near-copies: candidates by hash, accepted by the closer look, joined into
+    components.
 
     Paper: PUB11, duplicates. Chapter: dedup.
     """
@@ -221,23 +303,36 @@ def groups(signatures: dict, max_distance: int = MAX_DISTANCE, min_score: float 
     return groups_of(pairs, len(signatures["thumb"]), min_score)
 
 
-def leaks(train, test, orientations: bool = True, max_distance: int = MAX_DISTANCE, min_score: float = MIN_SCORE):
-    """DataFrame test, train, distance, orientation, score: test images that the training set holds a copy of.
+def leaks(
+    train,
+    test,
+    orientations: bool = True,
+    max_distance: int = MAX_DISTANCE,
+    min_score: float = MIN_SCORE,
+):
+    """DataFrame test, train, distance, orientation, score: test images that the training set holds
+    a copy of.
 
-    `train`, `test`: `signatures`, or images to make them from. Sorted by test image, best first. Chapter: dedup.
+    `train`, `test`: `signatures`, or images to make them from. Sorted by test image, best first.
+    Chapter: dedup.
     """
     test, train = (x if isinstance(x, dict) else signatures(x) for x in (test, train))
     pairs = scored_pairs(test, train, max_distance, orientations)
-    pairs = pairs[pairs.score >= min_score].sort_values(["i", "score", "j"], ascending=[True, False, True])
-    pairs = pairs.rename(columns={"i": "test", "j": "train"})[["test", "train", "distance", "orientation", "score"]]
+    pairs = pairs[pairs.score >= min_score].sort_values(
+        ["i", "score", "j"], ascending=[True, False, True]
+    )
+    pairs = pairs.rename(columns={"i": "test", "j": "train"})[
+        ["test", "train", "distance", "orientation", "score"]
+    ]
     return pairs.reset_index(drop=True)
 
 
 def threshold_curve(value, copy, planted: int, thresholds, larger: bool = False) -> pd.DataFrame:
-    """DataFrame threshold, pairs, recall, precision of accepting pairs by `value` (a distance; a score with `larger`).
+    """DataFrame threshold, pairs, recall, precision of accepting pairs by `value` (a distance; a
+    score with `larger`).
 
-    `copy`: bool per pair, the truth; `planted`: how many copies exist, found as a pair or not. Precision of nothing
-    is 1. Chapter: dedup.
+    `copy`: bool per pair, the truth; `planted`: how many copies exist, found as a pair or not.
+    Precision of nothing is 1. Chapter: dedup.
     """
     value, copy = np.asarray(value), np.asarray(copy, bool)
     if len(value) != len(copy):

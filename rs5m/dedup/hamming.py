@@ -1,4 +1,6 @@
-"""All pairs of 64-bit hashes within a Hamming distance, exactly, and connected components. Chapter: dedup."""
+"""All pairs of 64-bit hashes within a Hamming distance, exactly, and connected components. Chapter:
+dedup.
+"""
 
 from __future__ import annotations
 
@@ -32,7 +34,9 @@ def merge(n: int, chunks, limit: int = 4_000_000) -> np.ndarray:
 
 
 def _plan(n: int, m: int, distance: int) -> int:
-    """Number of bands (0: compare all) with the least work for n x m hashes; the constants are nanoseconds."""
+    """Number of bands (0: compare all) with the least work for n x m hashes; the constants are
+    nanoseconds.
+    """
 
     def cost(b):
         width = 64 // b
@@ -53,7 +57,9 @@ def _all_pairs(a, b, distance):
 def _expand(i, start, count, limit: int = 2_000_000):
     """Candidates (i repeated, start .. start + count) in pieces of about `limit`."""
     total = np.cumsum(count)
-    cuts = np.searchsorted(total, np.arange(limit, total[-1] + limit, limit)) + 1 if len(total) else []
+    cuts = (
+        np.searchsorted(total, np.arange(limit, total[-1] + limit, limit)) + 1 if len(total) else []
+    )
     for s, e in zip(np.r_[0, cuts[:-1]].astype(int), np.minimum(cuts, len(i)), strict=False):
         if e > s:
             c = count[s:e]
@@ -65,12 +71,19 @@ def _band_pairs(a, b, shift, width, radius, distance):
     """Pairs within `distance` whose keys in one band differ by at most `radius` bits."""
     mask = np.uint64((1 << width) - 1)
     ka, kb = (((x >> np.uint64(shift)) & mask).astype(np.int32) for x in (a, b))
-    oa, ob = np.argsort(ka, kind="stable"), np.argsort(kb, kind="stable")  # sorted: neighbours share cache lines
+    oa, ob = (
+        np.argsort(ka, kind="stable"),
+        np.argsort(kb, kind="stable"),
+    )  # sorted: neighbours share cache lines
     ka, sa, sb = ka[oa], a[oa], b[ob]
     start = np.r_[0, np.cumsum(np.bincount(kb, minlength=1 << width))].astype(np.int32)
     count = np.diff(start)
     half = a is b
-    subset = [np.flatnonzero((ka >> t) & 1 == 0).astype(np.int32) for t in range(width)] if half else None
+    subset = (
+        [np.flatnonzero((ka >> t) & 1 == 0).astype(np.int32) for t in range(width)]
+        if half
+        else None
+    )
     for flips in chain.from_iterable(combinations(range(width), r) for r in range(radius + 1)):
         rows = subset[flips[-1]] if half and flips else None  # one of the two orders is enough
         key = (ka if rows is None else ka[rows]) ^ sum(1 << t for t in flips)
@@ -82,10 +95,12 @@ def _band_pairs(a, b, shift, width, radius, distance):
 
 
 def hash_pairs(a: np.ndarray, b: np.ndarray, max_distance: int):
-    """Yield arrays (i, j) that hold every pair with at most `max_distance` differing bits; pairs may come twice.
+    """Yield arrays (i, j) that hold every pair with at most `max_distance` differing bits; pairs
+    may come twice.
 
-    `a` (n,), `b` (m,) uint64. Exact: of k bands one differs by at most max_distance // k bits (pigeonhole), and all
-    keys that near are probed. With `a is b` each pair comes in one order at least. Chapter: dedup.
+    `a` (n,), `b` (m,) uint64. Exact: of k bands one differs by at most max_distance // k bits
+    (pigeonhole), and all keys that near are probed. With `a is b` each pair comes in one order at
+    least. Chapter: dedup.
     """
     bands = _plan(len(a), len(b), max_distance)
     if not bands:

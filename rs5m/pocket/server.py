@@ -1,6 +1,8 @@
-"""The HTTP server of the pocket web, a process of its own: `python -m rs5m.pocketserver SEED LISTED PORT`.
+"""The HTTP server of the pocket web, a process of its own: `python -m rs5m.pocket.server SEED
+LISTED PORT`.
 
-Prints its base URL, then answers until its standard input ends, so it never outlives who started it. Chapter: pub11.
+Prints its base URL, then answers until its standard input ends, so it never outlives who started
+it. Chapter: pub11.
 """
 
 import contextlib
@@ -9,8 +11,8 @@ import os
 import sys
 import threading
 
-from rs5m.pocketpictures import encoded
-from rs5m.pocketweb import build
+from rs5m.pocket.pictures import encoded
+from rs5m.pocket.webpages import build
 
 
 class Site(http.server.ThreadingHTTPServer):
@@ -46,7 +48,9 @@ def answer(request, picture, seed: int) -> None:
         request.send_header("Location", "http://10.0.0.1/inside.jpg")
     if broken == "opt_out":
         request.send_header("X-Robots-Tag", "noai, noimageai")
-    request.send_header("Content-Length", str(len(body) + (1000 if broken == "incomplete_body" else 0)))
+    request.send_header(
+        "Content-Length", str(len(body) + (1000 if broken == "incomplete_body" else 0))
+    )
     request.end_headers()
     with contextlib.suppress(OSError):
         request.wfile.write(body)

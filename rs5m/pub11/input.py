@@ -1,4 +1,6 @@
-"""PUB11's input: parquet files that are checked before any work, the folder of a run, and stage 1. Chapter: pub11."""
+"""PUB11's input: parquet files that are checked before any work, the folder of a run, and stage 1.
+Chapter: pub11.
+"""
 
 from __future__ import annotations
 
@@ -14,12 +16,21 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rs5m import keywords
-from rs5m.urls import normalise
+from rs5m.web.urls import normalise
 
-HITS = pa.schema([("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())])
+HITS = pa.schema(
+    [("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())]
+)
 UNMATCHED = pa.schema([("row", pa.int64()), ("reason", pa.string())])
-TEXT = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view, pa.types.is_binary,
-        pa.types.is_large_binary, pa.types.is_dictionary, pa.types.is_null)  # fmt: skip
+TEXT = (
+    pa.types.is_string,
+    pa.types.is_large_string,
+    pa.types.is_string_view,
+    pa.types.is_binary,
+    pa.types.is_large_binary,
+    pa.types.is_dictionary,
+    pa.types.is_null,
+)
 
 
 def digest(data: bytes) -> str:
@@ -31,14 +42,22 @@ def digest(data: bytes) -> str:
 
 
 def inputs(pairs: str | list) -> list[Path]:
-    """The parquet files of a glob, a folder or a list, by name; each is opened, and its columns are checked, first."""
+    """The parquet files of a glob, a folder or a list, by name; each is opened, and its columns are
+    checked, first.
+    """
     if isinstance(pairs, str | Path):
         folder = Path(pairs)
-        paths = sorted(folder.glob("*.parquet")) if folder.is_dir() else sorted(map(Path, glob.glob(str(pairs))))
+        paths = (
+            sorted(folder.glob("*.parquet"))
+            if folder.is_dir()
+            else sorted(map(Path, glob.glob(str(pairs))))
+        )
     else:
         paths = sorted(map(Path, pairs))
     if not paths:
-        raise FileNotFoundError(f"{pairs} holds no parquet file: give a glob such as 'pairs/*.parquet', in quotes")
+        raise FileNotFoundError(
+            f"{pairs} holds no parquet file: give a glob such as 'pairs/*.parquet', in quotes"
+        )
     for path in paths:
         _check(path)
     return paths
@@ -50,13 +69,19 @@ def _check(path: Path) -> None:
     try:
         names, schema = _names(path), pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{path} is not a whole parquet file: fetch it again or leave it out") from error
+        raise ValueError(
+            f"{path} is not a whole parquet file: fetch it again or leave it out"
+        ) from error
     for name in ("url", "text"):
         if name not in names:
-            raise ValueError(f"{path} has no column {name!r} (it has {', '.join(names) or 'none'}): rename one to it")
+            raise ValueError(
+                f"{path} has no column {name!r} (it has {', '.join(names) or 'none'}): rename one to it"
+            )
         kind = schema.field(names[name]).type
         if not any(is_text(kind) for is_text in TEXT):
-            raise ValueError(f"{path} has {kind} in its column {names[name]!r}: give strings (or bytes) there")
+            raise ValueError(
+                f"{path} has {kind} in its column {names[name]!r}: give strings (or bytes) there"
+            )
 
 
 def _names(path: Path) -> dict[str, str]:
@@ -65,13 +90,20 @@ def _names(path: Path) -> dict[str, str]:
 
 
 def claim(out: Path, paths: list[Path], config: dict) -> None:
-    """Take `out` for this run by run.json, or find that it is ours. ValueError for the folder of another run."""
-    facts = {"config": config, "inputs": {str(i): [p.name, _file_digest(p)] for i, p in enumerate(paths)}}
+    """Take `out` for this run by run.json, or find that it is ours. ValueError for the folder of
+    another run.
+    """
+    facts = {
+        "config": config,
+        "inputs": {str(i): [p.name, _file_digest(p)] for i, p in enumerate(paths)},
+    }
     text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
     note = out / "run.json"
     if note.is_file():
         if note.read_text() != text:
-            raise ValueError(f"{out} holds another run (its run.json differs in input or settings): name a new folder")
+            raise ValueError(
+                f"{out} holds another run (its run.json differs in input or settings): name a new folder"
+            )
         return
     if out.is_dir() and any(p.name != "run.json.tmp" for p in out.iterdir()):
         raise ValueError(f"{out} is not empty and holds no run.json: name a new folder")
@@ -85,7 +117,9 @@ def _file_digest(path: Path) -> str:
 
 
 def whole(path: Path, write) -> None:
-    """`write(temporary)` and then a rename; a write that fails leaves nothing behind. OSError names file and cure."""
+    """`write(temporary)` and then a rename; a write that fails leaves nothing behind. OSError names
+    file and cure.
+    """
     temporary = path.with_name(path.name + ".tmp")
     try:
         write(temporary)
@@ -106,9 +140,11 @@ def save(table: pa.Table, path: Path) -> None:
 
 
 def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
-    """Stage 1: rows with a keyword, and how many pairs each source listed. A Daft dataframe a file, kept on disk.
+    """Stage 1: rows with a keyword, and how many pairs each source listed. A Daft dataframe a file,
+    kept on disk.
 
-    The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword, no_text).
+    The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword,
+    no_text).
     """
     folder, rest = out / "select", out / "unmatched"
     folder.mkdir(exist_ok=True)
@@ -133,7 +169,9 @@ def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
 
 
 def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
-    """HITS of a file, `listed` (pairs, pairs without text by source) in their metadata; UNMATCHED of the rest."""
+    """HITS of a file, `listed` (pairs, pairs without text by source) in their metadata; UNMATCHED
+    of the rest.
+    """
     found, rest, listed, row = [], [], {}, first
     for batch in _batches(path):
         text = batch["text"].is_valid().to_numpy(zero_copy_only=False)
@@ -141,15 +179,24 @@ def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
             hit = batch["hit"].to_numpy(zero_copy_only=False)
         else:  # bytes of mixed encodings, read as UTF-8 with bad bytes replaced; or nulls
             hit = keywords.matches(batch["text"].to_pylist())
-        for name, group in pd.DataFrame({"s": batch["source"].to_pylist(), "m": ~text}).groupby("s").m:
+        for name, group in (
+            pd.DataFrame({"s": batch["source"].to_pylist(), "m": ~text}).groupby("s").m
+        ):
             old = listed.get(name, (0, 0))
             listed[name] = (old[0] + len(group), old[1] + int(group.sum()))
         index, other = np.flatnonzero(hit), np.flatnonzero(~hit)
-        part = {n: [keywords._string(v) for v in batch[n].take(index).to_pylist()] for n in ("source", "url", "text")}
+        part = {
+            n: [keywords._string(v) for v in batch[n].take(index).to_pylist()]
+            for n in ("source", "url", "text")
+        }
         found.append(pa.table({"row": row + index} | part, HITS))
-        rest.append(pa.table([row + other, np.where(text[other], "no_keyword", "no_text")], UNMATCHED))
+        rest.append(
+            pa.table([row + other, np.where(text[other], "no_keyword", "no_text")], UNMATCHED)
+        )
         row += len(batch)
-    if row - first != pq.read_metadata(path).num_rows:  # Daft 0.7 sometimes ends at a damaged page without an error
+    if (
+        row - first != pq.read_metadata(path).num_rows
+    ):  # Daft 0.7 sometimes ends at a damaged page without an error
         raise ValueError(f"{path} is damaged inside: fetch it again or leave it out")
     hits = pa.concat_tables(found) if found else HITS.empty_table()
     unmatched = pa.concat_tables(rest) if rest else UNMATCHED.empty_table()
@@ -157,23 +204,35 @@ def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
 
 
 def _batches(path: Path):
-    """Tables of source, url, text and, for string columns, hit; in the file's order. ValueError names a broken file."""
+    """Tables of source, url, text and, for string columns, hit; in the file's order. ValueError
+    names a broken file.
+    """
     names = _names(path)
     try:
         frame = daft.read_parquet(str(path))
-        source = daft.col(names["source"]).cast(daft.DataType.string()) if "source" in names else daft.lit(path.stem)
+        source = (
+            daft.col(names["source"]).cast(daft.DataType.string())
+            if "source" in names
+            else daft.lit(path.stem)
+        )
         text, url = daft.col(names["text"]), daft.col(names["url"])
-        frame = frame.select(source.fill_null(path.stem).alias("source"), url.alias("url"), text.alias("text"))
+        frame = frame.select(
+            source.fill_null(path.stem).alias("source"), url.alias("url"), text.alias("text")
+        )
         if frame.schema()["text"].dtype == daft.DataType.string():
             frame = frame.with_column("hit", keywords.expression("text"))
         for batch in frame.to_arrow_iter():
             yield pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
     except (daft.exceptions.DaftCoreException, OSError) as error:
-        raise ValueError(f"{path} is damaged inside: fetch it again or leave it out ({error})") from error
+        raise ValueError(
+            f"{path} is damaged inside: fetch it again or leave it out ({error})"
+        ) from error
 
 
 def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The distinct normalised URLs of the hits in order of their first row: key, shard. Hopeless URLs are left out."""
+    """The distinct normalised URLs of the hits in order of their first row: key, shard. Hopeless
+    URLs are left out.
+    """
     hits["key"] = pd.Series([normalise(url) for url in hits.url], hits.index, object)
     keys = hits.key.dropna().drop_duplicates().reset_index(drop=True)
     return pd.DataFrame({"key": keys.astype(str), "shard": np.arange(len(keys)) // size})

@@ -1,9 +1,10 @@
-"""What PUB11's workers do to one batch of a shard: fetch it, or look at it. Loaded once per worker. Chapter: pub11."""
+"""What PUB11's workers do to one batch of a shard: fetch it, or look at it. Loaded once per worker.
+Chapter: pub11.
+"""
 
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from threading import Lock
@@ -12,15 +13,30 @@ import daft
 import numpy as np
 import pyarrow as pa
 
-from rs5m import dedup, filters, images, web
-from rs5m.pub11input import save
+from rs5m import dedup, web
+from rs5m.book.judge import Model
+from rs5m.data import images
 
 KEY = [("key", pa.string()), ("shard", pa.int64())]
-FETCHED = pa.schema([*KEY, ("status", pa.string()), ("http_status", pa.int64()), ("content", pa.large_binary())])
+FETCHED = pa.schema(
+    [*KEY, ("status", pa.string()), ("http_status", pa.int64()), ("content", pa.large_binary())]
+)
 BLOB, REAL = pa.large_binary(), pa.float64()
-LOOKED = pa.schema([*KEY, ("invalid", pa.string()), ("width", pa.int64()), ("height", pa.int64()),
-                    ("bytes", pa.int64()), ("sha256", pa.string()), ("thumb", BLOB), ("colour", BLOB), ("hash", BLOB),
-                    ("score", REAL), ("probability", REAL)])  # fmt: skip
+LOOKED = pa.schema(
+    [
+        *KEY,
+        ("invalid", pa.string()),
+        ("width", pa.int64()),
+        ("height", pa.int64()),
+        ("bytes", pa.int64()),
+        ("sha256", pa.string()),
+        ("thumb", BLOB),
+        ("colour", BLOB),
+        ("hash", BLOB),
+        ("score", REAL),
+        ("probability", REAL),
+    ]
+)
 BATCH = 128  # decoded pictures held at a time
 
 
@@ -40,7 +56,9 @@ class Fetcher:
     def go(self, urls):
         """A batch of URLs to structs of FETCHED."""
         found = web.fetch_many(urls.to_pylist(), self.limits)
-        rows = [{"status": f.status, "http_status": f.http_status, "content": f.content} for f in found]
+        rows = [
+            {"status": f.status, "http_status": f.http_status, "content": f.content} for f in found
+        ]
         return daft.Series.from_arrow(pa.array(rows, struct(FETCHED)))
 
 
@@ -48,7 +66,9 @@ _LOADING = Lock()
 
 
 def _loaded(model: Model, out: str):
-    """Once per process: Ray makes a new Looker for each wave of shards, and may make two of them at once."""
+    """Once per process: Ray makes a new Looker for each wave of shards, and may make two of them at
+    once.
+    """
     with _LOADING:  # of two threads that find a cache empty, both would load
         return _cached(model, out)
 
@@ -60,7 +80,9 @@ def _cached(model: Model, out: str):
 
 @daft.cls(use_process=False, max_concurrency=None)
 class Looker:
-    """Stage 3 and what stages 4 and 5 need: content to validity, size, signature, score and probability."""
+    """Stage 3 and what stages 4 and 5 need: content to validity, size, signature, score and
+    probability.
+    """
 
     def __init__(self, model: Model, out: str):
         self.model = model
@@ -69,13 +91,19 @@ class Looker:
     @daft.method.batch(return_dtype=daft.DataType.from_arrow_type(struct(LOOKED)), batch_size=BATCH)
     def go(self, contents):
         """A batch of files to structs of LOOKED."""
-        return daft.Series.from_arrow(pa.array(look(contents.to_pylist(), self.values), struct(LOOKED)))
+        return daft.Series.from_arrow(
+            pa.array(look(contents.to_pylist(), self.values), struct(LOOKED))
+        )
 
 
 def look(contents: list[bytes | None], values) -> list[dict]:
-    """One row per file: the reason why it is invalid, or its size, signature and `values` (score, probability)."""
+    """One row per file: the reason why it is invalid, or its size, signature and `values` (score,
+    probability).
+    """
     read = [images.read(data) if data is not None else (None, None) for data in contents]
-    rows = [_facts(data, image, reason) for data, (image, reason) in zip(contents, read, strict=True)]
+    rows = [
+        _facts(data, image, reason) for data, (image, reason) in zip(contents, read, strict=True)
+    ]
     valid = [i for i, (image, _) in enumerate(read) if image is not None]
     if valid:
         pictures = [read[i][0] for i in valid]
@@ -89,47 +117,10 @@ def look(contents: list[bytes | None], values) -> list[dict]:
 
 def _facts(data: bytes | None, image, reason: str | None) -> dict:
     width, height = image.size if image else (None, None)
-    facts = {"invalid": reason, "width": width, "height": height, "bytes": len(data) if data is not None else None}
+    facts = {
+        "invalid": reason,
+        "width": width,
+        "height": height,
+        "bytes": len(data) if data is not None else None,
+    }
     return facts | {"sha256": hashlib.sha256(data).hexdigest() if data is not None else None}
-
-
-@dataclass(frozen=True)
-class Model:
-    """The judge of outliers: the general model of a scale and a detector, fitted on the pocket world or from a file."""
-
-    scale: str = "mini"
-    detector: str = ""
-
-    def identity(self) -> list[str]:
-        """What run.json remembers of it."""
-        return [self.scale, hashlib.sha256(Path(self.detector).read_bytes()).hexdigest() if self.detector else "pocket"]
-
-    def prepare(self, out: Path) -> None:
-        """Leave detector.npz in `out`: the given one, else one fitted on `pocketweb.labelled`."""
-        from rs5m import clip, scales
-
-        if not (out / "detector.npz").is_file():
-            if self.detector:
-                detector, thresholds = filters.load_detector(Path(self.detector))
-            else:
-                detector, thresholds, table = filters.pocket_detector(clip.load(scales.get(self.scale)))
-                save(pa.Table.from_pandas(table, preserve_index=False), out / "validation.parquet")
-            filters.save_detector(out / "detector.npz", detector, thresholds)
-
-    def load(self, out: Path):
-        """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
-        from rs5m import clip, scales
-
-        model, (detector, _) = clip.load(scales.get(self.scale)), filters.load_detector(out / "detector.npz")
-        text = filters.prompts(model)
-
-        def values(pictures):
-            vectors = filters.features(model, pictures)
-            return filters.score_features(vectors, text), filters.probability(detector, vectors)
-
-        return values
-
-    def reasons(self, score: np.ndarray, probability: np.ndarray, out: Path) -> list[str | None]:
-        """`filters.joint` of many; a picture without scores is kept here, an earlier stage has dropped it."""
-        _, thresholds = filters.load_detector(out / "detector.npz")
-        return filters.joint_all(score, probability, thresholds)

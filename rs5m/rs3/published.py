@@ -1,7 +1,8 @@
-"""RS3's captions as they were published, and what people said of them: readers and measures. Chapter: rs3.
+"""RS3's captions as they were published, and what people said of them: readers and measures.
+Chapter: rs3.
 
-At scale `local` the folder RS5M_DATA holds 10,000 captions (rs5m/rs3_captions_10k.csv) and ratings of some of them
-(rs5m/ratings_*.csv). Neither is part of this package.
+At scale `local` the folder RS5M_DATA holds 10,000 captions (rs5m/rs3_captions_10k.csv) and ratings
+of some of them (rs5m/ratings_*.csv). Neither is part of this package.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,49 +13,73 @@ import pandas as pd
 
 from rs5m.clip import MAX_TOKENS, open_clip
 
-SUBSETS = {"fmow": "fMoW", "ben": "BigEarthNet", "millionaid": "MillionAID"}  # by the first part of an image's name
+SUBSETS = {
+    "fmow": "fMoW",
+    "ben": "BigEarthNet",
+    "millionaid": "MillionAID",
+}  # by the first part of an image's name
 MEASURES = ["relevance_detail", "hallucination", "fluency"]  # 1 to 5, five is best in each
-POSITION = r"(?i)\b(?:top|bottom|left|right|center)[- ]"  # the rule behind the facts; also true of "on top of a hill"
+# the rule behind the facts; also true of "on top of a hill"
+POSITION = r"(?i)\b(?:top|bottom|left|right|center)[- ]"
 
 
 def _table(path: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
-    """The csv with a column `subset`; ValueError names a file without the columns or with an unknown image."""
-    frame = pd.read_csv(path, encoding="utf-8", keep_default_na=False, na_values={name: [""] for name in MEASURES})
+    """The csv with a column `subset`; ValueError names a file without the columns or with an
+    unknown image.
+    """
+    frame = pd.read_csv(
+        path, encoding="utf-8", keep_default_na=False, na_values={name: [""] for name in MEASURES}
+    )
     if missing := {key, *columns} - set(frame):
         raise ValueError(f"{path} lacks {', '.join(sorted(missing))}: fetch it again")
     frame["subset"] = frame[key].str.removeprefix("static/").str.partition("_")[0].map(SUBSETS)
     if (odd := frame[frame.subset.isna()])[key].size:
-        raise ValueError(f"{path} names {odd[key].iloc[0]!r}, an image of none of {', '.join(SUBSETS)}: fetch it again")
+        raise ValueError(
+            f"{path} names {odd[key].iloc[0]!r}, an image of none of {', '.join(SUBSETS)}: fetch it again"
+        )
     return frame
 
 
 def captions(folder: Path) -> pd.DataFrame:
-    """The published captions: name, caption, subset. FileNotFoundError says what to put where. Chapter: rs3."""
+    """The published captions: name, caption, subset. FileNotFoundError says what to put where.
+    Chapter: rs3.
+    """
     path = Path(folder) / "rs5m" / "rs3_captions_10k.csv"
     if not path.is_file():
-        raise FileNotFoundError(f"{path} is not there: put RS3's published captions into the folder RS5M_DATA")
+        raise FileNotFoundError(
+            f"{path} is not there: put RS3's published captions into the folder RS5M_DATA"
+        )
     return _table(path, "name", ["caption"])
 
 
 def ratings(folder: Path) -> pd.DataFrame:
     """Every rating, with `file` (its csv) and subset; a mark that was not given is NaN.
 
-    FileNotFoundError says what to put where; ValueError names a file with a mark outside 1 to 5. Chapter: rs3.
+    FileNotFoundError says what to put where; ValueError names a file with a mark outside 1 to 5.
+    Chapter: rs3.
     """
-    paths = sorted((Path(folder) / "rs5m").glob("ratings_*.csv"), key=lambda path: int(path.stem.split("_")[1]))
+    paths = sorted(
+        (Path(folder) / "rs5m").glob("ratings_*.csv"), key=lambda path: int(path.stem.split("_")[1])
+    )
     if not paths:
-        raise FileNotFoundError(f"{Path(folder) / 'rs5m'} has no ratings_*.csv: put them into the folder RS5M_DATA")
+        raise FileNotFoundError(
+            f"{Path(folder) / 'rs5m'} has no ratings_*.csv: put them into the folder RS5M_DATA"
+        )
     tables = {path: _table(path, "image_path", ["description", *MEASURES]) for path in paths}
     for path, table in tables.items():
         if not (table[MEASURES].isin([1, 2, 3, 4, 5]) | table[MEASURES].isna()).to_numpy().all():
             raise ValueError(f"{path} has marks outside 1 to 5: fetch it again")
-    return pd.concat([table.assign(file=path.stem) for path, table in tables.items()], ignore_index=True)
+    return pd.concat(
+        [table.assign(file=path.stem) for path, table in tables.items()], ignore_index=True
+    )
 
 
 def clip_reads(texts: Sequence[str]) -> pd.DataFrame:
-    """What CLIP's tokenizer makes of texts: `tokens`, start and end included, and `read`, the text that it keeps.
+    """What CLIP's tokenizer makes of texts: `tokens`, start and end included, and `read`, the text
+    that it keeps.
 
-    Of a longer text it keeps the first 75 tokens; `read` is lower case with spaces between tokens. Chapter: rs3.
+    Of a longer text it keeps the first 75 tokens; `read` is lower case with spaces between tokens.
+    Chapter: rs3.
     """
     tokenizer = open_clip.get_tokenizer("ViT-B-32")  # the vocabulary comes with open_clip
     codes = [tokenizer.encode(text) for text in texts]
@@ -62,15 +87,20 @@ def clip_reads(texts: Sequence[str]) -> pd.DataFrame:
     return pd.DataFrame({"tokens": [len(code) + 2 for code in codes], "read": read})
 
 
-def interval(statistic: Callable, *columns: Sequence[float], seed: int = 0) -> tuple[float, float, float]:
-    """The statistic with its 95 % bootstrap interval (2000 resamples of the rows): value, low, high.
+def interval(
+    statistic: Callable, *columns: Sequence[float], seed: int = 0
+) -> tuple[float, float, float]:
+    """The statistic with its 95 % bootstrap interval (2000 resamples of the rows): value, low,
+    high.
 
-    columns: arrays (n,); rows with a NaN are left out. statistic: of arrays (..., n) over the last axis. ValueError
-    where no row is left. Chapter: rs3.
+    columns: arrays (n,); rows with a NaN are left out. statistic: of arrays (..., n) over the last
+    axis. ValueError where no row is left. Chapter: rs3.
     """
     rows = np.stack([np.asarray(column, float) for column in columns])
     rows = rows[:, ~np.isnan(rows).any(0)]
     if not rows.size:
         raise ValueError("no rows to resample")
     draws = np.random.default_rng(seed).integers(0, rows.shape[1], (2000, rows.shape[1]))
-    return float(statistic(*rows)), *map(float, np.nanquantile(statistic(*rows[:, draws]), [0.025, 0.975]))
+    return float(statistic(*rows)), *map(
+        float, np.nanquantile(statistic(*rows[:, draws]), [0.025, 0.975])
+    )

@@ -1,4 +1,6 @@
-"""RS3's two stages, a shard of images each time: candidates are written, then one is chosen. Chapter: rs3."""
+"""RS3's two stages, a shard of images each time: candidates are written, then one is chosen.
+Chapter: rs3.
+"""
 
 from __future__ import annotations
 
@@ -10,16 +12,24 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rs5m import captions, clip, rotation
-from rs5m.rs3input import bites
+from rs5m.rs3.input import bites
 from rs5m.zeroshot import normalise
 
 TEXT, TEXTS, NUMBERS = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
 WRITTEN = pa.schema({"name": TEXT, "file": TEXT, "reason": TEXT, "candidates": TEXTS})
-CHOSEN = pa.schema({
-    "name": TEXT, "kept": TEXTS, "dropped": pa.list_(pa.struct({"text": TEXT, "reason": TEXT})),
-    "similarity_a": NUMBERS, "similarity_b": NUMBERS, "ranked": pa.list_(pa.int64()), "rotations": NUMBERS,
-    "chosen": pa.int64(), "score": pa.float64(),
-})  # fmt: skip
+CHOSEN = pa.schema(
+    {
+        "name": TEXT,
+        "kept": TEXTS,
+        "dropped": pa.list_(pa.struct({"text": TEXT, "reason": TEXT})),
+        "similarity_a": NUMBERS,
+        "similarity_b": NUMBERS,
+        "ranked": pa.list_(pa.int64()),
+        "rotations": NUMBERS,
+        "chosen": pa.int64(),
+        "score": pa.float64(),
+    }
+)
 Shard = Sequence[tuple[str, str]]  # name and file of its images
 Rankers = tuple[clip.Model, clip.Model]
 
@@ -29,14 +39,23 @@ def shard_path(out: Path, stage: str, number: int) -> Path:
     return out / stage / f"{number:05d}.parquet"
 
 
-def write(shards: list[Shard], images: Path, n: int, captioner: captions.Captioner, number: int) -> pa.Table:
-    """WRITTEN of a shard: n candidates for every image, or why it is invalid. ValueError for a captioner that skips."""
-    rows = [{"name": name, "file": file, "reason": None, "candidates": []} for name, file in shards[number]]
+def write(
+    shards: list[Shard], images: Path, n: int, captioner: captions.Captioner, number: int
+) -> pa.Table:
+    """WRITTEN of a shard: n candidates for every image, or why it is invalid. ValueError for a
+    captioner that skips.
+    """
+    rows = [
+        {"name": name, "file": file, "reason": None, "candidates": []}
+        for name, file in shards[number]
+    ]
     for bite in bites([images / file for _, file in shards[number]]):
         sound = [look for look in bite if look.reason is None]
         found = captioner.generate([look.pixels for look in sound], n) if sound else []
         if len(found) != len(sound):
-            raise ValueError(f"the captioner wrote for {len(found)} of {len(sound)} images: it must write for each")
+            raise ValueError(
+                f"the captioner wrote for {len(found)} of {len(sound)} images: it must write for each"
+            )
         for look in bite:
             rows[look.row]["reason"] = look.reason
         for look, texts in zip(sound, found, strict=True):
@@ -45,32 +64,67 @@ def write(shards: list[Shard], images: Path, n: int, captioner: captions.Caption
 
 
 def _text(text: object) -> str | None:
-    """A candidate as parquet takes it: half a surrogate pair becomes U+FFFD, which `captions.clean` drops."""
-    return text.encode("utf-16", "surrogatepass").decode("utf-16", "replace") if isinstance(text, str) else None
+    """A candidate as parquet takes it: half a surrogate pair becomes U+FFFD, which `captions.clean`
+    drops.
+    """
+    return (
+        text.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+        if isinstance(text, str)
+        else None
+    )
 
 
 def choose(
-    shards: list[Shard], images: Path, out: Path, criterion: str, angles: Sequence[float], models: Rankers, number: int
+    shards: list[Shard],
+    images: Path,
+    out: Path,
+    criterion: str,
+    angles: Sequence[float],
+    models: Rankers,
+    number: int,
 ) -> pa.Table:
-    """CHOSEN of a shard: the candidates cleaned, ranked by two models, and one of them chosen by turning the image.
+    """CHOSEN of a shard: the candidates cleaned, ranked by two models, and one of them chosen by
+    turning the image.
 
     ValueError for a damaged shard of `write/`, or an image that has changed since.
     """
     written = read(shard_path(out, "write", number), shards[number])
     rows = []
-    for name, candidates in zip(written["name"].to_pylist(), written["candidates"].to_pylist(), strict=True):
+    for name, candidates in zip(
+        written["name"].to_pylist(), written["candidates"].to_pylist(), strict=True
+    ):
         kept, dropped = captions.clean(candidates)
-        rows.append({"name": name, "kept": kept, "dropped": [{"text": t, "reason": why} for t, why in dropped]})
-    texts = list(dict.fromkeys(text for row in rows for text in row["kept"]))  # encoded once a shard
+        rows.append(
+            {
+                "name": name,
+                "kept": kept,
+                "dropped": [{"text": t, "reason": why} for t, why in dropped],
+            }
+        )
+    texts = list(
+        dict.fromkeys(text for row in rows for text in row["kept"])
+    )  # encoded once a shard
     vectors = _text_vectors(models, texts) if texts else []
     known = [dict(zip(texts, found, strict=True)) for found in vectors]
-    told = [(row, images / file) for row, (_, file) in zip(rows, shards[number], strict=True) if row["kept"]]
+    told = [
+        (row, images / file)
+        for row, (_, file) in zip(rows, shards[number], strict=True)
+        if row["kept"]
+    ]
     for bite in bites([path for _, path in told]):
         for look in bite:
             if look.reason:
-                raise ValueError(f"{told[look.row][1]} has changed since the run began: name a new folder")
-        found = _judge(models, [look.pixels for look in bite], [told[look.row][0]["kept"] for look in bite], known,
-                       criterion, angles)  # fmt: skip
+                raise ValueError(
+                    f"{told[look.row][1]} has changed since the run began: name a new folder"
+                )
+        found = _judge(
+            models,
+            [look.pixels for look in bite],
+            [told[look.row][0]["kept"] for look in bite],
+            known,
+            criterion,
+            angles,
+        )
         for look, columns in zip(bite, found, strict=True):
             told[look.row][0].update(columns)
     bare = {name: [] for name in ("similarity_a", "similarity_b", "ranked", "rotations")}
@@ -78,30 +132,47 @@ def choose(
 
 
 def _text_vectors(models: Rankers, texts: list[str]) -> list[np.ndarray]:
-    """Unit vectors (texts, dim) by each model; a text tower that both have, as the pocket's, reads them once."""
+    """Unit vectors (texts, dim) by each model; a text tower that both have, as the pocket's, reads
+    them once.
+    """
     first, probe = normalise(clip.encode_texts(models[0], texts)), texts[:2]
     shared = np.array_equal(*(clip.encode_texts(model, probe) for model in models))
     return [first, first if shared else normalise(clip.encode_texts(models[1], texts))]
 
 
 def _judge(
-    models: Rankers, images: list, kept: list[list[str]], known: list[dict], criterion: str, angles: Sequence[float]
+    models: Rankers,
+    images: list,
+    kept: list[list[str]],
+    known: list[dict],
+    criterion: str,
+    angles: Sequence[float],
 ) -> list[dict]:
     """The columns similarity_a to score of CHOSEN, for images that have a candidate each."""
-    a, b = (_cosines(model, images, kept, vectors) for model, vectors in zip(models, known, strict=True))
+    a, b = (
+        _cosines(model, images, kept, vectors) for model, vectors in zip(models, known, strict=True)
+    )
     ranked = [row[row >= 0].tolist() for row in captions.rank(a, b)]
     best = [[texts[place] for place in places] for texts, places in zip(kept, ranked, strict=True)]
     turned = rotation.similarities(models[0], images, best, angles, quiet=True)
     picked, scores = rotation.select(turned, criterion), rotation.scores(turned, criterion)
-    return [{
-        "similarity_a": a[i, : len(texts)].tolist(), "similarity_b": b[i, : len(texts)].tolist(),
-        "ranked": places, "rotations": turned[i, :, : len(places)].ravel().tolist(),
-        "chosen": places[picked[i]], "score": float(scores[i, picked[i]]),
-    } for i, (texts, places) in enumerate(zip(kept, ranked, strict=True))]  # fmt: skip
+    return [
+        {
+            "similarity_a": a[i, : len(texts)].tolist(),
+            "similarity_b": b[i, : len(texts)].tolist(),
+            "ranked": places,
+            "rotations": turned[i, :, : len(places)].ravel().tolist(),
+            "chosen": places[picked[i]],
+            "score": float(scores[i, picked[i]]),
+        }
+        for i, (texts, places) in enumerate(zip(kept, ranked, strict=True))
+    ]
 
 
 def _cosines(model: clip.Model, images: list, kept: list[list[str]], vectors: dict) -> np.ndarray:
-    """Cosines of every upright image with its own texts: (images, most texts), NaN where an image has fewer."""
+    """Cosines of every upright image with its own texts: (images, most texts), NaN where an image
+    has fewer.
+    """
     found = np.full((len(images), max(map(len, kept))), np.nan)
     for i, image in enumerate(normalise(clip.encode_images(model, images, quiet=True))):
         found[i, : len(kept[i])] = np.stack([vectors[text] for text in kept[i]]) @ image

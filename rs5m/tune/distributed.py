@@ -1,4 +1,6 @@
-"""Several processes under torchrun as one: who am I, gathered vectors, summed gradients. Chapter: tune."""
+"""Several processes under torchrun as one: who am I, gathered vectors, summed gradients. Chapter:
+tune.
+"""
 
 import os
 from collections.abc import Iterable
@@ -8,7 +10,9 @@ from torch import distributed
 
 
 def start_processes() -> None:
-    """Join the group that torchrun announces in the environment: nccl on GPUs, gloo on CPUs; alone, do nothing."""
+    """Join the group that torchrun announces in the environment: nccl on GPUs, gloo on CPUs; alone,
+    do nothing.
+    """
     if int(os.environ.get("WORLD_SIZE", 1)) > 1 and not distributed.is_initialized():
         if torch.cuda.is_available():
             torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
@@ -26,7 +30,8 @@ def world() -> int:
 
 
 def gather(vectors: torch.Tensor) -> torch.Tensor:
-    """The rows of all processes, (n, dim) to (sum of n, dim); a gradient flows to this process's rows only.
+    """The rows of all processes, (n, dim) to (sum of n, dim); a gradient flows to this process's
+    rows only.
 
     Shares may differ in length: a damaged pair is missing from one of them.
     """
@@ -47,8 +52,9 @@ def gather(vectors: torch.Tensor) -> torch.Tensor:
 def sum_gradients(parameters: Iterable[torch.nn.Parameter]) -> None:
     """Replace every gradient by its sum over the processes, in one message.
 
-    DistributedDataParallel would average during the backward pass; with gradient caching there are several passes to a
-    step, and the loss already spans all processes, so one plain sum at the end is the exact gradient.
+    DistributedDataParallel would average during the backward pass; with gradient caching there are
+    several passes to a step, and the loss already spans all processes, so one plain sum at the end
+    is the exact gradient.
     """
     if world() == 1:
         return
@@ -70,4 +76,6 @@ def agree(value: int, what: str) -> None:
     values = [torch.zeros(1, dtype=torch.long, device=on) for _ in range(world())]
     distributed.all_gather(values, torch.tensor([value], device=on))
     if len({int(v) for v in values}) > 1:
-        raise ValueError(f"the processes do not agree on {what}: they have {[int(v) for v in values]}")
+        raise ValueError(
+            f"the processes do not agree on {what}: they have {[int(v) for v in values]}"
+        )

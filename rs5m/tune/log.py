@@ -1,4 +1,6 @@
-"""What a tuning run leaves in its folder: a checkpoint and a JSON line for every step. Chapter: tune."""
+"""What a tuning run leaves in its folder: a checkpoint and a JSON line for every step. Chapter:
+tune.
+"""
 
 from __future__ import annotations
 
@@ -14,7 +16,7 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from rs5m.distributed import rank
+from rs5m.tune.distributed import rank
 
 CHECKPOINT, LOG, DAMAGED = "checkpoint.safetensors", "log.jsonl", "damaged.txt"
 
@@ -31,8 +33,12 @@ def trained(net: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in net.named_parameters() if p.requires_grad}
 
 
-def save_checkpoint(out: str | Path, identity: str, step: int, net: nn.Module, optimiser, scaler) -> None:
-    """Write what is trained and the optimiser's moments after `step` steps, by a temporary name and a rename."""
+def save_checkpoint(
+    out: str | Path, identity: str, step: int, net: nn.Module, optimiser, scaler
+) -> None:
+    """Write what is trained and the optimiser's moments after `step` steps, by a temporary name and
+    a rename.
+    """
     if rank() > 0:
         return
     tensors = {}
@@ -40,26 +46,46 @@ def save_checkpoint(out: str | Path, identity: str, step: int, net: nn.Module, o
         tensors[name] = parameter.detach()
         tensors |= {f"{key}|{name}": value for key, value in optimiser.state[parameter].items()}
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    about = {"identity": identity, "step": str(step), "scaler": json.dumps(scaler.state_dict()), "base": _base(net)}
+    about = {
+        "identity": identity,
+        "step": str(step),
+        "scaler": json.dumps(scaler.state_dict()),
+        "base": _base(net),
+    }
     path = Path(out) / CHECKPOINT
     temporary = path.with_suffix(".tmp")
     try:
         save_file(tensors, temporary, about)
         with temporary.open("rb") as stream:
-            os.fsync(stream.fileno())  # a rename that is on disk before the bytes are would name an empty file
+            os.fsync(
+                stream.fileno()
+            )  # a rename that is on disk before the bytes are would name an empty file
         temporary.replace(path)
     except Exception as error:  # safetensors reports a full disk as its own error
         temporary.unlink(missing_ok=True)
-        raise OSError(f"{path} could not be written ({error}): free space, then run it again") from error
+        raise OSError(
+            f"{path} could not be written ({error}): free space, then run it again"
+        ) from error
 
 
 def _base(net: nn.Module) -> str:
-    """The length of every frozen parameter: two base models of one shape are told apart, last digits are not."""
-    return json.dumps({name: float(p.detach().norm()) for name, p in net.named_parameters() if not p.requires_grad})
+    """The length of every frozen parameter: two base models of one shape are told apart, last
+    digits are not.
+    """
+    return json.dumps(
+        {
+            name: float(p.detach().norm())
+            for name, p in net.named_parameters()
+            if not p.requires_grad
+        }
+    )
 
 
-def load_checkpoint(out: str | Path | None, identity: str, net: nn.Module, optimiser, scaler) -> State:
-    """Put the checkpoint of the run's folder into network and optimiser; State(0, []) where there is none.
+def load_checkpoint(
+    out: str | Path | None, identity: str, net: nn.Module, optimiser, scaler
+) -> State:
+    """Put the checkpoint of the run's folder into network and optimiser; State(0, []) where there
+    is none.
 
     ValueError for the folder of another run and for a checkpoint that cannot be read.
     """
@@ -70,16 +96,26 @@ def load_checkpoint(out: str | Path | None, identity: str, net: nn.Module, optim
         kept = safe_open(path, "pt")
         about = kept.metadata()
     except Exception as error:
-        raise ValueError(f"{path} is no whole checkpoint ({error}): remove it to begin anew") from error
+        raise ValueError(
+            f"{path} is no whole checkpoint ({error}): remove it to begin anew"
+        ) from error
     base = [json.loads(facts) for facts in (about.get("base", "{}"), _base(net))]
-    same = base[0].keys() == base[1].keys() and all(math.isclose(base[0][k], base[1][k], rel_tol=1e-3) for k in base[0])
+    same = base[0].keys() == base[1].keys() and all(
+        math.isclose(base[0][k], base[1][k], rel_tol=1e-3) for k in base[0]
+    )
     if about.get("identity") != identity or not same:
-        raise ValueError(f"{path} belongs to another run (settings, data or model differ): name another folder")
+        raise ValueError(
+            f"{path} belongs to another run (settings, data or model differ): name another folder"
+        )
     for name, parameter in trained(net).items():
         with torch.no_grad():
             parameter.copy_(kept.get_tensor(name))
-        moments = {key: kept.get_tensor(f"{key}|{name}") for key in ("step", "exp_avg", "exp_avg_sq")}
-        on = {key: value if key == "step" else value.to(parameter) for key, value in moments.items()}
+        moments = {
+            key: kept.get_tensor(f"{key}|{name}") for key in ("step", "exp_avg", "exp_avg_sq")
+        }
+        on = {
+            key: value if key == "step" else value.to(parameter) for key, value in moments.items()
+        }
         optimiser.state[parameter] = on
     scaler.load_state_dict(json.loads(about["scaler"]))
     step = int(about["step"])
@@ -90,22 +126,38 @@ def _lines(path: Path) -> list[dict]:
     """The whole lines of a log; a process that was killed may have left half of one."""
     if not path.is_file():
         return []
-    return [json.loads(line) for line in path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+    return [
+        json.loads(line)
+        for line in path.read_text().splitlines(keepends=True)
+        if line.endswith("\n")
+    ]
 
 
 class Log:
-    """A line of JSON for every step in log.jsonl, and the same to TensorBoard if asked; the first process writes."""
+    """A line of JSON for every step in log.jsonl, and the same to TensorBoard if asked; the first
+    process writes.
+    """
 
     def __init__(self, out: str | Path | None, step: int, board: bool = False):
-        self.losses, self.speed, self.began, self.file, self.board = [], 0.0, time.perf_counter(), None, None
+        self.losses, self.speed, self.began, self.file, self.board = (
+            [],
+            0.0,
+            time.perf_counter(),
+            None,
+            None,
+        )
         self.folder = Path(out) if out else None
         if out is None or rank() > 0:
             return
         path = Path(out) / LOG
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _lines(path)[:step]  # later steps were taken after the checkpoint, and are taken again
+        kept = _lines(path)[
+            :step
+        ]  # later steps were taken after the checkpoint, and are taken again
         if len(kept) < step:
-            raise ValueError(f"{path} has {len(kept)} lines, the checkpoint beside it {step} steps: remove both")
+            raise ValueError(
+                f"{path} has {len(kept)} lines, the checkpoint beside it {step} steps: remove both"
+            )
         temporary = path.with_suffix(".tmp")
         temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         temporary.replace(path)
@@ -125,7 +177,9 @@ class Log:
         self.speed, self.began = images / max(now - self.began, 1e-9), now
         self.losses.append(values["loss"])
         if self.file:
-            facts = {name: value if math.isfinite(value) else None for name, value in values.items()}
+            facts = {
+                name: value if math.isfinite(value) else None for name, value in values.items()
+            }
             record = {"step": step, **facts, "images_per_second": round(self.speed, 1)}
             self.file.write(json.dumps(record) + "\n")
             self.file.flush()  # a reader follows the run
@@ -149,5 +203,7 @@ def _board(folder: Path):
     try:
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
-        raise ImportError("TensorBoard is not installed: pip install tensorboard, or leave it away") from error
+        raise ImportError(
+            "TensorBoard is not installed: pip install tensorboard, or leave it away"
+        ) from error
     return SummaryWriter(str(folder / "board"))

@@ -1,102 +1,54 @@
 """Tuning: the general model becomes a domain model. Paper: PEFT section. Chapter: tune.
 
-* networks run in evaluation mode: no dropout (CLIP has none), batch statistics stay the general model's. So a step has
-  no chance in it, and a batch cut into chunks or over GPUs has the gradient of the whole one
-* order, crops, turns and captions are functions of seed and step alone: a run that is killed and started again, or
-  split over other GPUs, goes on as if nothing had happened
-* [NOT IMPLEMENTED] sharded optimiser states: a GPU holds the network, its gradients and AdamW's two moments
+* networks run in evaluation mode: no dropout (CLIP has none), batch statistics stay the general
+  model's. So a step has no chance in it, and a batch cut into chunks or over GPUs has the gradient
+  of the whole one
+* order, crops, turns and captions are functions of seed and step alone: a run that is killed and
+  started again, or split over other GPUs, goes on as if nothing had happened
+* [NOT IMPLEMENTED] sharded optimiser states: a GPU holds the network, its gradients and AdamW's two
+  moments
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from rs5m import adapters, clip, loader, results
+from rs5m import adapters, clip, results
 from rs5m.clip import Model, device
-from rs5m.distributed import agree, gather, rank, start_processes, sum_gradients, world
-from rs5m.runlog import Log, load_checkpoint, save_checkpoint
+from rs5m.tune.augment import warp
+from rs5m.tune.distributed import agree, gather, rank, start_processes, sum_gradients, world
+from rs5m.tune.loader import Batch, stream
+from rs5m.tune.log import Log, load_checkpoint, save_checkpoint
+from rs5m.tune.schedule import Settings, items, plan, rate
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # open_clip's for vision transformers
 HOTTEST = math.log(100)  # CLIP's cap of the temperature: a larger factor makes training unstable
 PRECISIONS = {"auto": None, "float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-@dataclass(frozen=True)
-class Settings:
-    """One tuning run."""
-
-    method: str = "lora"  # one of rs5m.adapters.METHODS
-    size: int = 16  # rank, bottleneck width or prefix length
-    lock_text: bool = True  # leave the text tower as it is
-    lock_image: bool = False
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.01  # not on gains and biases
-    batch: int = 128  # contrastive batch over all GPUs
-    chunk: int = 0  # images a GPU holds at once (gradient caching); 0: all of its share
-    epochs: int = 8
-    warm_up: float = 0.1  # below 1: share of the steps over which the rate rises; else steps
-    max_norm: float = 0.0  # of the gradient; 0: not clipped
-    precision: str = "auto"  # auto, float32, bf16 or fp16
-    compiled: bool = False  # torch.compile of both towers
-    checkpoint_every: int = 500  # steps
-    seed: int = 0
-
-    def towers(self) -> tuple[str, ...]:
-        """The towers that are tuned."""
-        return tuple(name for name, locked in (("image", self.lock_image), ("text", self.lock_text)) if not locked)
-
-
 def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """CLIP's loss of normalised vectors (n, dim) whose rows belong together; open_clip's implementation."""
+    """CLIP's loss of normalised vectors (n, dim) whose rows belong together; open_clip's
+    implementation.
+    """
     return clip.open_clip.ClipLoss()(image, text, scale)
 
 
-# ---------------------------------------------------------------- what is decided before the first step
-
-
-def plan(count: int, settings: Settings) -> np.ndarray:
-    """Which pairs each step sees: positions (steps, batch), every epoch shuffled by seed and epoch, no pair twice.
-
-    Batches are whole: a short last one would be an easier task, so up to batch - 1 pairs rest in an epoch. ValueError
-    where the batch is larger than the data. Chapter: tune.
-    """
-    if settings.batch > count:
-        raise ValueError(f"a batch of {settings.batch} is larger than the data, {count} pairs: make the batch smaller")
-    each = count // settings.batch
-    orders = [np.random.default_rng([settings.seed, epoch]).permutation(count) for epoch in range(settings.epochs)]
-    return np.concatenate([order[: each * settings.batch].reshape(each, -1) for order in orders])
-
-
-def draws(step: int, settings: Settings) -> np.ndarray:
-    """The chance in a step's crops, turns and captions: float32 (batch, loader.DRAWS) in [0, 1). Chapter: tune."""
-    generator = np.random.default_rng([settings.seed, 1, step])  # two numbers seed an epoch's order, three a step
-    return generator.random((settings.batch, loader.DRAWS), np.float32)
-
-
-def items(steps: np.ndarray, settings: Settings, start: int = 0):
-    """(positions, draws) of this process's share of every step from `start` on."""
-    mine = slice(rank(), None, world())
-    for step in range(start, len(steps)):
-        yield steps[step][mine], draws(step, settings)[mine]
-
-
-def rate(step: int, steps: int, warm_up: float = 0.1) -> float:
-    """The learning rate's factor: a linear rise over the warm-up, then half a cosine to zero. Chapter: tune."""
-    rise = max(1, int(warm_up * steps if warm_up < 1 else warm_up))
-    return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
+# ---------------------------------------------------------------- what is decided before the first
+# step
 
 
 def optimiser(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
-    """AdamW over what is trained; gains, biases and the temperature (fewer than two dimensions) do not decay."""
+    """AdamW over what is trained; gains, biases and the temperature (fewer than two dimensions) do
+    not decay.
+    """
     trained = [p for p in net.parameters() if p.requires_grad]
     groups = [
         {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
@@ -130,10 +82,14 @@ class Texts:
         if self.known is None:
             tokens = clip.tokenize(self.model, captions).to(device())
             with autocast(self.settings.precision):
-                return functional.normalize(clip.text_vectors(self.model.net, tokens).float(), dim=-1)
+                return functional.normalize(
+                    clip.text_vectors(self.model.net, tokens).float(), dim=-1
+                )
         new = sorted(set(captions) - self.known.keys())
         if new:
-            vectors = functional.normalize(torch.from_numpy(clip.encode_texts(self.model, new)), dim=-1)
+            vectors = functional.normalize(
+                torch.from_numpy(clip.encode_texts(self.model, new)), dim=-1
+            )
             self.known |= zip(new, vectors, strict=True)
         return torch.stack([self.known[text] for text in captions]).to(device())
 
@@ -141,30 +97,38 @@ class Texts:
 # ---------------------------------------------------------------- one step
 
 
-def encode(model: Model, texts: Texts, batch: loader.Batch, settings: Settings) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised vectors (n, dim) of a batch's images, turned here if they were not before, and of its captions."""
+def encode(
+    model: Model, texts: Texts, batch: Batch, settings: Settings
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Normalised vectors (n, dim) of a batch's images, turned here if they were not before, and of
+    its captions.
+    """
     pixels = batch.pixels.to(device(), non_blocking=True)
-    turned = pixels.float().div_(255) if batch.draws is None else loader.warp(pixels, batch.draws)
+    turned = pixels.float().div_(255) if batch.draws is None else warp(pixels, batch.draws)
     with autocast(settings.precision):
         image = clip.in_blocks(model.net.encode_image, clip.normalise_pixels(turned, model)).float()
     return functional.normalize(image, dim=-1), texts(batch.captions)
 
 
-def cut(batch: loader.Batch, size: int) -> list[loader.Batch]:
+def cut(batch: Batch, size: int) -> list[Batch]:
     """A batch in chunks of at most `size` images (0: the batch itself), with at least one."""
     size = size or max(1, len(batch.captions))
     spans = [slice(start, start + size) for start in range(0, max(1, len(batch.captions)), size)]
     turns = [None if batch.draws is None else batch.draws[span] for span in spans]
-    return [batch._replace(pixels=batch.pixels[span], captions=batch.captions[span], draws=turn)
-            for span, turn in zip(spans, turns, strict=True)]  # fmt: skip
+    return [
+        batch._replace(pixels=batch.pixels[span], captions=batch.captions[span], draws=turn)
+        for span, turn in zip(spans, turns, strict=True)
+    ]
 
 
-def backward(model: Model, texts: Texts, batch: loader.Batch, settings: Settings, scaler=None) -> float:
-    """Leave the gradient of the undivided batch in the trained parameters, scaled by `scaler`; its loss.
+def backward(model: Model, texts: Texts, batch: Batch, settings: Settings, scaler=None) -> float:
+    """Leave the gradient of the undivided batch in the trained parameters, scaled by `scaler`; its
+    loss.
 
-    With several chunks this is gradient caching (Gao et al. 2021): all vectors without a graph, the loss's gradient
-    with respect to the vectors, then each chunk once more with its graph, so that memory follows the chunk and the
-    gradient stays exact. Over several processes the vectors are gathered and the gradients summed. Chapter: tune.
+    With several chunks this is gradient caching (Gao et al. 2021): all vectors without a graph, the
+    loss's gradient with respect to the vectors, then each chunk once more with its graph, so that
+    memory follows the chunk and the gradient stays exact. Over several processes the vectors are
+    gathered and the gradients summed. Chapter: tune.
     """
     chunks = cut(batch, settings.chunk)
     with torch.set_grad_enabled(len(chunks) == 1):
@@ -176,9 +140,15 @@ def backward(model: Model, texts: Texts, batch: loader.Batch, settings: Settings
     gradients = torch.autograd.grad(scaler.scale(loss) if scaler else loss, wanted)
     if factor.requires_grad:
         factor.grad = gradients[2] / world()  # the same in all processes, and summed below
-    for i, part in enumerate(zip(*(g.split([len(c.captions) for c in chunks]) for g in gradients[:2]), strict=True)):
+    for i, part in enumerate(
+        zip(*(g.split([len(c.captions) for c in chunks]) for g in gradients[:2]), strict=True)
+    ):
         vectors = graphs[i] if len(chunks) == 1 else encode(model, texts, chunks[i], settings)
-        used = [(vector, gradient) for vector, gradient in zip(vectors, part, strict=True) if vector.requires_grad]
+        used = [
+            (vector, gradient)
+            for vector, gradient in zip(vectors, part, strict=True)
+            if vector.requires_grad
+        ]
         torch.autograd.backward(*zip(*used, strict=True))
     sum_gradients(p for p in model.net.parameters() if p.requires_grad)
     return loss.item()
@@ -187,14 +157,23 @@ def backward(model: Model, texts: Texts, batch: loader.Batch, settings: Settings
 # ---------------------------------------------------------------- the run
 
 
-def fit(model: Model, source, settings: Settings, out: str | Path | None = None, workers: int = 0,
-        board: bool = False, known: dict | None = None) -> tuple[Model, list[float]]:  # fmt: skip
-    """Tune the model in place on a source of pairs (`rs5m.loader`); the domain model and the loss of every step.
+def fit(
+    model: Model,
+    source,
+    settings: Settings,
+    out: str | Path | None = None,
+    workers: int = 0,
+    board: bool = False,
+    known: dict | None = None,
+) -> tuple[Model, list[float]]:
+    """Tune the model in place on a source of pairs (`rs5m.tune.loader`); the domain model and the
+    loss of every step.
 
-    out: a folder for checkpoint.safetensors and log.jsonl (a line a step; with `board` also TensorBoard's files); a run
-    that stopped goes on there, ValueError if the folder holds another run. workers: processes that decode. known: see
-    `Texts`. Under torchrun each process takes its share of every batch. FloatingPointError, naming the pairs, when the
-    loss is no number: the last checkpoint stays. Adapters that can be are merged. Paper: PEFT section. Chapter: tune.
+    out: a folder for checkpoint.safetensors and log.jsonl (a line a step; with `board` also
+    TensorBoard's files); a run that stopped goes on there, ValueError if the folder holds another
+    run. workers: processes that decode. known: see `Texts`. Under torchrun each process takes its
+    share of every batch. FloatingPointError, naming the pairs, when the loss is no number: the last
+    checkpoint stays. Adapters that can be are merged. Paper: PEFT section. Chapter: tune.
     """
     steps = plan(len(source), settings)
     start_processes()
@@ -202,18 +181,27 @@ def fit(model: Model, source, settings: Settings, out: str | Path | None = None,
     texts = Texts(model, settings, known)
     net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
     if settings.compiled:
-        for tower in (model.net.visual, getattr(model.net, "text", getattr(model.net, "transformer", None))):
+        for tower in (
+            model.net.visual,
+            getattr(model.net, "text", getattr(model.net, "transformer", None)),
+        ):
             tower.compile()
     stepper = optimiser(net, settings)
     scaler = torch.amp.GradScaler(device().type, enabled=settings.precision == "fp16")
-    alike = replace(settings, chunk=0, compiled=False, checkpoint_every=0)  # may change when a run goes on
+    alike = replace(
+        settings, chunk=0, compiled=False, checkpoint_every=0
+    )  # may change when a run goes on
     identity = results.digest(alike, source.fingerprint())
     state = load_checkpoint(out, identity, net, stepper, scaler)
     agree(state.step, "the step to go on from: every process must see the same folder")
     log = Log(out, state.step, board)
-    bar = tqdm(total=len(steps), initial=state.step, desc=settings.method, unit="step", disable=rank() > 0)
+    bar = tqdm(
+        total=len(steps), initial=state.step, desc=settings.method, unit="step", disable=rank() > 0
+    )
     bar.set_postfix_str("the first step compiles" if settings.compiled else "")
-    for step, batch in enumerate(loader.stream(source, items(steps, settings, state.step), workers), state.step):
+    for step, batch in enumerate(
+        stream(source, items(steps, settings, state.step), workers), state.step
+    ):
         for group in stepper.param_groups:
             group["lr"] = settings.learning_rate * rate(step, len(steps), settings.warm_up)
         norm, loss = _step(model, net, texts, batch, settings, stepper, scaler, source, step)
@@ -229,7 +217,9 @@ def fit(model: Model, source, settings: Settings, out: str | Path | None = None,
     return replace(model, net=adapters.merge(net).eval()), state.losses + log.losses
 
 
-def _step(model, net, texts, batch, settings, stepper, scaler, source, step: int) -> tuple[float, float]:
+def _step(
+    model, net, texts, batch, settings, stepper, scaler, source, step: int
+) -> tuple[float, float]:
     """One step of the optimiser: the gradient's norm before clipping, and the loss."""
     stepper.zero_grad(set_to_none=True)
     loss = backward(model, texts, batch, settings, scaler)

@@ -1,7 +1,8 @@
-"""Recipes: what is known of GeoRSCLIP's training, setting by setting, and what we chose where nothing is.
+"""Recipes: what is known of GeoRSCLIP's training, setting by setting, and what we chose where
+nothing is.
 
-rs5m/data/recipes/NAME.toml gives each setting its value and its mark: published, with where from, or ours, with why.
-Chapter: tune.
+rs5m/tune/recipes/NAME.toml gives each setting its value and its mark: published, with where from,
+or ours, with why. Chapter: tune.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from types import MappingProxyType
 
 import pandas as pd
 
+RECIPES = files("rs5m.tune") / "recipes"
 MARKS = ("published", "ours")
 DATA = ("shards", "rsicd", "rsitmd", "ret2")
 
@@ -28,8 +30,9 @@ DATA = ("shards", "rsicd", "rsitmd", "ret2")
 class Recipe:
     """One training run as data.
 
-    model, pretrained: arguments of `rs5m.clip.load`; data: one of DATA; settings: fields of `rs5m.tune.Settings`;
-    marks: for each setting, these three and what the loader does included, (value, one of MARKS, where from or why).
+    model, pretrained: arguments of `rs5m.clip.load`; data: one of DATA; settings: fields of
+    `rs5m.tune.Settings`; marks: for each setting, these three and what the loader does included,
+    (value, one of MARKS, where from or why).
     """
 
     name: str
@@ -42,15 +45,17 @@ class Recipe:
 
 def names() -> list[str]:
     """The recipes there are."""
-    return sorted(path.name.removesuffix(".toml") for path in files("rs5m").joinpath("data", "recipes").iterdir())
+    return sorted(path.name.removesuffix(".toml") for path in RECIPES.iterdir())
 
 
 def get(name: str) -> Recipe:
     """The recipe of that name. ValueError, naming all, for any other. Chapter: tune."""
     if name not in names():
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(names())}")
-    text = files("rs5m").joinpath("data", "recipes", f"{name}.toml").read_text(encoding="utf-8")
-    marks = {key: (row["value"], row["known"], row["source"]) for key, row in tomllib.loads(text).items()}
+    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
+    marks = {
+        key: (row["value"], row["known"], row["source"]) for key, row in tomllib.loads(text).items()
+    }
     fields = _fields()
     settings = {key: value for key, (value, *_) in marks.items() if key in fields}
     model, pretrained, data = (marks[key][0] for key in ("model", "pretrained", "data"))
@@ -65,7 +70,8 @@ def table(name: str) -> pd.DataFrame:
 
 
 def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
-    """The recipe with settings changed by texts "field=value", values as in JSON; a change is marked ours.
+    """The recipe with settings changed by texts "field=value", values as in JSON; a change is
+    marked ours.
 
     ValueError for a text without =, an unknown field or a value of another type. Chapter: tune.
     """
@@ -73,14 +79,18 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     for text in assignments:
         field, equals, word = text.partition("=")
         if not equals or field not in settings:
-            raise ValueError(f"--set {text}: give field=value, the field one of {', '.join(settings)}")
+            raise ValueError(
+                f"--set {text}: give field=value, the field one of {', '.join(settings)}"
+            )
         settings[field] = _value(field, word, _fields()[field].default)
         marks[field] = (settings[field], "ours", "changed on the command line")
-    return dataclasses.replace(recipe, settings=MappingProxyType(settings), marks=MappingProxyType(marks))
+    return dataclasses.replace(
+        recipe, settings=MappingProxyType(settings), marks=MappingProxyType(marks)
+    )
 
 
 def _fields() -> dict[str, dataclasses.Field]:
-    from rs5m.tune import Settings  # imports torch
+    from rs5m.tune.schedule import Settings  # imports torch
 
     return {field.name: field for field in dataclasses.fields(Settings)}
 
@@ -94,51 +104,71 @@ def _value(field: str, word: str, default: object) -> object:
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise ValueError(f"--set {field}={word}: give {_kind(default)}, such as {json.dumps(default)}")
+        raise ValueError(
+            f"--set {field}={word}: give {_kind(default)}, such as {json.dumps(default)}"
+        )
     return value
 
 
 def _kind(default: object) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}[type(default)]
+    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}[
+        type(default)
+    ]
 
 
 # ---------------------------------------------------------------- a run
 
 
 def run(
-    recipe: Recipe, data: Sequence[str], out: str | Path, checkpoint: str | Path | None = None, workers: int = 0,
+    recipe: Recipe,
+    data: Sequence[str],
+    out: str | Path,
+    checkpoint: str | Path | None = None,
+    workers: int = 0,
     board: bool = False,
-) -> str:  # fmt: skip
-    """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about them.
+) -> str:
+    """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about
+    them.
 
-    data: shards, their folders or addresses (see `rs5m.shards.local`); for rsicd, rsitmd and ret2 also the folder in
-    the official layout. checkpoint: weights to begin from in place of the recipe's. A method whose adapters cannot be
-    merged writes out/adapter/ instead of the model. board: TensorBoard's files, too. A run that stopped goes on. Under
-    torchrun the first process writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.ret2.shards` and
+    data: shards, their folders or addresses (see `rs5m.data.shards.local`); for rsicd, rsitmd and
+    ret2 also the folder in the official layout. checkpoint: weights to begin from in place of the
+    recipe's. A method whose adapters cannot be merged writes out/adapter/ instead of the model.
+    board: TensorBoard's files, too. A run that stopped goes on. Under torchrun the first process
+    writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.tune.ret2.shards` and
     `rs5m.tune.fit`. Chapter: tune.
     """
-    from rs5m import clip, distributed, loader, tune
+    from rs5m import clip
+    from rs5m.tune.distributed import rank, start_processes
+    from rs5m.tune.loader import Shards
+    from rs5m.tune.loop import fit
+    from rs5m.tune.schedule import Settings
 
     out, begun = Path(out), time.perf_counter()
-    distributed.start_processes()  # before the model takes its device
+    start_processes()  # before the model takes its device
     paths = shards(recipe.data, data, out)
     model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
-    source = loader.Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
-    tuned, losses = tune.fit(model, source, tune.Settings(**recipe.settings), out, workers, board)
-    if distributed.rank():
+    source = Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
+    tuned, losses = fit(model, source, Settings(**recipe.settings), out, workers, board)
+    if rank():
         return ""
     general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
     about = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
-    about |= _account(recipe, tuned, source, losses, out) | {"seconds": round(time.perf_counter() - begun, 1)}
+    about |= _account(recipe, tuned, source, losses, out) | {
+        "seconds": round(time.perf_counter() - begun, 1)
+    }
     written = _write(tuned, recipe, out, about)
     return f"{written}: loss {losses[0]:.3f} at the first of {len(losses)} steps, {losses[-1]:.3f} at the last"
 
 
 def shards(data: str, given: Sequence[str], out: Path) -> list:
-    """What to train on: given shards as they are, of a folder its training shards, or shards built in out/shards."""
+    """What to train on: given shards as they are, of a folder its training shards, or shards built
+    in out/shards.
+    """
     folder = Path(given[0])
     if len(given) == 1 and folder.is_dir():
-        if found := sorted(folder.glob("**/*-train-*.tar")):  # RS5M's folder holds validation shards as well
+        if found := sorted(
+            folder.glob("**/*-train-*.tar")
+        ):  # RS5M's folder holds validation shards as well
             return found
         if data != "shards" and not any(folder.glob("*.tar")):
             return _built(folder, data, out / "shards")
@@ -146,10 +176,13 @@ def shards(data: str, given: Sequence[str], out: Path) -> list:
 
 
 def _built(folder: Path, data: str, out: Path) -> list[Path]:
-    """The set's shards, made by the first process; the others wait, and torchrun ends them if it fails."""
-    from rs5m import distributed, ret2
+    """The set's shards, made by the first process; the others wait, and torchrun ends them if it
+    fails.
+    """
+    from rs5m.tune import ret2
+    from rs5m.tune.distributed import rank
 
-    while distributed.rank() and not out.is_dir():
+    while rank() and not out.is_dir():
         time.sleep(1)
     return ret2.shards(folder, data, out)
 
@@ -162,12 +195,19 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     told = results.provenance("recipe", recipe.settings["seed"])
     counts = json.loads(built.read_text()) if built.is_file() else {}
     counts.pop("folder", None)  # says nothing on another machine
-    counts |= {"pairs": len(source), "damaged": len(source.damaged), "fingerprint": source.fingerprint()}
+    counts |= {
+        "pairs": len(source),
+        "damaged": len(source.damaged),
+        "fingerprint": source.fingerprint(),
+    }
     return {
         "architecture": tuned.name,
         "commit": told["commit"],
         "device": told["device"],
-        "settings": {k: dict(zip(("value", "known", "source"), row, strict=True)) for k, row in recipe.marks.items()},
+        "settings": {
+            k: dict(zip(("value", "known", "source"), row, strict=True))
+            for k, row in recipe.marks.items()
+        },
         "data": counts,
         "losses": {"steps": len(losses), "first": losses[0], "last": losses[-1]},
         "versions": told["versions"] | {"python": told["python"]},
@@ -175,10 +215,15 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
 
 
 def _write(tuned, recipe: Recipe, out: Path, about: dict) -> Path:
-    from rs5m import adapters, checkpoints, results
+    from rs5m import adapters, results
+    from rs5m.clip import checkpoints
 
-    about |= {"run": results.digest(sorted(recipe.settings.items()), about["base"], about["data"]["fingerprint"]),
-              "date": datetime.now(UTC).isoformat(timespec="seconds")}  # fmt: skip
+    about |= {
+        "run": results.digest(
+            sorted(recipe.settings.items()), about["base"], about["data"]["fingerprint"]
+        ),
+        "date": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     if adapters.mergeable(recipe.settings["method"]):
         known = {key: about[key] for key in ("recipe", "base", "run")}
         written = checkpoints.export(tuned, out / "model.safetensors", **known)

@@ -1,9 +1,12 @@
-"""RSICD, RSITMD and RET-2, their training sets joined without what duplicates a test image: as shards. Chapter: tune.
+"""RSICD, RSITMD and RET-2, their training sets joined without what duplicates a test image: as
+shards. Chapter: tune.
 
-* author, official tracker (issue 12): images that duplicate a test image of either set are removed by perceptual hash
-* ours: `rs5m.dedup.leaks` finds them, mirrored and turned ones too; the list is kept as removed.csv beside the shards
-* ours: every distinct caption of an image makes a pair, and the pairs are shuffled once. Four images of RSITMD's
-  training list have empty captions alone, and make none
+* author, official tracker (issue 12): images that duplicate a test image of either set are removed
+  by perceptual hash
+* ours: `rs5m.dedup.leaks` finds them, mirrored and turned ones too; the list is kept as removed.csv
+  beside the shards
+* ours: every distinct caption of an image makes a pair, and the pairs are shuffled once. Four
+  images of RSITMD's training list have empty captions alone, and make none
 """
 
 from __future__ import annotations
@@ -19,9 +22,13 @@ import numpy as np
 import pandas as pd
 from tqdm.auto import tqdm
 
-from rs5m import datasets, dedup, records
+from rs5m import dedup
+from rs5m.data import datasets, records
 
-SETS = {"rsicd": ("RSICD_images", "gb18030"), "rsitmd": ("images", "utf-8")}  # folder of images, the csv's encoding
+SETS = {
+    "rsicd": ("RSICD_images", "gb18030"),
+    "rsitmd": ("images", "utf-8"),
+}  # folder of images, the csv's encoding
 PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
 BASES = (".", "rs5m_test_data")
 TAR = 5000  # pairs a shard
@@ -37,24 +44,32 @@ class Split(NamedTuple):
 
 
 def split(folder: Path, name: str, part: str) -> Split:
-    """The "train" or "test" part of rsicd or rsitmd under a folder, from its csv, else from its text lists.
+    """The "train" or "test" part of rsicd or rsitmd under a folder, from its csv, else from its
+    text lists.
 
-    NAME/NAME_PART.csv has the columns filename and title; captions/NAME_PART_{filename,caps}.txt have an image and a
-    caption a line (five captions for each image). Images lie in rsicd/RSICD_images/ and rsitmd/images/.
-    FileNotFoundError and ValueError that name a file which is missing or cannot be read. Chapter: tune.
+    NAME/NAME_PART.csv has the columns filename and title; captions/NAME_PART_{filename,caps}.txt
+    have an image and a caption a line (five captions for each image). Images lie in
+    rsicd/RSICD_images/ and rsitmd/images/. FileNotFoundError and ValueError that name a file which
+    is missing or cannot be read. Chapter: tune.
     """
     images, encoding = SETS[name]
-    root = next((folder / base / name for base in BASES if (folder / base / name / images).is_dir()), None)
+    root = next(
+        (folder / base / name for base in BASES if (folder / base / name / images).is_dir()), None
+    )
     if root is None:
-        raise FileNotFoundError(f"{folder} has no {name}/{images}/: put {name.upper()}'s images there")
+        raise FileNotFoundError(
+            f"{folder} has no {name}/{images}/: put {name.upper()}'s images there"
+        )
     table, lists = root / f"{name}_{part}.csv", _lists(folder, root, f"{name}_{part}")
     if table.is_file():
         files, texts = _csv(table, encoding)
     elif lists:
         files, texts = _lines(*lists)
     else:
-        raise FileNotFoundError(f"{root} has no {table.name}, and {folder} no captions/{name}_{part}_filename.txt with "
-                                f"its caps: put {name.upper()}'s {part} list there")  # fmt: skip
+        raise FileNotFoundError(
+            f"{root} has no {table.name}, and {folder} no captions/{name}_{part}_filename.txt with "
+            f"its caps: put {name.upper()}'s {part} list there"
+        )
     captions: dict[str, dict[str, None]] = {}
     for file, text in zip(files, texts, strict=True):
         if file != Path(file).name:  # a list from elsewhere names files, not places
@@ -80,17 +95,26 @@ def _csv(path: Path, encoding: str) -> tuple[list[str], list[str]]:
     try:
         frame = pd.read_csv(path, encoding=encoding, dtype=str, keep_default_na=False)
     except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(f"{path} cannot be read as a csv in {encoding} ({error}): fetch it again") from error
+        raise ValueError(
+            f"{path} cannot be read as a csv in {encoding} ({error}): fetch it again"
+        ) from error
     if missing := {"filename", "title"} - set(frame):
         raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: fetch it again")
     return frame["filename"].tolist(), frame["title"].tolist()
 
 
 def _lines(names: Path, captions: Path) -> tuple[list[str], list[str]]:
-    files, texts = (path.read_text(encoding="utf-8", errors="replace").splitlines() for path in (names, captions))
-    each = len(texts) // max(len(files), 1)  # the training lists name an image once for all its captions
+    files, texts = (
+        path.read_text(encoding="utf-8", errors="replace").splitlines()
+        for path in (names, captions)
+    )
+    each = len(texts) // max(
+        len(files), 1
+    )  # the training lists name an image once for all its captions
     if not files or each * len(files) != len(texts):
-        raise ValueError(f"{captions} has {len(texts)} captions for {len(files)} names in {names}: fetch both again")
+        raise ValueError(
+            f"{captions} has {len(texts)} captions for {len(files)} names in {names}: fetch both again"
+        )
     return [file for file in files for _ in range(each)], texts
 
 
@@ -113,8 +137,8 @@ def _signed(paths: Iterable[Path], skipped: list[Path]) -> tuple[list[Path], dic
 
 
 def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, list[Path]]:
-    """DataFrame of COLUMNS: the training images that duplicate a test image, each with its best match; and the files
-    that hold no image.
+    """DataFrame of COLUMNS: the training images that duplicate a test image, each with its best
+    match; and the files that hold no image.
 
     distance in bits, orientation as in `rs5m.dedup.orient`, score 0 to 1. Chapter: tune.
     """
@@ -125,9 +149,20 @@ def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, list[Pat
         paths, signatures = _signed(part.paths, skipped)
         for name, test_paths, test_signatures in tests:
             for hit in dedup.leaks(signatures, test_signatures).itertuples():
-                rows.append((part.name, paths[hit.train].name, name, test_paths[hit.test].name, hit.distance,
-                             hit.orientation, hit.score))  # fmt: skip
-    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(["set", "image", "score"], ascending=[True, True, False])
+                rows.append(
+                    (
+                        part.name,
+                        paths[hit.train].name,
+                        name,
+                        test_paths[hit.test].name,
+                        hit.distance,
+                        hit.orientation,
+                        hit.score,
+                    )
+                )
+    table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
+        ["set", "image", "score"], ascending=[True, True, False]
+    )
     return table.drop_duplicates(["set", "image"], ignore_index=True), skipped
 
 
@@ -135,11 +170,12 @@ def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, list[Pat
 
 
 def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> list[Path]:
-    """Training shards of "rsicd", "rsitmd" or "ret2" from a folder in the official layout, written into `out` once.
+    """Training shards of "rsicd", "rsitmd" or "ret2" from a folder in the official layout, written
+    into `out` once.
 
-    With ret2 both test sets must be there, and out/removed.csv lists what was left out as a duplicate. out/data.json
-    counts images and pairs and names files that hold no image. The folder appears whole or not at all; if it is there,
-    its shards are returned. Chapter: tune.
+    With ret2 both test sets must be there, and out/removed.csv lists what was left out as a
+    duplicate. out/data.json counts images and pairs and names files that hold no image. The folder
+    appears whole or not at all; if it is there, its shards are returned. Chapter: tune.
     """
     out, folder = Path(out), Path(folder)
     if not out.is_dir():
@@ -151,7 +187,10 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
             temporary.replace(out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
-    kept, asked = json.loads((out / "data.json").read_text()), {"data": data, "folder": str(folder.resolve())}
+    kept, asked = (
+        json.loads((out / "data.json").read_text()),
+        {"data": data, "folder": str(folder.resolve())},
+    )
     if other := [f"{kept[key]}, not of {asked[key]}" for key in asked if kept[key] != asked[key]]:
         raise ValueError(f"{out} holds the shards of {other[0]}: name another folder")
     return sorted(out.glob("*.tar"))
@@ -164,12 +203,20 @@ def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
         removed, unreadable = leaks(train, [split(folder, name, "test") for name in SETS])
         removed.to_csv(out / "removed.csv", index=False)
     gone = {(row.set, row.image) for row in removed.itertuples()}
-    pairs = [(path, text) for part in train for path, texts in zip(part.paths, part.captions, strict=True)
-             if (part.name, path.name) not in gone and path not in unreadable for text in texts]  # fmt: skip
+    pairs = [
+        (path, text)
+        for part in train
+        for path, texts in zip(part.paths, part.captions, strict=True)
+        if (part.name, path.name) not in gone and path not in unreadable
+        for text in texts
+    ]
     order = np.random.default_rng(seed).permutation(len(pairs))
     for start in tqdm(range(0, len(pairs), TAR), desc=data, unit="shard"):
         some = (pairs[i] for i in order[start : start + TAR])
-        records.write(out / f"{data}-train-{start // TAR:04d}.tar", (_record(path, text) for path, text in some))
+        records.write(
+            out / f"{data}-train-{start // TAR:04d}.tar",
+            (_record(path, text) for path, text in some),
+        )
     counts = {
         "data": data,
         "folder": str(folder.resolve()),

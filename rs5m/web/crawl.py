@@ -1,7 +1,9 @@
-"""Fetch web images politely and safely: every URL ends with a status, and no URL reaches an address it should not.
+"""Fetch web images politely and safely: every URL ends with a status, and no URL reaches an address
+it should not.
 
-Chapter: pub11. The paper does not tell how the images were fetched. Environment proxies (`HTTP_PROXY`, ...) are never
-used: a proxy resolves names itself, so nobody could check the address. One connection a request, closed after it.
+Chapter: pub11. The paper does not tell how the images were fetched. Environment proxies
+(`HTTP_PROXY`, ...) are never used: a proxy resolves names itself, so nobody could check the
+address. One connection a request, closed after it.
 """
 
 import contextlib
@@ -15,15 +17,17 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
 
-from rs5m.request import FAULTS, LIMITS, Limits, get, status_of
-from rs5m.urls import normalise, opted_out, refused
+from rs5m.web.request import FAULTS, LIMITS, Limits, get, status_of
+from rs5m.web.urls import normalise, opted_out, refused
 
 __all__ = ["Fetched", "Limits", "fetch", "fetch_many", "normalise", "opted_out", "refused"]
 
 
 @dataclass(frozen=True)
 class Fetched:
-    """How a URL ended: `status` is "ok" or a reason, `url` the last one asked, `content` None unless ok."""
+    """How a URL ended: `status` is "ok" or a reason, `url` the last one asked, `content` None
+    unless ok.
+    """
 
     status: str
     content: bytes | None
@@ -33,23 +37,34 @@ class Fetched:
 
 
 def fetch(url: str, limits: Limits = LIMITS) -> Fetched:
-    """Get one URL; whatever the network does comes back as a status, never as an exception. Chapter: pub11.
+    """Get one URL; whatever the network does comes back as a status, never as an exception.
+    Chapter: pub11.
 
-    ok, bad_url, bad_redirect, too_many_redirects, refused_address, dns_failure, connection_error, connection_reset,
-    timeout, tls_error, http_<code>, opt_out, too_large, empty, incomplete_body, bad_encoding, bad_response. 429, 5xx
-    and broken connections are tried again: exponential back-off, jitter from the URL (so the same each run), and
-    Retry-After up to `max_wait`. `limits.timeout` covers one attempt with all its redirects.
+    ok, bad_url, bad_redirect, too_many_redirects, refused_address, dns_failure, connection_error,
+    connection_reset, timeout, tls_error, http_<code>, opt_out, too_large, empty, incomplete_body,
+    bad_encoding, bad_response. 429, 5xx and broken connections are tried again: exponential
+    back-off, jitter from the URL (so the same each run), and Retry-After up to `max_wait`.
+    `limits.timeout` covers one attempt with all its redirects.
     """
     return _fetch(url, limits, contextlib.nullcontext)
 
 
-def fetch_many(urls: Iterable[str], limits: Limits = LIMITS, workers=32, window=256) -> Iterator[Fetched]:
-    """Fetch with threads, results in the order of `urls`; a host has at most `limits.per_host` requests open at a time.
+def fetch_many(
+    urls: Iterable[str], limits: Limits = LIMITS, workers=32, window=256
+) -> Iterator[Fetched]:
+    """Fetch with threads, results in the order of `urls`; a host has at most `limits.per_host`
+    requests open at a time.
 
-    URLs of a busy host wait in its own queue, not in a thread. `urls` is read lazily: at most `window` results (so
-    `window * max_bytes` bytes) are held. The bound counts redirects, and holds within one call. Chapter: pub11.
+    URLs of a busy host wait in its own queue, not in a thread. `urls` is read lazily: at most
+    `window` results (so `window * max_bytes` bytes) are held. The bound counts redirects, and holds
+    within one call. Chapter: pub11.
     """
-    gate, lock, waiting, active = _gate(limits.per_host), threading.Lock(), defaultdict(deque), Counter()
+    gate, lock, waiting, active = (
+        _gate(limits.per_host),
+        threading.Lock(),
+        defaultdict(deque),
+        Counter(),
+    )
     pool, order = ThreadPoolExecutor(max(1, workers)), deque()
 
     def start(host):
@@ -121,19 +136,25 @@ def _fetch(url: str, limits: Limits, gate) -> Fetched:
 
 
 def _worth_another(status: str) -> bool:
-    return status in ("connection_reset", "incomplete_body", "http_429") or status.startswith("http_5")
+    return status in ("connection_reset", "incomplete_body", "http_429") or status.startswith(
+        "http_5"
+    )
 
 
 def _follow(url: str, limits: Limits, gate) -> tuple[Fetched, float]:
     """One attempt with its redirects: the result, and the seconds that the server asked us to wait."""
-    left = limits.timeout  # waiting for a free place at a host is not the host's fault: only open connections count
+    left = (
+        limits.timeout
+    )  # waiting for a free place at a host is not the host's fault: only open connections count
     for _ in range(limits.redirects + 1):
         with gate(urlsplit(url).hostname):
             since = time.monotonic()
             try:
                 code, headers, status, content = get(url, limits, left)
             except FAULTS as error:
-                return Fetched(status_of(error), None, url, getattr(error, "http_status", None)), 0.0
+                return Fetched(
+                    status_of(error), None, url, getattr(error, "http_status", None)
+                ), 0.0
             left -= time.monotonic() - since
         if status != "redirect":
             return Fetched(status, content, url, code), _retry_after(headers)

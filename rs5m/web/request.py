@@ -1,4 +1,5 @@
-"""One HTTP request to one checked address, under a cap of bytes and a deadline. `rs5m.web` builds on it.
+"""One HTTP request to one checked address, under a cap of bytes and a deadline. `rs5m.web` builds
+on it.
 
 Chapter: pub11.
 """
@@ -19,12 +20,14 @@ from urllib.parse import SplitResult, urlsplit
 from urllib3 import exceptions as faults
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from rs5m.urls import PORTS, opted_out, refused
+from rs5m.web.urls import PORTS, opted_out, refused
 
 
 @dataclass(frozen=True)
 class Limits:
-    """What one URL may cost, in bytes and seconds; `timeout` covers one attempt with all its redirects."""
+    """What one URL may cost, in bytes and seconds; `timeout` covers one attempt with all its
+    redirects.
+    """
 
     max_bytes: int = 20_000_000
     timeout: float = 10.0
@@ -56,7 +59,10 @@ STATUS_OF = (  # the first that fits
     (socket.gaierror, "dns_failure"),
     ((ssl.SSLError, faults.SSLError), "tls_error"),
     (faults.DecodeError, "bad_encoding"),
-    ((ConnectionResetError, ConnectionAbortedError, BrokenPipeError, faults.ProtocolError), "connection_reset"),
+    (
+        (ConnectionResetError, ConnectionAbortedError, BrokenPipeError, faults.ProtocolError),
+        "connection_reset",
+    ),
     (OSError, "connection_error"),
 )
 
@@ -73,7 +79,10 @@ def get(url: str, limits: Limits, seconds: float) -> tuple[int, Mapping, str, by
     end, parts = time.monotonic() + seconds, urlsplit(url)
     headers = {"Host": parts.netloc, "User-Agent": limits.user_agent, "Accept": "image/*,*/*;q=0.5"}
     headers |= {"Accept-Encoding": "identity", "Connection": "close"}
-    with contextlib.closing(_connect(parts, limits, end)) as line, _cut_off(line.sock, end - time.monotonic()):
+    with (
+        contextlib.closing(_connect(parts, limits, end)) as line,
+        _cut_off(line.sock, end - time.monotonic()),
+    ):
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         line.request("GET", target, headers=headers, preload_content=False)
         with contextlib.closing(line.getresponse()) as reply:
@@ -81,17 +90,23 @@ def get(url: str, limits: Limits, seconds: float) -> tuple[int, Mapping, str, by
 
 
 def _connect(parts: SplitResult, limits: Limits, end: float) -> HTTPConnection:
-    """A connection to a checked address: the name is resolved once, and the peer checked before a request is sent."""
+    """A connection to a checked address: the name is resolved once, and the peer checked before a
+    request is sent.
+    """
     port = parts.port or PORTS[parts.scheme]
     addresses = _resolve(parts.hostname, port, end - time.monotonic())
-    if any(refused(address, limits.allow_loopback) for address in addresses):  # a mixed answer is a trick
+    if any(
+        refused(address, limits.allow_loopback) for address in addresses
+    ):  # a mixed answer is a trick
         raise Stop("refused_address")
     for address in addresses:
         wait = min(limits.connect, end - time.monotonic())
         if wait <= 0:
             break
         if parts.scheme == "https":
-            line = HTTPSConnection(address, port, timeout=wait, server_hostname=parts.hostname, ssl_context=_tls())
+            line = HTTPSConnection(
+                address, port, timeout=wait, server_hostname=parts.hostname, ssl_context=_tls()
+            )
         else:
             line = HTTPConnection(address, port, timeout=wait)
         try:
@@ -115,7 +130,9 @@ def _tls() -> ssl.SSLContext:
 
 
 def _resolve(host: str, port: int, seconds: float) -> list[str]:
-    """The addresses of a host in the resolver's order, asked in a thread because getaddrinfo has no time-out."""
+    """The addresses of a host in the resolver's order, asked in a thread because getaddrinfo has no
+    time-out.
+    """
     with contextlib.suppress(ValueError):
         return [str(ipaddress.ip_address(host))]
     answer = Future()
@@ -138,7 +155,9 @@ def _cut_off(sock: socket.socket, seconds: float):
     def cut():
         late.set()
         with contextlib.suppress(OSError):
-            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # SSLSocket's own drops its state under the reader
+            socket.socket.shutdown(
+                sock, socket.SHUT_RDWR
+            )  # SSLSocket's own drops its state under the reader
 
     timer = threading.Timer(max(0.0, seconds), cut)
     timer.daemon = True
@@ -156,14 +175,22 @@ def _cut_off(sock: socket.socket, seconds: float):
 
 
 def _body(reply, limits: Limits) -> tuple[str, bytes | None]:
-    """Our status and the content; never holds more than the cap and one chunk, compressed bodies included."""
+    """Our status and the content; never holds more than the cap and one chunk, compressed bodies
+    included.
+    """
     if reply.status in (301, 302, 303, 307, 308) and "Location" in reply.headers:
         return "redirect", None
     if not 200 <= reply.status < 300:
         return f"http_{reply.status}", None
     if opted_out(reply.headers.getlist("X-Robots-Tag"), limits.user_agent):
         return "opt_out", None
-    if reply.headers.get("Content-Encoding", "").strip().lower() not in ("", "identity", "gzip", "x-gzip", "deflate"):
+    if reply.headers.get("Content-Encoding", "").strip().lower() not in (
+        "",
+        "identity",
+        "gzip",
+        "x-gzip",
+        "deflate",
+    ):
         return "bad_encoding", None  # we asked for none; the others depend on what is installed
     if (reply.length_remaining or 0) > limits.max_bytes:
         return "too_large", None
@@ -175,5 +202,7 @@ def _body(reply, limits: Limits) -> tuple[str, bytes | None]:
                 return "too_large", None
     except FAULTS as error:
         status = status_of(error)
-        raise Stop("incomplete_body" if status == "connection_reset" else status, reply.status) from error
+        raise Stop(
+            "incomplete_body" if status == "connection_reset" else status, reply.status
+        ) from error
     return ("ok", bytes(content)) if content else ("empty", None)

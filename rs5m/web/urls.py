@@ -1,4 +1,5 @@
-"""What may be asked of the web: one spelling per URL, addresses that are out of bounds, opt-outs. No network here.
+"""What may be asked of the web: one spelling per URL, addresses that are out of bounds, opt-outs.
+No network here.
 
 Chapter: pub11.
 """
@@ -16,10 +17,13 @@ BLANKS = "".join(map(chr, range(33))) + "\u00a0\u200b\u3000\ufeff"
 LONGEST_URL = 8192  # longer ones are inlined data or broken rows
 PORTS = {"http": 80, "https": 443}
 OPT_OUT = frozenset(("noai", "noimageai", "noindex", "noimageindex", "none"))
-ROBOT_VALUES = frozenset(("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview"))
+ROBOT_VALUES = frozenset(
+    ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
+)
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 TUNNELS = "2001::/23 2002::/16"  # Teredo, 6to4
-ALSO_SPECIAL = [  # and IANA's blocks that some Pythons take for public, and Azure's own host inside Azure
+# and IANA's blocks that some Pythons take for public, and Azure's own host inside Azure
+ALSO_SPECIAL = [
     ipaddress.ip_network(block)
     for block in f"{TUNNELS} 192.0.0.0/24 192.88.99.0/24 64:ff9b:1::/48 3fff::/20 168.63.129.16/32".split()
 ]
@@ -28,8 +32,9 @@ ALSO_SPECIAL = [  # and IANA's blocks that some Pythons take for public, and Azu
 def normalise(url: str) -> str | None:
     """One spelling of an http(s) URL, or None if it is hopeless; idempotent. De-duplicate on it.
 
-    Scheme and host lower-case (IDNA, IPv4 numbers in any base), default port, user name and fragment dropped, dot
-    segments resolved, percent-encoding canonical. The query keeps its parts and their order. Chapter: pub11.
+    Scheme and host lower-case (IDNA, IPv4 numbers in any base), default port, user name and
+    fragment dropped, dot segments resolved, percent-encoding canonical. The query keeps its parts
+    and their order. Chapter: pub11.
     """
     if not isinstance(url, str) or len(url) > LONGEST_URL:
         return None
@@ -55,10 +60,14 @@ def _host(name: str) -> str:
     if not name.isascii():
         name = idna.encode(name, uts46=True).decode()
     name = name.lower().removesuffix(".")
-    if len(name) > 253 or not all(re.fullmatch("[a-z0-9_-]{1,63}", label) for label in name.split(".")):
+    if len(name) > 253 or not all(
+        re.fullmatch("[a-z0-9_-]{1,63}", label) for label in name.split(".")
+    ):
         raise ValueError("not a host name")
     if re.fullmatch("[0-9]+|0x[0-9a-f]*", name.rsplit(".", 1)[-1]):
-        return socket.inet_ntoa(socket.inet_aton(name))  # 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1
+        return socket.inet_ntoa(
+            socket.inet_aton(name)
+        )  # 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1
     return name
 
 
@@ -85,8 +94,8 @@ def _dots(path: str) -> str:
 def refused(address: str, allow_loopback: bool = False) -> bool:
     """Whether an IP address is out of bounds: anything but public unicast.
 
-    `allow_loopback` adds loopback and nothing else. An IPv4 address inside an IPv6 one (mapped, NAT64) is judged
-    itself; 6to4 and Teredo, which tunnel, are refused. Chapter: pub11.
+    `allow_loopback` adds loopback and nothing else. An IPv4 address inside an IPv6 one (mapped,
+    NAT64) is judged itself; 6to4 and Teredo, which tunnel, are refused. Chapter: pub11.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if ip.version == 6 and ip.ipv4_mapped:
@@ -97,14 +106,17 @@ def refused(address: str, allow_loopback: bool = False) -> bool:
         return refused(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
     if any(ip in block for block in ALSO_SPECIAL) or getattr(ip, "is_site_local", False):
         return True
-    return ip.is_private or ip.is_link_local or ip.is_multicast or ip.is_reserved or not ip.is_global
+    return (
+        ip.is_private or ip.is_link_local or ip.is_multicast or ip.is_reserved or not ip.is_global
+    )
 
 
 def opted_out(tags: Iterable[str], user_agent: str) -> bool:
-    """Whether `X-Robots-Tag` values ask us to leave an image alone: noai, noimageai, noindex, noimageindex, none.
+    """Whether `X-Robots-Tag` values ask us to leave an image alone: noai, noimageai, noindex,
+    noimageindex, none.
 
-    Those are img2dataset's four and `none`, short for noindex, nofollow. "somebot: noai" binds somebot alone; all the
-    directives after a name belong to it. Chapter: pub11.
+    Those are img2dataset's four and `none`, short for noindex, nofollow. "somebot: noai" binds
+    somebot alone; all the directives after a name belong to it. Chapter: pub11.
     """
     ours = {"*", user_agent.split("/")[0].split(" ")[0].lower()}
     for tag in tags:

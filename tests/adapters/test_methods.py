@@ -1,4 +1,6 @@
-"""Adapters: what is trained, where the start is, what merging, saving and another base model do; on small networks."""
+"""Adapters: what is trained, where the start is, what merging, saving and another base model do; on
+small networks.
+"""
 
 import copy
 import json
@@ -14,14 +16,24 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
 
-from rs5m import adapters, clip, towers, tuners
+from rs5m import adapters, clip
+from rs5m.adapters import methods, towers, tuners
 from rs5m.clip import open_clip
 
 SIDE = 32  # pixels
 SIZE = 4  # rank, width of the bottleneck, length of the prefix
 TEXT = open_clip.CLIPTextCfg(context_length=16, vocab_size=500, width=32, heads=2, layers=2)
-ROOTS = {"vit": {"image": "visual.", "text": "transformer."}, "pocket": {"image": "visual.", "text": "text."}}
-MARKS = {"lora": "lora_", "dora": "lora_", "adapter": "tuned_", "prefix": "tuned_", "unipelt": "tuned_"}
+ROOTS = {
+    "vit": {"image": "visual.", "text": "transformer."},
+    "pocket": {"image": "visual.", "text": "text."},
+}
+MARKS = {
+    "lora": "lora_",
+    "dora": "lora_",
+    "adapter": "tuned_",
+    "prefix": "tuned_",
+    "unipelt": "tuned_",
+}
 EXACT = ("full", "head", "lora", "dora", "adapter")  # start as the general model
 
 
@@ -35,7 +47,9 @@ def copied(make):
 def vit(seed: int = 0) -> nn.Module:
     """CLIP's two transformers, small and random."""
     torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(image_size=SIDE, layers=2, width=64, head_width=32, patch_size=16)
+    vision = open_clip.CLIPVisionCfg(
+        image_size=SIDE, layers=2, width=64, head_width=32, patch_size=16
+    )
     return stirred(open_clip.CLIP(32, vision, TEXT).eval())
 
 
@@ -47,14 +61,22 @@ def pocket(seed: int = 0) -> nn.Module:
 
     clip.quiet_transformers()
     torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=SIDE)
+    vision = open_clip.CLIPVisionCfg(
+        **clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=SIDE
+    )
     net = open_clip.CustomTextCLIP(32, vision, TEXT)
-    slim = efficientnet._gen_efficientnet_lite("lite", channel_multiplier=0.1, depth_multiplier=0.3, pad_type="same")
+    slim = efficientnet._gen_efficientnet_lite(
+        "lite", channel_multiplier=0.1, depth_multiplier=0.3, pad_type="same"
+    )
     slim.reset_classifier(0, "avg")
-    slim.blocks[2] = slim.blocks[3] = nn.Sequential()  # all stages are 8 wide, and these are not adapted anyway
+    slim.blocks[2] = slim.blocks[3] = (
+        nn.Sequential()
+    )  # all stages are 8 wide, and these are not adapted anyway
     net.visual.trunk = slim
     sizes = {"vocab_size": 500, "hidden_size": 32, "num_hidden_layers": 2, "intermediate_size": 48}
-    bert = BertConfig(**sizes, num_attention_heads=2, initializer_range=0.2)  # wide: its tokens must differ
+    bert = BertConfig(
+        **sizes, num_attention_heads=2, initializer_range=0.2
+    )  # wide: its tokens must differ
     net.text = open_clip.hf_model.HFTextEncoder("", 32, bert, "mean_pooler")
     net.text.transformer.pooler = None  # as open_clip leaves it out beside its own pooling
     return stirred(net.eval())
@@ -70,8 +92,17 @@ def stirred(net: nn.Module) -> nn.Module:
 
 
 MAKE = {"vit": vit, "pocket": pocket}
-IMPOSSIBLE = {("pocket", "image", "prefix"), ("pocket", "image", "unipelt"), ("pocket", "text", "head")}
-ALL = [(kind, tower, method) for kind in MAKE for tower in adapters.TOWERS for method in adapters.METHODS]
+IMPOSSIBLE = {
+    ("pocket", "image", "prefix"),
+    ("pocket", "image", "unipelt"),
+    ("pocket", "text", "head"),
+}
+ALL = [
+    (kind, tower, method)
+    for kind in MAKE
+    for tower in adapters.TOWERS
+    for method in adapters.METHODS
+]
 CASES = [case for case in ALL if case not in IMPOSSIBLE]
 each_case = pytest.mark.parametrize(("kind", "tower", "method"), CASES)
 
@@ -84,7 +115,9 @@ def prepared(kind: str, tower: str, method: str) -> tuple[nn.Module, nn.Module]:
 
 
 def data(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
-    """Four images, and four texts of 16, 12, 8 and 4 tokens whose last one has CLIP's highest number."""
+    """Four images, and four texts of 16, 12, 8 and 4 tokens whose last one has CLIP's highest
+    number.
+    """
     generator = torch.Generator().manual_seed(seed)
     texts = torch.randint(1, 400, (4, 16), generator=generator)
     for row, length in zip(texts, (16, 12, 8, 4), strict=True):
@@ -96,7 +129,9 @@ def data(seed: int = 0) -> tuple[torch.Tensor, torch.Tensor]:
 def vectors(net: nn.Module, seed: int = 0) -> torch.Tensor:
     """Normalised vectors (8, 32) of four images and four texts."""
     images, texts = data(seed)
-    return torch.cat([net.encode_image(images, normalize=True), net.encode_text(texts, normalize=True)])
+    return torch.cat(
+        [net.encode_image(images, normalize=True), net.encode_text(texts, normalize=True)]
+    )
 
 
 @cache
@@ -113,7 +148,9 @@ def logits(net: nn.Module) -> torch.Tensor:
 
 
 def step(net: nn.Module, seed: int) -> None:
-    """One step on a contrastive loss, by the gradient's sign: however small it is, it moves what it reaches."""
+    """One step on a contrastive loss, by the gradient's sign: however small it is, it moves what it
+    reaches.
+    """
     image, text = vectors(net, seed).split(4)
     net.zero_grad()
     functional.cross_entropy(net.logit_scale.exp() * image @ text.T, torch.arange(4)).backward()
@@ -149,7 +186,9 @@ def test_gradients_reach_every_trained_parameter_and_nothing_else_moves(kind, to
     step(wrapped, 1)  # what starts at zero lets nothing through to its inner half at the first step
     dead = [name for name in trained if not net.get_parameter(name).grad.abs().sum() > 0]
     assert trained and not dead, f"no gradient: {dead}"
-    moved = {name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])}
+    moved = {
+        name for name, tensor in net.state_dict().items() if not torch.equal(tensor, before[name])
+    }
     assert moved == trained
 
 
@@ -163,9 +202,16 @@ def test_only_the_tower_is_trained_and_by_as_much_as_the_formula_says(kind, towe
     assert set(net.adapted.trained) == trained
     assert len(trained) == sum(parameter.requires_grad for parameter in wrapped.parameters())
     if method in MARKS:
-        assert all(MARKS[method] in name and name.startswith(ROOTS[kind][tower]) for name in trained)
+        assert all(
+            MARKS[method] in name and name.startswith(ROOTS[kind][tower]) for name in trained
+        )
         assert not isinstance(wrapped, type(net)) and wrapped.get_base_model() is net
-        assert {wrapped.peft_config["default"].peft_type} <= {"LORA", "PFEIFFER", "ATTENTION_PREFIX", "UNIPELT"}
+        assert {wrapped.peft_config["default"].peft_type} <= {
+            "LORA",
+            "PFEIFFER",
+            "ATTENTION_PREFIX",
+            "UNIPELT",
+        }
     else:
         assert wrapped is net and ("logit_scale" in trained) == (method == "full")
     if method == "full":
@@ -191,7 +237,9 @@ def transformer_formula(method: str, r: int, depth: int, w: int, m: int) -> int:
 def test_the_formula_at_the_widths_of_vit_b_32(method):
     with torch.device("meta"):
         net = open_clip.CLIP(512, open_clip.CLIPVisionCfg(patch_size=32), open_clip.CLIPTextCfg())
-    both, image = (adapters.formula(net, method, 16, names) for names in (("image", "text"), ("image",)))
+    both, image = (
+        adapters.formula(net, method, 16, names) for names in (("image", "text"), ("image",))
+    )
     if method == "full":
         assert both == 151_277_313, "open_clip's own number"
         assert image == 87_849_217, "the image tower and the temperature"
@@ -200,13 +248,20 @@ def test_the_formula_at_the_widths_of_vit_b_32(method):
     else:
         assert image == transformer_formula(method, 16, 12, 768, 3072)
         assert both - image == transformer_formula(method, 16, 12, 512, 2048)
-    assert clip.parameters(adapters.prepare(net, method, 16, ("image", "text")), trainable=True) == both
+    assert (
+        clip.parameters(adapters.prepare(net, method, 16, ("image", "text")), trainable=True)
+        == both
+    )
 
 
 def test_a_convolutional_tower_is_adapted_from_stage_four_on_and_never_depthwise():
     net = pocket()
     found = towers.anatomy(net, "image")
-    stages = {name.split("blocks.")[1][0] for name, *_ in found.linear + found.outputs if "blocks." in name}
+    stages = {
+        name.split("blocks.")[1][0]
+        for name, *_ in found.linear + found.outputs
+        if "blocks." in name
+    }
     assert stages == {"4", "5", "6"} and not found.attention
     assert {"visual.trunk.conv_head", "visual.head.proj"} < {name for name, *_ in found.linear}
     for name, wide_in, wide_out in found.linear:
@@ -225,7 +280,9 @@ def test_the_start_is_the_general_model_and_so_is_what_is_switched_off(kind, tow
             torch.testing.assert_close(vectors(each), general(kind), rtol=0, atol=2e-6)
         else:  # the prefix takes its share: most of it from the first tokens of a causal text, which see few others
             got = vectors(each)
-            assert (got * general(kind)).sum(1).min() > 0.8 and (got - general(kind)).abs().max() > 1e-4
+            assert (got * general(kind)).sum(1).min() > 0.8 and (
+                got - general(kind)
+            ).abs().max() > 1e-4
     assert not any(module.training for module in wrapped.modules())
     if method in MARKS:
         assert (vectors(shaken(wrapped)) - general(kind)).abs().max() > 1e-3
@@ -283,7 +340,9 @@ def test_split_attention_is_the_fused_one(mask, bias):
         torch.testing.assert_close(got, expected, rtol=0, atol=1e-6)
     again = split.fused()
     assert again.state_dict().keys() == fused.state_dict().keys()
-    assert all(torch.equal(tensor, fused.state_dict()[name]) for name, tensor in again.state_dict().items())
+    assert all(
+        torch.equal(tensor, fused.state_dict()[name]) for name, tensor in again.state_dict().items()
+    )
     assert torch.equal(again(query, query, query)[0], fused(query, query, query)[0])
 
 
@@ -301,15 +360,21 @@ def test_attention_that_takes_its_tokens_first_is_refused():
 
 
 def by_hand(tokens, part, layers, heads, hidden_from=None):
-    """Attention with a prefix, and UniPELT's gated LoRA where the part has one, for one text in plain loops."""
+    """Attention with a prefix, and UniPELT's gated LoRA where the part has one, for one text in
+    plain loops.
+    """
     query, key, value = (layer(tokens) for layer in layers)
     before_key, before_value = part.key, part.value
     if isinstance(part, tuners.GatedPrefix):
         for t, token in enumerate(tokens):
-            gate = 1 / (1 + torch.exp(-(part.low_rank_gate.weight[0] @ token + part.low_rank_gate.bias[0])))
+            gate = 1 / (
+                1 + torch.exp(-(part.low_rank_gate.weight[0] @ token + part.low_rank_gate.bias[0]))
+            )
             query[t] = query[t] + gate * part.query_up.weight @ (part.query_down.weight @ token)
             value[t] = value[t] + gate * part.value_up.weight @ (part.value_down.weight @ token)
-        share = torch.stack([part.prefix_gate(token).sigmoid()[0] for token in tokens[:hidden_from]]).mean()
+        share = torch.stack(
+            [part.prefix_gate(token).sigmoid()[0] for token in tokens[:hidden_from]]
+        ).mean()
         before_key, before_value = share * before_key, share * before_value
     wide, out = tokens.shape[1] // heads, torch.zeros_like(tokens)
     for h in range(heads):
@@ -332,8 +397,14 @@ def test_prefix_and_unipelt_as_the_papers_write_them(part, mask):
         nn.init.normal_(parameter, std=0.5)
     layers = [nn.Linear(12, 12) for _ in range(3)]
     tokens, lengths = torch.randn(2, 5, 12), (5, 5) if mask == "none" else (5, 3)
-    seen = torch.tensor([[t < length for t in range(5)] for length in lengths])[:, None, None].expand(-1, 1, 5, -1)
-    given = {"none": None, "booleans": seen, "floats": torch.zeros(2, 1, 5, 5).masked_fill(~seen, -math.inf)}[mask]
+    seen = torch.tensor([[t < length for t in range(5)] for length in lengths])[
+        :, None, None
+    ].expand(-1, 1, 5, -1)
+    given = {
+        "none": None,
+        "booleans": seen,
+        "floats": torch.zeros(2, 1, 5, 5).masked_fill(~seen, -math.inf),
+    }[mask]
     query, key, value, wider = part(tokens, *(layer(tokens) for layer in layers), given)
     got = towers.attend(query, key, value, wider, heads=2)
     for i, length in enumerate(lengths):
@@ -349,7 +420,9 @@ def test_the_bottleneck_as_the_paper_writes_it(gated):
     for parameter in part.parameters():
         nn.init.normal_(parameter)
     hidden = torch.randn(6)
-    change = part.up.weight @ (part.down.weight @ hidden + part.down.bias).clamp(min=0) + part.up.bias
+    change = (
+        part.up.weight @ (part.down.weight @ hidden + part.down.bias).clamp(min=0) + part.up.bias
+    )
     share = torch.sigmoid(part.gate.weight[0] @ hidden + part.gate.bias[0]) if gated else 1
     torch.testing.assert_close(part(hidden), hidden + share * change)
 
@@ -373,7 +446,9 @@ def test_a_causal_text_does_not_see_what_follows_its_end(method):
     other = texts.clone()
     other[1:, 12:] = 7
     with torch.no_grad():
-        torch.testing.assert_close(net.encode_text(other), net.encode_text(texts), rtol=0, atol=1e-5)
+        torch.testing.assert_close(
+            net.encode_text(other), net.encode_text(texts), rtol=0, atol=1e-5
+        )
 
 
 # merging
@@ -396,17 +471,25 @@ def test_the_merged_network_gives_the_same_logits_under_the_same_names(kind, tow
         fresh = MAKE[kind](1)
         fresh.load_state_dict(after)
         torch.testing.assert_close(logits(fresh), expected, rtol=0, atol=1e-5)
-        outside = [name for name in before if name.startswith("visual.") != (tower == "image") and "logit" not in name]
+        outside = [
+            name
+            for name in before
+            if name.startswith("visual.") != (tower == "image") and "logit" not in name
+        ]
         assert outside and all(torch.equal(after[name], before[name]) for name in outside)
 
 
 def test_lora_adds_the_product_of_its_matrices_to_the_weight():
     net, wrapped = prepared("vit", "image", "lora")
-    layer = shaken(wrapped).get_submodule("base_model.model.visual.transformer.resblocks.1.attn.v_proj")
+    layer = shaken(wrapped).get_submodule(
+        "base_model.model.visual.transformer.resblocks.1.attn.v_proj"
+    )
     product = layer.lora_B["default"].weight @ layer.lora_A["default"].weight
     was = vit().visual.transformer.resblocks[1].attn.in_proj_weight[128:]
     adapters.merge(wrapped)
-    torch.testing.assert_close(net.visual.transformer.resblocks[1].attn.in_proj_weight[128:], was + product)
+    torch.testing.assert_close(
+        net.visual.transformer.resblocks[1].attn.in_proj_weight[128:], was + product
+    )
 
 
 def test_a_merged_network_can_be_prepared_again():
@@ -436,7 +519,9 @@ def test_saved_and_loaded_into_a_fresh_base_gives_the_same_vectors(tmp_path, kin
     assert [path.name for path in tmp_path.iterdir()] == [adapters.FILE]
     net = MAKE[kind]()
     loaded = adapters.load(net, tmp_path)
-    assert torch.equal(vectors(loaded), vectors(wrapped)) and torch.equal(vectors(net), vectors(wrapped))
+    assert torch.equal(vectors(loaded), vectors(wrapped)) and torch.equal(
+        vectors(net), vectors(wrapped)
+    )
     assert net.adapted == wrapped.adapted
     step(loaded, 1)  # ready to train on
     assert not torch.equal(vectors(loaded), vectors(wrapped))
@@ -446,16 +531,25 @@ def test_saved_and_loaded_into_a_fresh_base_gives_the_same_vectors(tmp_path, kin
 def test_an_adapter_for_another_base_model_is_refused(tmp_path, method):
     _, wrapped = prepared("vit", "text", method)
     adapters.save(wrapped, tmp_path)
-    with pytest.raises(ValueError, match=r"another base model: positional_embedding has other values, and so it goes"):
+    with pytest.raises(
+        ValueError,
+        match=r"another base model: positional_embedding has other values, and so it goes",
+    ):
         adapters.load(vit(1), tmp_path)
     net = vit()
     with torch.no_grad():
         net.visual.ln_post.bias += 1e-3
-    with pytest.raises(ValueError, match=r"adapter.safetensors cannot .* visual.ln_post.bias has other values$"):
+    with pytest.raises(
+        ValueError, match=r"adapter.safetensors cannot .* visual.ln_post.bias has other values$"
+    ):
         adapters.load(net, tmp_path)
-    with pytest.raises(ValueError, match="base model: positional_embedding is 16x32 there and absent here"):
+    with pytest.raises(
+        ValueError, match="base model: positional_embedding is 16x32 there and absent here"
+    ):
         adapters.load(pocket(), tmp_path)
-    wider = open_clip.CLIPVisionCfg(image_size=SIDE, layers=2, width=96, head_width=32, patch_size=16)
+    wider = open_clip.CLIPVisionCfg(
+        image_size=SIDE, layers=2, width=96, head_width=32, patch_size=16
+    )
     with pytest.raises(ValueError, match="visual.class_embedding is 64 there and 96 here"):
         adapters.load(open_clip.CLIP(32, wider, TEXT), tmp_path)
     with torch.no_grad():
@@ -468,7 +562,9 @@ def rewritten(path, tensors=None, **changes) -> None:
     """The saved file with other tensors or another header."""
     with safe_open(path, "pt") as file:
         about = json.loads(file.metadata()["rs5m"]) | changes
-    save_file(load_file(path) if tensors is None else tensors, path, metadata={"rs5m": json.dumps(about)})
+    save_file(
+        load_file(path) if tensors is None else tensors, path, metadata={"rs5m": json.dumps(about)}
+    )
 
 
 DAMAGE = {
@@ -512,7 +608,7 @@ def test_a_killed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
         path.write_bytes(whole[: len(whole) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(adapters, "save_file", half)
+    monkeypatch.setattr(methods, "save_file", half)
     if not (child := os.fork()):
         adapters.save(shaken(wrapped), tmp_path)
         os._exit(1)
@@ -529,13 +625,23 @@ def test_a_killed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
 def test_get_peft_model_takes_the_configurations(tmp_path, method):
     from peft import PeftModel, get_peft_model
 
-    names = {"adapter": r".*c_proj", "prefix": r".*attn", "unipelt": r"visual.*(attn|c_proj)"}[method]
+    names = {"adapter": r".*c_proj", "prefix": r".*attn", "unipelt": r"visual.*(attn|c_proj)"}[
+        method
+    ]
     wrapped = get_peft_model(vit(), tuners.CONFIGS[method](size=SIZE, target_modules=names))
-    layers = [module for module in wrapped.modules() if isinstance(module, tuners.TunedLayer | towers.Attention)]
-    assert layers and not any(layer.training for layer in layers), "the network is in evaluation mode"
+    layers = [
+        module
+        for module in wrapped.modules()
+        if isinstance(module, tuners.TunedLayer | towers.Attention)
+    ]
+    assert layers and not any(layer.training for layer in layers), (
+        "the network is in evaluation mode"
+    )
     shaken(wrapped).save_pretrained(tmp_path)
     loaded = PeftModel.from_pretrained(vit(), tmp_path).eval()
-    torch.testing.assert_close(vectors(loaded), vectors(wrapped), rtol=0, atol=2e-6)  # frozen: torch's fast attention
+    torch.testing.assert_close(
+        vectors(loaded), vectors(wrapped), rtol=0, atol=2e-6
+    )  # frozen: torch's fast attention
     wrapped.add_adapter("second", tuners.CONFIGS[method](size=2, target_modules=names))
     expected = vectors(wrapped)
     wrapped.set_adapter("second")
@@ -550,7 +656,9 @@ def test_get_peft_model_takes_the_configurations(tmp_path, method):
 def test_a_configuration_names_a_place_that_it_cannot_take():
     from peft import get_peft_model
 
-    with pytest.raises(ValueError, match="PFEIFFER has no part for 'visual.transformer.resblocks.0.attn'"):
+    with pytest.raises(
+        ValueError, match="PFEIFFER has no part for 'visual.transformer.resblocks.0.attn'"
+    ):
         get_peft_model(vit(), tuners.AdapterConfig(target_modules=["attn"]))
     with pytest.raises(ValueError, match="target_modules"):
         get_peft_model(vit(), tuners.AdapterConfig())
@@ -568,7 +676,9 @@ def test_autocast_trains_in_bfloat16(kind, tower, method):
     (got * torch.randn(got.shape)).sum().backward()
     for name in set(net.adapted.trained) - {"logit_scale"}:
         gradient = net.get_parameter(name).grad
-        assert gradient is not None and gradient.isfinite().all() and gradient.dtype == torch.float32, name
+        assert (
+            gradient is not None and gradient.isfinite().all() and gradient.dtype == torch.float32
+        ), name
 
 
 @pytest.mark.parametrize("method", adapters.METHODS)
@@ -594,7 +704,10 @@ def test_on_a_gpu(tmp_path, kind, tower, method):
     got = [loaded.encode_image(images, normalize=True), loaded.encode_text(texts, normalize=True)]
     torch.testing.assert_close(torch.cat(got).cpu(), expected, rtol=0, atol=1e-3)
     with torch.autocast("cuda", torch.bfloat16):
-        got = [loaded.encode_image(images, normalize=True), loaded.encode_text(texts, normalize=True)]
+        got = [
+            loaded.encode_image(images, normalize=True),
+            loaded.encode_text(texts, normalize=True),
+        ]
     assert functional.cosine_similarity(torch.cat(got).float().cpu(), expected).min() > 0.98
 
 
@@ -605,16 +718,26 @@ def test_on_a_gpu(tmp_path, kind, tower, method):
 def test_a_method_that_a_tower_cannot_take_is_named(kind, tower, method):
     net = MAKE[kind]()
     for act in (adapters.prepare, adapters.formula):
-        with pytest.raises(ValueError, match=f"the {tower} tower has no .*, so it takes no {method}"):
+        with pytest.raises(
+            ValueError, match=f"the {tower} tower has no .*, so it takes no {method}"
+        ):
             act(net, method, SIZE, (tower,))
-    assert all(parameter.requires_grad for parameter in net.parameters()), "refused before anything was touched"
+    assert all(parameter.requires_grad for parameter in net.parameters()), (
+        "refused before anything was touched"
+    )
 
 
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"method": "prompt"}, "unknown method 'prompt': choose one of full, head, lora, dora, adapter, prefix, unip"),
-        ({"towers": ("picture",)}, "towers are .*'picture'.*: give a tuple of 'image', 'text' or both"),
+        (
+            {"method": "prompt"},
+            "unknown method 'prompt': choose one of full, head, lora, dora, adapter, prefix, unip",
+        ),
+        (
+            {"towers": ("picture",)},
+            "towers are .*'picture'.*: give a tuple of 'image', 'text' or both",
+        ),
         ({"towers": "image"}, "towers are 'image'"),
         ({"towers": ()}, "towers are"),
         ({"towers": ("text", "text")}, "towers are"),
@@ -629,7 +752,9 @@ def test_bad_arguments_are_named(arguments, says):
 
 def test_an_architecture_without_known_places_is_refused():
     resnet = open_clip.CLIPVisionCfg(image_size=SIDE, layers=(1, 1, 1, 1), width=8)
-    normed = open_clip.CLIPVisionCfg(image_size=SIDE, layers=1, width=64, head_width=32, patch_size=16, qk_norm=True)
+    normed = open_clip.CLIPVisionCfg(
+        image_size=SIDE, layers=1, width=64, head_width=32, patch_size=16, qk_norm=True
+    )
     for vision in (resnet, normed):
         net = open_clip.CLIP(32, vision, TEXT)
         with pytest.raises(ValueError, match="no place in the image tower .*: choose full or head"):

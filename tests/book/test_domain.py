@@ -1,22 +1,30 @@
-"""The domain model of a scale: made once, from the shards it names; what a killed run leaves behind."""
+"""The domain model of a scale: made once, from the shards it names; what a killed run leaves
+behind.
+"""
 
 import os
 import signal
 import subprocess
 import sys
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from test_tune import VARIABLES, some_pairs, tiny
+from small_tuning import VARIABLES, some_pairs, tiny
 
-from rs5m import clip, datasets, dvlm, loader, records, scales, tune
+from rs5m import clip, tune
+from rs5m.book import domain, models, scales, sets
+from rs5m.data import datasets, records
+from rs5m.tune import loader
 
 SMALL = {"batch": 32, "image_size": 32, "steps": 2}
 
 
 def stand_ins(patch, folder) -> list[str]:
-    """The general model and the shards of a scale, small; the list tells each time the shards were asked for."""
+    """The general model and the shards of a scale, small; the list tells each time the shards were
+    asked for.
+    """
     read = []
 
     def shards(name):
@@ -31,8 +39,8 @@ def stand_ins(patch, folder) -> list[str]:
 
         return make
 
-    patch.setattr(clip, "load", lambda scale, *rest: tiny())
-    patch.setattr(dvlm, "SHARDS", {name: shards(name) for name in ("pub11", "rs3")})
+    patch.setattr(models, "general", lambda scale, *rest: tiny())
+    patch.setattr(domain, "SHARDS", {name: shards(name) for name in ("pub11", "rs3")})
     return read
 
 
@@ -48,8 +56,8 @@ def png(pixels: np.ndarray) -> bytes:
 
 @pytest.fixture(autouse=True)
 def nothing_known():
-    dvlm._shards.cache_clear()
-    dvlm._table.cache_clear()
+    domain._shards.cache_clear()
+    domain._table.cache_clear()
 
 
 @pytest.mark.parametrize("changes", [{"method": "full"}, {"lock_text": False}])
@@ -57,54 +65,54 @@ def test_the_domain_model_is_made_once(tmp_path, monkeypatch, capsys, changes):
     monkeypatch.chdir(tmp_path)
     stand_ins(monkeypatch, tmp_path)
     scale = replace(scales.get("mini"), **SMALL)
-    first, losses = dvlm.domain_model(scale, **changes)
+    first, losses = domain.domain_model(scale, **changes)
     assert len(losses) == 3 and "computed" in capsys.readouterr().out, "an epoch is three batches, the nearest to 2"
-    second, again = dvlm.domain_model(scale, **changes)
+    second, again = domain.domain_model(scale, **changes)
     assert again == losses and "loaded" in capsys.readouterr().out
     pixels, captions = some_pairs(8)
-    source = dvlm.source(scale, scale.runs[0])
+    source = domain.source(scale, scale.runs[0])
     assert isinstance(source, loader.Shards) and len(source) == 104
-    expected, _ = tune.fit(tiny(), source, dvlm.settings(scale, 104, **changes))
+    expected, _ = tune.fit(tiny(), source, domain.settings(scale, 104, **changes))
     vectors = [clip.encode_images(model, pixels, quiet=True) for model in (tiny(), first, second, expected)]
     assert (vectors[1] == vectors[2]).all() and vectors[1] == pytest.approx(vectors[3], abs=1e-5)
     assert abs(vectors[0] - vectors[1]).max() > 1e-4
     words = [clip.encode_texts(model, [texts[0] for texts in captions]) for model in (first, second, expected)]
     assert (words[0] == words[1]).all() and words[0] == pytest.approx(words[2], abs=1e-5)
-    dvlm.domain_model(scale, seed=1, **changes)
-    dvlm.domain_model(scale, ("rs3",), **changes)
+    domain.domain_model(scale, seed=1, **changes)
+    domain.domain_model(scale, ("rs3",), **changes)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tuned-")]
     assert ["computed" in line for line in said] == [True, True], "other settings, other pairs: another model"
     (tmp_path / "rs3-train-0000.tar").unlink()
     records.write(tmp_path / "rs3-train-0000.tar", [records.Record(png(pixels[0]), "0.png", "other")] * 40)
-    dvlm.domain_model(scale, **changes)
+    domain.domain_model(scale, **changes)
     assert "computed" in capsys.readouterr().out, "other data under the same name: another model"
 
 
 def test_runs_of_other_sizes_take_equally_many_steps():
     scale = replace(scales.get("mini"), steps=40, batch=100)
     for pairs, epochs in ((1000, 4), (400, 10), (130, 40), (5000, 1)):
-        assert dvlm.settings(scale, pairs).epochs == epochs
-    assert dvlm.settings(scale, 1000, epochs=2, seed=7).epochs == 2
-    assert dvlm.settings(scales.get("colab")).epochs == scales.get("colab").epochs
-    assert dvlm.settings(scales.get("colab")).lock_text is False and dvlm.settings(scale).lock_text is True
+        assert domain.settings(scale, pairs).epochs == epochs
+    assert domain.settings(scale, 1000, epochs=2, seed=7).epochs == 2
+    assert domain.settings(scales.get("colab")).epochs == scales.get("colab").epochs
+    assert domain.settings(scales.get("colab")).lock_text is False and domain.settings(scale).lock_text is True
 
 
 def test_what_cannot_be_mixed_or_merged_is_named(tmp_path, monkeypatch):
     stand_ins(monkeypatch, tmp_path)
     with pytest.raises(ValueError, match="pub11.pocket: only shards are put together"):
-        dvlm.source(scales.get("mini"), ("pub11", "pocket"))
+        domain.source(scales.get("mini"), ("pub11", "pocket"))
     with pytest.raises(ValueError, match="prefix stays beside the weights"):
-        dvlm.domain_model(replace(scales.get("mini"), **SMALL), method="prefix")
+        domain.domain_model(replace(scales.get("mini"), **SMALL), method="prefix")
     monkeypatch.undo()
     monkeypatch.setenv("RS5M_DATA", str(tmp_path / "empty"))
     (tmp_path / "empty").mkdir()
     with pytest.raises(FileNotFoundError, match="holds no RS5M shard"):
-        dvlm.source(scales.get("colab"), ("rs5m",))
+        domain.source(scales.get("colab"), ("rs5m",))
 
 
 def test_pairs_in_memory_are_a_source_too(monkeypatch):
-    monkeypatch.setattr(datasets, "pairs", lambda name, scale: datasets.Pairs(name, *some_pairs(), []))
-    source = dvlm.source(replace(scales.get("mini"), image_size=32), ("pocket",))
+    monkeypatch.setattr(sets, "pairs", lambda name, scale: datasets.Pairs(name, *some_pairs(), []))
+    source = domain.source(replace(scales.get("mini"), image_size=32), ("pocket",))
     assert isinstance(source, loader.Memory) and len(source) == 64
 
 
@@ -112,26 +120,27 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 import pytest
-import test_dvlm
+sys.path.insert(0, "{HERE}")
+import test_domain
 from dataclasses import replace
-from rs5m import dvlm, scales
-test_dvlm.stand_ins(pytest.MonkeyPatch(), Path.cwd())
+from rs5m.book import domain, scales
+test_domain.stand_ins(pytest.MonkeyPatch(), Path.cwd())
 def save_file(tensors, path):
     path.write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
-dvlm.save_file = save_file
-dvlm.domain_model(replace(scales.get("mini"), **test_dvlm.SMALL))
+domain.save_file = save_file
+domain.domain_model(replace(scales.get("mini"), **test_domain.SMALL))
 """
 
 
 def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monkeypatch):
-    run = subprocess.run([sys.executable, "-c", KILLED], cwd=tmp_path, env=VARIABLES | {"PWD": str(tmp_path)},
-                         capture_output=True, text=True, check=False)  # fmt: skip
+    run = subprocess.run([sys.executable, "-c", KILLED.replace("{HERE}", str(Path(__file__).parent))], cwd=tmp_path, env=VARIABLES | {"PWD": str(tmp_path)},
+                         capture_output=True, text=True, check=False)
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert list(tmp_path.glob("runs/mini/*/model.safetensors")), "it died with half a model written"
     monkeypatch.chdir(tmp_path)
     stand_ins(monkeypatch, tmp_path)
-    _, losses = dvlm.domain_model(replace(scales.get("mini"), **SMALL))
+    _, losses = domain.domain_model(replace(scales.get("mini"), **SMALL))
     assert len(losses) == 3 and os.getcwd() == str(tmp_path)
 
 
@@ -139,14 +148,14 @@ def test_captions_have_one_vector_whatever_run_asks_first(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     stand_ins(monkeypatch, tmp_path)
     scale = replace(scales.get("mini"), **SMALL)
-    alone, both = (dvlm.captions(scale, dvlm.source(scale, run)) for run in (("rs3",), ("pub11", "rs3")))
-    source = dvlm.source(scale, ("rs3",))
+    alone, both = (domain.captions(scale, domain.source(scale, run)) for run in (("rs3",), ("pub11", "rs3")))
+    source = domain.source(scale, ("rs3",))
     assert {text for i in range(len(source)) for text in source.captions(i)} <= alone.keys()
     assert all(alone[text].equal(both[text]) for text in alone) and len(alone) <= len(both)
     monkeypatch.setattr(
-        datasets, "pairs", lambda *_: datasets.Pairs("x", *some_pairs(4)[:1], [("words of its own",)] * 4, [])
+        sets, "pairs", lambda *_: datasets.Pairs("x", *some_pairs(4)[:1], [("words of its own",)] * 4, [])
     )
-    other = dvlm.captions(scale, dvlm.source(scale, ("pocket",)))
+    other = domain.captions(scale, domain.source(scale, ("pocket",)))
     assert list(other) == ["words of its own"]
     vector = clip.encode_texts(tiny(), ["words of its own"])[0]
     assert np.allclose(other["words of its own"], vector / np.linalg.norm(vector), atol=1e-6)

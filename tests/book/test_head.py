@@ -1,4 +1,6 @@
-"""The linear head on frozen features: agreement with the whole model, determinism, gradients, bad input."""
+"""The linear head on frozen features: agreement with the whole model, determinism, gradients, bad
+input.
+"""
 
 from dataclasses import replace
 
@@ -6,13 +8,15 @@ import numpy as np
 import pytest
 import torch
 
-from rs5m import clip, head, pocket, scales
+from rs5m import clip, pocket
+from rs5m.book import head, models, scales
+from rs5m.tune import schedule
 from rs5m.zeroshot import normalise
 
 
 @pytest.fixture(scope="module")
 def model():
-    return clip.load(scales.get("mini"))
+    return models.general(scales.get("mini"))
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +30,8 @@ def test_features_times_head_are_the_models_vectors(model, chips):
     upright, quarter = (clip.encode_images(model, images, quiet=True) for images in (list(chips.images[:5]), turned))
     found = rows @ head.weight(model).T
     assert np.allclose(found[:, 0], upright, atol=1e-6)
-    assert ((normalise(found[:, 1]) * normalise(quarter)).sum(1) > 0.999).all()  # resized bytes round the other way
+    # resized bytes round the other way
+    assert ((normalise(found[:, 1]) * normalise(quarter)).sum(1) > 0.999).all()
 
 
 def pairs(model, chips, count=256):
@@ -55,7 +60,7 @@ def test_one_step_moves_the_head_as_autograd_through_the_whole_model_would(model
     settings = replace(head.SETTINGS, batch=16, epochs=1, weight_decay=0.0)
     moved = head.fit(model, rows, texts, settings)[0] - head.weight(model)
     generator = torch.Generator().manual_seed(settings.seed)
-    order = head.batches(16, settings, generator)[0]
+    order = schedule.batches(16, settings, generator)[0]
     torch.randint(1, (16,), generator=generator)
     text = texts.draw(order, generator)
     layer = torch.nn.Linear(rows.shape[2], moved.shape[0], bias=False)
@@ -66,7 +71,8 @@ def test_one_step_moves_the_head_as_autograd_through_the_whole_model_would(model
     loss = torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)
     loss.backward()
     gradient = layer.weight.grad.numpy()
-    large = np.abs(gradient) > np.quantile(np.abs(gradient), 0.5)  # Adam's first step is the sign of the gradient
+    # Adam's first step is the sign of the gradient
+    large = np.abs(gradient) > np.quantile(np.abs(gradient), 0.5)
     assert np.array_equal(np.sign(moved)[large], -np.sign(gradient)[large])
 
 

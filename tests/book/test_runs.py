@@ -1,10 +1,14 @@
-"""What several chapters share: no picture of the test continents, labelled images and their records."""
+"""What several chapters share: no picture of the test continents, labelled images and their
+records.
+"""
 
 import numpy as np
 import pandas as pd
 from PIL import Image
 
-from rs5m import pocket, pocketruns, pocketweb, scales
+from rs5m import pocket
+from rs5m.book import runs, scales
+from rs5m.pocket import webpages
 
 
 def window(latitude, longitude, side=30):
@@ -15,13 +19,13 @@ def window(latitude, longitude, side=30):
 def test_windows_of_the_test_continents_are_found():
     places = {"Kansas": (38, -98), "Kazakhstan": (48, 68), "Australia": (-25, 135), "France": (47, 2), "Kenya": (0, 38)}
     windows = pd.DataFrame([window(*at) for at in places.values()])
-    assert dict(zip(places, pocketruns.elsewhere(windows), strict=True)) == {
-        "Kansas": True, "Kazakhstan": True, "Australia": True, "France": False, "Kenya": False}  # fmt: skip
+    assert dict(zip(places, runs.elsewhere(windows), strict=True)) == {
+        "Kansas": True, "Kazakhstan": True, "Australia": True, "France": False, "Kenya": False}
 
 
 def test_no_window_that_stays_shares_a_pixel_with_a_test_chip():
-    test, pictures = pocket.chips("test"), pocketweb.build(seed=pocketruns.WEB_SEED, listed=5000).pictures
-    kept = pictures[pocketruns.elsewhere(pictures) & (pictures.kind == "satellite")]
+    test, pictures = pocket.chips("test"), webpages.build(seed=runs.WEB_SEED, listed=5000).pictures
+    kept = pictures[runs.elsewhere(pictures) & (pictures.kind == "satellite")]
     left, top = (test.longitude - 0.5 + 180) * pocket.CHIP, (90 - test.latitude - 0.5) * pocket.CHIP
     for row in kept.itertuples():
         across = (left < row.x + row.side) & (row.x < left + pocket.CHIP)
@@ -31,11 +35,11 @@ def test_no_window_that_stays_shares_a_pixel_with_a_test_chip():
 
 def test_annotated_and_labelled_share_no_chip_and_have_their_own_records(tmp_path):
     scale = scales.get("mini")
-    known = pocketruns.labelled(scale, tmp_path)
+    known = runs.labelled(scale, tmp_path)
     files = sorted(path.stem for path in tmp_path.glob("*.png"))
     counts = pd.Series([record.labels[0] for record in known.values()]).value_counts()
-    assert files == sorted(known) and counts.max() == pocketruns.PER_CLASS
-    taken = {image.tobytes() for image in pocketruns.annotated(scale).images}
+    assert files == sorted(known) and counts.max() == runs.PER_CLASS
+    taken = {image.tobytes() for image in runs.annotated(scale).images}
     assert not any(np.asarray(Image.open(tmp_path / f"{name}.png")).tobytes() in taken for name in files)
     chips = pocket.chips("train")
     name = files[7]

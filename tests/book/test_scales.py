@@ -4,7 +4,7 @@ from dataclasses import FrozenInstanceError
 
 import pytest
 
-from rs5m import scales
+from rs5m.book import scales
 
 
 def test_the_four_scales():

@@ -1,11 +1,15 @@
-"""The scorecard's rows: nothing that was not run looks as if it had been; verdicts follow the intervals."""
+"""The scorecard's rows: nothing that was not run looks as if it had been; verdicts follow the
+intervals.
+"""
 
 import json
 from types import SimpleNamespace
 
 import pytest
 
-from rs5m import officialreport, paper, results, scales, scorecard
+from rs5m import paper, results
+from rs5m.book import scales, scorecard
+from rs5m.evaluate import reporting
 
 GOOD, NONE = {"gain": 40.0, "low": 30.0, "high": 50.0, "p": 0.0}, {"gain": 0.1, "low": -0.9, "high": 1.0}
 ATTRITION = [
@@ -87,7 +91,7 @@ def test_verdicts_of_gains_follow_their_intervals(here):
 def test_reasons_tell_the_sizes_of_the_run(here):
     reason = compared(here, STORED, "ZSC").reason
     assert reason[0] == ("other towers, 1,706 tuning pairs, 26,589 images, 3 seeds of tuning, "
-                         "RS3 captions other images of the same set")  # fmt: skip
+                         "RS3 captions other images of the same set")
     assert "1 seed of tuning, no caption touched it" in reason[1]
     assert "1,667 tuning pairs, 500 images, 2,500 texts, 3 seeds" in compared(here, STORED, "RSCTIR").reason[0]
     assert "8 scenes, 40 queries, 1 seed" in compared(here, STORED, "SELO").reason[0]
@@ -128,7 +132,7 @@ def report(here, name, model="GeoRSCLIP ViT-B/32", tuned_on="RS5M", same=True, m
     metrics = metrics or {}
     told = {"paper": {"model": model, "tuned_on": tuned_on, "same_model": same, "values": {}},
             "metrics": metrics, "intervals": {key: [value - 1, value + 1] for key, value in metrics.items()},
-            "not_comparable": bad or {}, "model": {"weights_sha256": "abcdef0123456789"}}  # fmt: skip
+            "not_comparable": bad or {}, "model": {"weights_sha256": "abcdef0123456789"}}
     (here / "results" / scale).mkdir(parents=True, exist_ok=True)
     (here / "results" / scale / name).write_text(json.dumps(told))
 
@@ -153,19 +157,19 @@ def test_every_command_names_a_model_that_fills_that_very_row(here):
         if "rs5m evaluate" in line["reason"]:
             words = line["reason"].split("`")[1].split()
             options = dict(zip(words[2::2], words[3::2], strict=True))
-            column = officialreport.column(options["--model"], options.get("--checkpoint"))
+            column = reporting.column(options["--model"], options.get("--checkpoint"))
             assert column == (row.model, row.tuned_on, True) and options["--tasks"] in scorecard.TASKS.values()
 
 
 def test_every_published_metric_has_its_official_name():
     known = {row["metric"]: scorecard._official(row) for row in paper.table("results").to_dict("records")
-             if row["dataset"] in ("AID", "RSICD", "AIR-SLT")}  # fmt: skip
+             if row["dataset"] in ("AID", "RSICD", "AIR-SLT")}
     assert known == {
         "top-1": "AID-zeroshot-acc", "mean recall": "retrieval-mean-recall-rsicd",
         **{f"image-to-text R@{k}": f"retrieval-image2text-R@{k}-rsicd" for k in (1, 5, 10)},
         **{f"text-to-image R@{k}": f"retrieval-text2image-R@{k}-rsicd" for k in (1, 5, 10)},
         "Rsu": "↑ Rsu [0 ~ 1]", "Rda": "↑ Rda [0 ~ 1]", "Ras": "↓ Ras [0 ~ 1]", "Rmi": "↑ Rmi [0 ~ 1]",
-    }  # fmt: skip
+    }
 
 
 def test_a_report_on_the_very_model_fills_its_rows_and_no_other(here):
@@ -178,14 +182,14 @@ def test_a_report_on_the_very_model_fills_its_rows_and_no_other(here):
 
 
 def test_what_the_command_writes_is_read(here):
-    """The report as `rs5m.officialreport` sorts it out: one whole set, one that is not."""
+    """The report as `rs5m.evaluate.reporting` sorts it out: one whole set, one that is not."""
     whole = SimpleNamespace(values={"top1": 72.7}, intervals={"top1": (72.2, 73.2)}, extra={})
     part = SimpleNamespace(values={"top1": 50.0}, intervals={"top1": (49.0, 51.0)}, extra={})
     scored, why = {("zeroshot", "resisc45"): whole, ("zeroshot", "aid"): part}, {("zeroshot", "aid"): ["a subset"]}
-    at = officialreport.column("GeoRSCLIP-ViT-B-32", None)
-    told = officialreport.sorted_out(scored, {("zeroshot", "resisc45"): []} | why, at)
+    at = reporting.column("GeoRSCLIP-ViT-B-32", None)
+    told = reporting.sorted_out(scored, {("zeroshot", "resisc45"): []} | why, at)
     (here / "results/local").mkdir(parents=True)
-    officialreport.write(told | {"model": {"weights_sha256": "ab" * 32}}, here / "results/local/evaluate.json")
+    reporting.write(told | {"model": {"weights_sha256": "ab" * 32}}, here / "results/local/evaluate.json")
     assert filled().what.tolist() == ["RESISC45: top-1, GeoRSCLIP ViT-B/32, scale local (%)"]
     assert filled().verdict.tolist() == ["reproduced"]
     assert any("a subset" in row["reason"] for row in scorecard.published())
@@ -228,7 +232,7 @@ def test_the_bands_stand_beside_the_lines_of_their_claims(here):
     put(here, STORED)
     figure = scorecard.gains()
     bands = [band.get_paths()[0].get_extents() for band in figure.axes[0].collections
-             if type(band).__name__ in ("PolyCollection", "FillBetweenPolyCollection")]  # fmt: skip
+             if type(band).__name__ in ("PolyCollection", "FillBetweenPolyCollection")]
     assert [(band.x0, band.x1, band.y0) for band in bands] == [(3, 20, -0.5), (3, 20, 0.5), (3, 6, 1.5), (4, 5, 2.5)]
     labels = [label.get_text().split(":")[0] for label in figure.axes[0].get_yticklabels()]
     assert labels == ["ZSC", "ZSC", "RSCTIR", "SELO", "ROT", "ROT", "ROT"]

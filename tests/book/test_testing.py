@@ -5,8 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from rs5m import clip, evaluate, paper, pocket, scales, zeroshot
-from rs5m.datasets import Labelled
+from rs5m import clip, paper, pocket, zeroshot
+from rs5m.book import scales, sets, testing
+from rs5m.clip import model
+from rs5m.data.datasets import Labelled
+from rs5m.evaluate import prompts
 
 
 @pytest.fixture
@@ -22,8 +25,8 @@ class Towers:
 
     def __init__(self, monkeypatch):
         self.calls = []
-        monkeypatch.setattr(clip, "encode_images", self.images)
-        monkeypatch.setattr(clip, "encode_texts", self.texts)
+        monkeypatch.setattr(model, "encode_images", self.images)
+        monkeypatch.setattr(model, "encode_texts", self.texts)
 
     def images(self, model, images, **_):
         self.calls.append("images")
@@ -41,62 +44,62 @@ def towers(monkeypatch) -> Towers:
 
 
 def test_every_class_gets_the_papers_prompts(data):
-    groups = evaluate.prompts(data)
+    groups = prompts.prompts(data)
     assert [len(group) for group in groups] == [105] * 3 == [len(paper.prompts())] * 3
     for name, group in zip(("beach", "parking lot", "river"), groups, strict=True):
         assert all(name in prompt and "{" not in prompt for prompt in group) and len(set(group)) > 100
 
 
 def test_class_text_keeps_prompts_with_their_class(data, towers):
-    text = evaluate.class_text(3, data)
+    text = prompts.class_text(3, data)
     assert text.shape == (3, 105, 8)
-    for c, group in enumerate(evaluate.prompts(data)):
+    for c, group in enumerate(prompts.prompts(data)):
         for p in (0, 50, 104):
             assert (text[c, p] == clip.encode_texts(3, [group[p]])[0]).all()
 
 
 def test_vectors_are_made_once(data, towers):
     mini = scales.get("mini")
-    first = evaluate.vectors(mini, data, "general", lambda: 3)
+    first = testing.vectors(mini, data, "general", lambda: 3)
     assert towers.calls == ["texts", "images"] and first["image"].shape == (6, 8) and first["text"].shape == (3, 105, 8)
 
     def unasked():
         raise AssertionError("the model was loaded for vectors that are there")
 
-    second = evaluate.vectors(mini, data, "general", unasked)
+    second = testing.vectors(mini, data, "general", unasked)
     assert len(towers.calls) == 2 and all((first[key] == second[key]).all() for key in first)
 
 
 def test_another_model_or_other_data_gets_its_own_vectors(data, towers):
     mini = scales.get("mini")
-    first = evaluate.vectors(mini, data, "general", lambda: 3)
-    tuned = evaluate.vectors(mini, data, "tuned", lambda: 4)
+    first = testing.vectors(mini, data, "general", lambda: 3)
+    tuned = testing.vectors(mini, data, "tuned", lambda: 4)
     assert (first["image"] != tuned["image"]).any()
     fewer = data._replace(images=data.images[:4], labels=data.labels[:4], names=data.names[:4])
-    assert evaluate.vectors(mini, fewer, "general", lambda: 3)["image"].shape == (4, 8)
-    evaluate.vectors(replace(mini, image_size=64), data, "general", lambda: 3)
+    assert testing.vectors(mini, fewer, "general", lambda: 3)["image"].shape == (4, 8)
+    testing.vectors(replace(mini, image_size=64), data, "general", lambda: 3)
     assert towers.calls.count("images") == 4
 
 
 def test_texts_of_a_locked_tower_are_read_once_for_all_models(data, towers):
     mini, colab = scales.get("mini"), scales.get("colab")
-    first = evaluate.vectors(mini, data, "general", lambda: 3)
-    assert (evaluate.vectors(mini, data, "tuned", lambda: 4)["text"] == first["text"]).all()
+    first = testing.vectors(mini, data, "general", lambda: 3)
+    assert (testing.vectors(mini, data, "tuned", lambda: 4)["text"] == first["text"]).all()
     assert towers.calls.count("texts") == 1
-    own = [evaluate.vectors(colab, data, *model)["text"] for model in (("general", lambda: 3), ("tuned", lambda: 4))]
+    own = [testing.vectors(colab, data, *model)["text"] for model in (("general", lambda: 3), ("tuned", lambda: 4))]
     assert (own[0] != own[1]).any() and towers.calls.count("texts") == 3, "a tower that is tuned reads them itself"
 
 
 def test_equal_texts_are_encoded_once_and_keep_their_places(towers):
     texts = ["river", "a long text", "river", "sea", "a long text"]
-    found = evaluate.text_vectors(scales.get("mini"), "some", texts, "general", lambda: 3)
+    found = testing.text_vectors(scales.get("mini"), "some", texts, "general", lambda: 3)
     assert (found == np.concatenate([clip.encode_texts(3, [text]) for text in texts])).all()
 
 
 @pytest.mark.parametrize("protocol", ["rs5m", "clip"])
 def test_measure_equals_its_parts(data, towers, protocol):
-    vectors = {"image": clip.encode_images(3, data.images), "text": evaluate.class_text(3, data)}
-    got = evaluate.measure(vectors, data, protocol)
+    vectors = {"image": clip.encode_images(3, data.images), "text": prompts.class_text(3, data)}
+    got = testing.measure(vectors, data, protocol)
     weights = zeroshot.classifier(vectors["text"], protocol)
     cosine = zeroshot.normalise(vectors["image"]) @ weights.T
     hit = cosine.argmax(1) == data.labels
@@ -109,11 +112,11 @@ def test_some_takes_at_most_so_many_of_each_class():
     label = np.repeat([0, 1, 2], [2, 30, 9])
     images = [np.full((1, 1, 3), i, np.uint8) for i in range(41)]
     data = Labelled("x", images, label, list("abc"), list(map(str, range(41))), [])
-    few = evaluate.some(data, 8)
+    few = sets.some(data, 8)
     assert np.bincount(few.labels).tolist() == [2, 8, 8]
     numbers = [int(name) for name in few.names]
     assert numbers == [int(image[0, 0, 0]) for image in few.images] == sorted(numbers)
-    assert few.names == evaluate.some(data, 8).names != evaluate.some(data, 8, seed=1).names
+    assert few.names == sets.some(data, 8).names != sets.some(data, 8, seed=1).names
 
 
 def test_the_gain_over_seeds_counts_seeds_and_images():
@@ -121,20 +124,22 @@ def test_the_gain_over_seeds_counts_seeds_and_images():
     label = np.repeat([0, 1], [40, 120])
     before = generator.random(160) < 0.3
     same = [before | (generator.random(160) < 0.3)] * 3
-    found = evaluate.gain_over_seeds(before, same, label)
+    found = testing.gain_over_seeds(before, same, label)
     change = [hit.astype(float) - before for hit in same]
     expected = [100 * np.mean([c[label == 0].mean(), c[label == 1].mean()]) for c in change]
     assert found["gain"] == pytest.approx(expected[0]) and found["seeds"] == pytest.approx(expected)
     assert found["low"] < found["gain"] < found["high"]
     apart = [before, before | (generator.random(160) < 0.3), np.ones(160, bool)]
-    wider = evaluate.gain_over_seeds(before, apart, label)
+    wider = testing.gain_over_seeds(before, apart, label)
     assert wider["high"] - wider["low"] > 2 * (found["high"] - found["low"]), "seeds that differ widen the interval"
-    nothing = evaluate.gain_over_seeds([before] * 2, [before] * 3, label)
+    nothing = testing.gain_over_seeds([before] * 2, [before] * 3, label)
     assert nothing["gain"] == nothing["low"] == nothing["high"] == 0
 
 
 def by_drawing(before, after, label, resamples, generator) -> np.ndarray:
-    """The bootstrap said plainly: draw seeds on both sides, then images one by one within their classes."""
+    """The bootstrap said plainly: draw seeds on both sides, then images one by one within their
+    classes.
+    """
     found = []
     for _ in range(resamples):
         sides = [
@@ -152,7 +157,7 @@ def test_the_interval_over_seeds_is_that_of_drawing_one_by_one(kind):
     before, after = generator.random((2, 160)), generator.random((3, 160)) + [[0.1], [0.2], [0.5]]
     if kind == "hits":
         before, after = before < 0.3, after > 0.6
-    found = evaluate.gain_over_seeds(before, after, label, resamples=20_000)
+    found = testing.gain_over_seeds(before, after, label, resamples=20_000)
     plain = by_drawing(before.astype(float), after.astype(float), label, 4000, generator)
     assert (found["low"], found["high"]) == pytest.approx(np.quantile(plain, (0.025, 0.975)), abs=1.0)
     assert plain.std() > 2 and found["gain"] == pytest.approx(plain.mean(), abs=0.5)
@@ -163,17 +168,17 @@ def test_the_interval_over_seeds_is_that_of_drawing_one_by_one(kind):
 
 def test_spellings_begin_with_the_names_of_the_prompts():
     eurosat = Labelled("eurosat", [], np.array([]), ["AnnualCrop", "Forest", "SeaLake"], [], [])
-    assert evaluate.spellings(eurosat) == {
+    assert testing.spellings(eurosat) == {
         "the protocol's names": ["annualcrop", "forest", "sealake"],
         "parted words": ["annual crop", "forest", "sea lake"],
     }
     ucm = Labelled("ucm", [], np.array([]), ["beach", "parkinglot"], [], [])
-    assert evaluate.spellings(ucm) == {
+    assert testing.spellings(ucm) == {
         "the protocol's names": ["beach", "parking lot"],
         "folder names": ["beach", "parkinglot"],
     }
     pocket = Labelled("pocket", [], np.array([]), ["open water", "savanna", "barren desert"], [], [])
-    assert evaluate.spellings(pocket) == {
+    assert testing.spellings(pocket) == {
         "the protocol's names": ["open water", "savanna", "barren desert"],
         "IGBP's names": ["water bodies", "savannas", "barren"],
         "plainer names": ["water", "savanna", "desert"],
@@ -182,25 +187,25 @@ def test_spellings_begin_with_the_names_of_the_prompts():
 
 def test_plainer_names_are_of_land_covers_and_stay_apart():
     names = pocket.class_names()
-    assert set(evaluate.PLAINER) <= set(names)
-    plain = [evaluate.PLAINER.get(name, name) for name in names]
-    assert len(set(plain)) == len(set(evaluate.igbp(names))) == 17
+    assert set(testing.PLAINER) <= set(names)
+    plain = [testing.PLAINER.get(name, name) for name in names]
+    assert len(set(plain)) == len(set(testing.igbp(names))) == 17
 
 
 def test_wordings_are_encoded_once_and_without_images(data, towers):
     mini = scales.get("mini")
-    first = evaluate.wordings(mini, data, "general", lambda: 3)
-    assert set(towers.calls) == {"texts"} and list(first) == list(evaluate.spellings(data))
+    first = testing.wordings(mini, data, "general", lambda: 3)
+    assert set(towers.calls) == {"texts"} and list(first) == list(testing.spellings(data))
     count = len(towers.calls)
-    second = evaluate.wordings(mini, data, "general", lambda: pytest.fail("the model was loaded again"))
+    second = testing.wordings(mini, data, "general", lambda: pytest.fail("the model was loaded again"))
     assert len(towers.calls) == count and all((first[key] == second[key]).all() for key in first)
     patterns = [*paper.prompts(), "a photo of a {}.", "{}"]
-    for spelling, names in evaluate.spellings(data).items():
+    for spelling, names in testing.spellings(data).items():
         for c, name in enumerate(names):
             for p in (0, 104, 105, 106):
                 assert (first[spelling][c, p] == clip.encode_texts(3, [patterns[p].format(name)])[0]).all()
-    assert (first["the protocol's names"][:, :105] == evaluate.class_text(3, data)).all()
-    other = evaluate.wordings(scales.get("colab"), data, "tuned", lambda: 4)
+    assert (first["the protocol's names"][:, :105] == prompts.class_text(3, data)).all()
+    other = testing.wordings(scales.get("colab"), data, "tuned", lambda: 4)
     assert (other["folder names"] != first["folder names"]).any()
 
 
@@ -211,7 +216,7 @@ def test_choices_equal_a_loop():
         generator.normal(size=(5, 107, 6)) * generator.uniform(0.1, 9, (5, 107, 1)),
     )
     label = generator.integers(0, 5, 40)
-    found = evaluate.choices(image, text, label)
+    found = testing.choices(image, text, label)
 
     def top1(weights):
         cosine = [[v @ w / np.sqrt(v @ v) / np.sqrt(w @ w) for w in weights] for v in image]
@@ -236,11 +241,11 @@ def test_mean_over_seeds_counts_seeds_in_its_interval(data):
         measured.append(
             {"top1": 100 * hit.mean(), "top5": 90.0, "balanced": balanced, "low": low, "high": high, "hit": hit}
         )
-    found = evaluate.mean_over_seeds(measured, label)
+    found = testing.mean_over_seeds(measured, label)
     assert found["balanced"] == pytest.approx(np.mean([one["balanced"] for one in measured])) and found["top5"] == 90
     assert found["low"] < found["balanced"] < found["high"]
     assert found["high"] - found["low"] > 1.5 * (measured[1]["high"] - measured[1]["low"]), "the seeds differ much"
-    alone = evaluate.mean_over_seeds(measured[:1], label)
+    alone = testing.mean_over_seeds(measured[:1], label)
     assert {key: alone[key] for key in ("balanced", "low", "high")} == {
         key: measured[0][key] for key in ("balanced", "low", "high")
     }

@@ -1,4 +1,6 @@
-"""Captioners, the cleaning and the ranking of their candidates; BLIP-2 is the real class, tiny and random."""
+"""Captioners, the cleaning and the ranking of their candidates; BLIP-2 is the real class, tiny and
+random.
+"""
 
 import json
 import re
@@ -11,13 +13,22 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
 
-from rs5m import captions, clip, prefix
-from rs5m.captions import Blip2Captioner, clean, named, rank
+from rs5m import captions, clip
+from rs5m.captions import Blip2Captioner, blip2, candidates, clean, named, nucleus, prefix, rank
+from rs5m.captions.prefix import Settings
 from rs5m.clip import Model, open_clip
-from rs5m.prefix import Settings
 
 WORDS = "a an view of land water river forest field city seen from space above green blue old new road bridge".split()
-CLASSES = ("open water", "evergreen forest", "grassland", "urban area", "cropland", "woody savanna", "savanna", "snow")
+CLASSES = (
+    "open water",
+    "evergreen forest",
+    "grassland",
+    "urban area",
+    "cropland",
+    "woody savanna",
+    "savanna",
+    "snow",
+)
 TEMPLATES = ("{} seen from space", "satellite picture: {}, from above", "a view of the {}.", "{}")
 QUICK = Settings(width=32, heads=2, batch=64, epochs=2, rare=1)
 
@@ -37,8 +48,10 @@ def some_images(count: int = 5) -> list[np.ndarray]:
     return [generator.integers(0, 256, (*sizes[i % 5], 3), np.uint8) for i in range(count)]
 
 
-def blip2(folder):
-    """BLIP-2's classes with a few thousand random weights and a tokenizer of twenty words, saved as safetensors."""
+def tiny_blip2(folder):
+    """BLIP-2's classes with a few thousand random weights and a tokenizer of twenty words, saved as
+    safetensors.
+    """
     from tokenizers import Tokenizer, models, pre_tokenizers
     from transformers import (
         Blip2Config,
@@ -50,17 +63,36 @@ def blip2(folder):
     )
 
     special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-    tokenizer = Tokenizer(models.WordLevel({w: i for i, w in enumerate(special + WORDS)}, unk_token="<unk>"))
+    tokenizer = Tokenizer(
+        models.WordLevel({w: i for i, w in enumerate(special + WORDS)}, unk_token="<unk>")
+    )
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
     fast = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer, pad_token="<pad>", bos_token="<s>", eos_token="</s>", unk_token="<unk>",
+        tokenizer_object=tokenizer,
+        pad_token="<pad>",
+        bos_token="<s>",
+        eos_token="</s>",
+        unk_token="<unk>",
         additional_special_tokens=["<image>"],
-    )  # fmt: skip
+    )
     text = OPTConfig(
-        vocab_size=len(special) + len(WORDS), hidden_size=16, num_hidden_layers=1, ffn_dim=32, num_attention_heads=2,
-        max_position_embeddings=64, word_embed_proj_dim=16, pad_token_id=0, bos_token_id=1, eos_token_id=2,
-    )  # fmt: skip
-    size = {"hidden_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 32}
+        vocab_size=len(special) + len(WORDS),
+        hidden_size=16,
+        num_hidden_layers=1,
+        ffn_dim=32,
+        num_attention_heads=2,
+        max_position_embeddings=64,
+        word_embed_proj_dim=16,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+    )
+    size = {
+        "hidden_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "intermediate_size": 32,
+    }
     vision = {**size, "image_size": 32, "patch_size": 16}
     qformer = {**size, "vocab_size": 30, "max_position_embeddings": 16}
     config = Blip2Config(
@@ -75,17 +107,23 @@ def blip2(folder):
     with torch.no_grad():
         for parameter in net.parameters():
             if parameter.ndim > 1:
-                parameter.normal_(std=0.3)  # at the library's own scale every image would look the same
+                parameter.normal_(
+                    std=0.3
+                )  # at the library's own scale every image would look the same
         net.language_projection.weight *= 5
-        net.language_model.get_output_embeddings().weight[0] *= 0  # nobody trained it to avoid padding
+        net.language_model.get_output_embeddings().weight[0] *= (
+            0  # nobody trained it to avoid padding
+        )
     net.save_pretrained(folder)
-    Blip2Processor(BlipImageProcessor(size={"height": 32, "width": 32}), fast, 4).save_pretrained(folder)
+    Blip2Processor(BlipImageProcessor(size={"height": 32, "width": 32}), fast, 4).save_pretrained(
+        folder
+    )
     return folder
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    return blip2(tmp_path_factory.mktemp("blip2"))
+    return tiny_blip2(tmp_path_factory.mktemp("blip2"))
 
 
 @pytest.fixture(scope="module")
@@ -93,8 +131,10 @@ def captioner(folder):
     return Blip2Captioner(folder, batch=2, quiet=True)
 
 
-def nucleus(logits: np.ndarray, die: float, top_k: int, top_p: float) -> int:
-    """The drawn token, spelled out: the best top_k, of those the fewest that reach top_p, then down the line."""
+def drawn(logits: np.ndarray, die: float, top_k: int, top_p: float) -> int:
+    """The drawn token, spelled out: the best top_k, of those the fewest that reach top_p, then down
+    the line.
+    """
     order = np.argsort(-logits, kind="stable")[:top_k]
     p = np.exp(logits[order] - logits.max())
     p /= p.sum()
@@ -109,15 +149,19 @@ def test_blip2_equals_sampling_without_a_cache(captioner):
     net, images = captioner.net, some_images(3)
     got = captioner.generate(images, 3)
     for image, seed, texts in zip(images, captions.image_seeds(images), got, strict=True):
-        inputs = captioner.processor(images=[image], input_data_format="channels_last", return_tensors="pt")
+        inputs = captioner.processor(
+            images=[image], input_data_format="channels_last", return_tensors="pt"
+        )
         dice = np.random.default_rng(seed).random((3, 50), np.float32)
         for row, text in zip(dice, texts, strict=True):
             tokens = [4, 4, 4, 4, 1]
             for die in row:
                 with torch.no_grad():
-                    logits = net(pixel_values=inputs.pixel_values, input_ids=torch.tensor([tokens])).logits[0, -1]
+                    logits = net(
+                        pixel_values=inputs.pixel_values, input_ids=torch.tensor([tokens])
+                    ).logits[0, -1]
                 logits[4] = -torch.inf  # the image's own token
-                tokens.append(nucleus(logits.double().numpy(), die, 50, 0.95))
+                tokens.append(drawn(logits.double().numpy(), die, 50, 0.95))
                 if tokens[-1] == 2:
                     break
             assert captioner.processor.decode(tokens[5:], skip_special_tokens=True) == text
@@ -128,10 +172,14 @@ def test_blip2_equals_sampling_without_a_cache(captioner):
 def test_a_text_depends_on_its_image_and_seed_alone(folder, captioner):
     images = some_images()
     got = captioner.generate(images, 4)
-    assert [len(texts) for texts in got] == [4] * 5 and all(set(t.split()) <= set(WORDS) for ts in got for t in ts)
+    assert [len(texts) for texts in got] == [4] * 5 and all(
+        set(t.split()) <= set(WORDS) for ts in got for t in ts
+    )
     assert len({tuple(texts) for texts in got}) == 5 and len(set(got[0])) > 1
     torch.manual_seed(99)
-    assert captioner.generate(images[::-1], 4) == got[::-1], "neither position nor torch's own stream"
+    assert captioner.generate(images[::-1], 4) == got[::-1], (
+        "neither position nor torch's own stream"
+    )
     assert captioner.generate(images, 2) == [texts[:2] for texts in got]
     other = Blip2Captioner(folder, batch=5, quiet=True)
     assert other.generate(images, 4) == got
@@ -140,14 +188,16 @@ def test_a_text_depends_on_its_image_and_seed_alone(folder, captioner):
 
 
 def test_the_text_depends_on_the_pixels_not_only_on_the_dice(captioner, monkeypatch):
-    monkeypatch.setattr(captions, "image_seeds", lambda images, seed: [7] * len(images))
+    monkeypatch.setattr(nucleus, "image_seeds", lambda images, seed: [7] * len(images))
     got = captioner.generate(some_images(), 2)
     assert len({tuple(texts) for texts in got}) > 1
 
 
 def test_the_vision_tower_sees_an_image_once(captioner):
     seen = []
-    hook = captioner.net.vision_model.register_forward_hook(lambda module, given, out: seen.append(len(out[0])))
+    hook = captioner.net.vision_model.register_forward_hook(
+        lambda module, given, out: seen.append(len(out[0]))
+    )
     captioner.generate(some_images(), 6)
     hook.remove()
     assert seen == [2, 2, 1]
@@ -156,18 +206,23 @@ def test_the_vision_tower_sees_an_image_once(captioner):
 def test_half_precision_writes_too(folder, monkeypatch):
     """As on a GPU: weights in float16, but the Q-Former, which transformers keeps in float32."""
     with monkeypatch.context() as patch:
-        patch.setattr(captions, "device", lambda: torch.device("cuda"))
-        read = captions._read_blip2(str(folder))
-    monkeypatch.setattr(captions, "_read_blip2", lambda name: read)
+        patch.setattr(candidates, "device", lambda: torch.device("cuda"))
+        read = blip2._read_blip2(str(folder))
+    monkeypatch.setattr(blip2, "_read_blip2", lambda name: read)
     captioner = Blip2Captioner(folder, quiet=True)
     kinds = {name.split(".")[0]: value.dtype for name, value in captioner.net.state_dict().items()}
-    assert kinds["language_model"] == kinds["vision_model"] == torch.float16 and kinds["qformer"] == torch.float32
+    assert (
+        kinds["language_model"] == kinds["vision_model"] == torch.float16
+        and kinds["qformer"] == torch.float32
+    )
     got = captioner.generate(some_images(), 2)
     assert [len(texts) for texts in got] == [2] * 5 and captioner.generate(some_images(), 2) == got
 
 
 def test_a_wrong_adapter_is_named(folder, tmp_path):
-    (tmp_path / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA", "target_modules": ["nothing"]}))
+    (tmp_path / "adapter_config.json").write_text(
+        json.dumps({"peft_type": "LORA", "target_modules": ["nothing"]})
+    )
     (tmp_path / "adapter_model.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="is no adapter of this model, train or fetch one for it"):
         Blip2Captioner(folder, tmp_path, quiet=True)
@@ -185,10 +240,19 @@ def test_an_adapter_moves_the_vision_tower_alone(folder, captioner, tmp_path):
     before, after = captioner.net.state_dict(), adapted.net.state_dict()
     moved = {name for name in before if not torch.equal(before[name], after[name])}
     layer = "vision_model.encoder.layers.0.self_attn."
-    assert moved == {f"{layer}qkv.weight", f"{layer}projection.weight"} and before.keys() == after.keys()
-    a, b = (load_file(tmp_path / "adapter_model.safetensors")[f"base_model.model.{layer}qkv.lora_{x}.weight"]
-            for x in "AB")  # fmt: skip
-    torch.testing.assert_close(after[f"{layer}qkv.weight"], before[f"{layer}qkv.weight"] + b @ a)  # alpha / r = 1
+    assert (
+        moved == {f"{layer}qkv.weight", f"{layer}projection.weight"}
+        and before.keys() == after.keys()
+    )
+    a, b = (
+        load_file(tmp_path / "adapter_model.safetensors")[
+            f"base_model.model.{layer}qkv.lora_{x}.weight"
+        ]
+        for x in "AB"
+    )
+    torch.testing.assert_close(
+        after[f"{layer}qkv.weight"], before[f"{layer}qkv.weight"] + b @ a
+    )  # alpha / r = 1
     assert adapted.generate(some_images(), 2) != captioner.generate(some_images(), 2)
 
 
@@ -203,7 +267,11 @@ def copied(folder, target, **changes):
 
 
 def test_code_beside_the_weights_is_never_run(folder, tmp_path):
-    evil = copied(folder, tmp_path / "evil", auto_map={"AutoConfig": "evil.C", "AutoModelForImageTextToText": "evil.C"})
+    evil = copied(
+        folder,
+        tmp_path / "evil",
+        auto_map={"AutoConfig": "evil.C", "AutoModelForImageTextToText": "evil.C"},
+    )
     for name in ("tokenizer_config.json", "processor_config.json"):
         entries = json.loads((evil / name).read_text())
         entries["auto_map"] = {"AutoTokenizer": ["evil.C", "evil.C"], "AutoProcessor": "evil.C"}
@@ -219,7 +287,10 @@ def test_what_is_no_model_is_named(folder, tmp_path):
             Blip2Captioner(name, **options)
         assert "\n" not in str(caught.value) and str(name) in str(caught.value)
 
-    refused(tmp_path / "absent", "is no folder: give one that holds a BLIP-2 model, or a hub name such as Salesforce/")
+    refused(
+        tmp_path / "absent",
+        "is no folder: give one that holds a BLIP-2 model, or a hub name such as Salesforce/",
+    )
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "cannot be read as BLIP-2 with safetensors weights")
     refused(copied(folder, tmp_path / "other", model_type="opt"), "its config.json says 'opt'")
@@ -232,9 +303,13 @@ def test_what_is_no_model_is_named(folder, tmp_path):
     (broken / "model.safetensors").write_bytes((folder / "model.safetensors").read_bytes()[:5000])
     refused(broken, "cannot be read as BLIP-2")
     config = json.loads((folder / "config.json").read_text())
-    deeper = copied(folder, tmp_path / "less", vision_config=config["vision_config"] | {"num_hidden_layers": 2})
+    deeper = copied(
+        folder, tmp_path / "less", vision_config=config["vision_config"] | {"num_hidden_layers": 2}
+    )
     refused(deeper, "its weights lack vision_model.encoder.layers.1")
-    with pytest.raises(ValueError, match="no adapter_model.safetensors: give a folder that peft saved"):
+    with pytest.raises(
+        ValueError, match="no adapter_model.safetensors: give a folder that peft saved"
+    ):
         Blip2Captioner(folder, tmp_path / "empty")
 
 
@@ -274,7 +349,11 @@ def test_the_dice_fall_as_the_nucleus_says(top_k, top_p):
     assert top_k == 1 or not torch.equal(drawn, again), "every step has its own dice"
 
 
-@given(st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=80), st.integers(0, 2**32), st.integers(1, 60))
+@given(
+    st.lists(st.floats(-30, 30, width=32), min_size=2, max_size=80),
+    st.integers(0, 2**32),
+    st.integers(1, 60),
+)
 @settings(max_examples=60, deadline=None)
 def test_every_draw_is_one_token_of_the_nucleus(logits, seed, top_k):
     scores = torch.tensor([logits] * 4)
@@ -341,7 +420,9 @@ def test_rank_equals_sorting_twice(keep):
 
 def test_rank_lets_neither_model_choose_alone():
     a, b = np.arange(20.0)[None], -np.arange(20.0)[None]
-    assert rank(a, b).tolist() == [[10, 11, 12, 13, 14]], "the best ten of A, and of those the best five of B"
+    assert rank(a, b).tolist() == [[10, 11, 12, 13, 14]], (
+        "the best ten of A, and of those the best five of B"
+    )
     assert rank(np.zeros((0, 20)), np.zeros((0, 20))).shape == (0, 5)
     assert rank(np.full((1, 2), np.nan), np.full((1, 2), np.nan)).tolist() == [[-1] * 5]
 
@@ -380,8 +461,17 @@ def test_a_hallucination_is_a_name_of_something_else():
     got = named(texts, known, CLASSES)
     assert got.own.tolist() == list(own) and got.other.tolist() == list(other)
     places = ["Guinea", "Equatorial Guinea", "Niger", "Nigeria", "Côte d'Ivoire"]
-    got = named(["forest in Equatorial Guinea", "Nigeria", "côte d’ivoire", "Guinea"], [["Guinea"]] * 4, places)
-    assert got.other.tolist() == [True, True, True, False] and got.own.tolist() == [False, False, False, True]
+    got = named(
+        ["forest in Equatorial Guinea", "Nigeria", "côte d’ivoire", "Guinea"],
+        [["Guinea"]] * 4,
+        places,
+    )
+    assert got.other.tolist() == [True, True, True, False] and got.own.tolist() == [
+        False,
+        False,
+        False,
+        True,
+    ]
     assert not len(named([], [], CLASSES).own)
 
 
@@ -411,7 +501,12 @@ def some_vectors(count: int, seed: int = 1) -> tuple[np.ndarray, list[tuple[str,
 @pytest.fixture(scope="module")
 def small():
     vectors, texts, _ = some_vectors(640)
-    return prefix.fit(vectors, texts, Settings(width=64, batch=64, epochs=16, learning_rate=4e-3, rare=1), quiet=True)
+    return prefix.fit(
+        vectors,
+        texts,
+        Settings(width=64, batch=64, epochs=16, learning_rate=4e-3, rare=1),
+        quiet=True,
+    )
 
 
 def test_the_prefix_captioner_learns_to_name_what_it_sees(small):
@@ -428,7 +523,9 @@ def test_the_prefix_captioner_learns_to_name_what_it_sees(small):
     counts = [sum(text.startswith(start) for text in flat) for start in ("satellite", "a view")]
     assert min(counts) > 80, "samples, not one sentence for all"
     shuffled = captioner.write(vectors[np.random.default_rng(0).permutation(160)], 1, quiet=True)
-    assert np.mean([name in row[0] for name, row in zip(names, shuffled, strict=True)]) < 0.4, "it looks at the image"
+    assert np.mean([name in row[0] for name, row in zip(names, shuffled, strict=True)]) < 0.4, (
+        "it looks at the image"
+    )
 
 
 @torch.no_grad()
@@ -437,8 +534,10 @@ def uncached(captioner, vector: np.ndarray, dice: np.ndarray, top_k: int) -> str
     embeds, ids = captioner.net.prefix(torch.from_numpy(vector)[None]), []
     for die in dice:
         logits = captioner.net.gpt(inputs_embeds=embeds, use_cache=False).logits[0, -1]
-        ids.append(nucleus(logits.double().numpy(), die, top_k, 0.95))
-        embeds = torch.cat([embeds, captioner.net.gpt.transformer.wte(torch.tensor([[ids[-1]]]))], 1)
+        ids.append(drawn(logits.double().numpy(), die, top_k, 0.95))
+        embeds = torch.cat(
+            [embeds, captioner.net.gpt.transformer.wte(torch.tensor([[ids[-1]]]))], 1
+        )
         if ids[-1] == prefix.END:
             break
     return captioner.text(ids)
@@ -449,7 +548,9 @@ def uncached(captioner, vector: np.ndarray, dice: np.ndarray, top_k: int) -> str
 def test_the_cache_changes_no_text(small, top_k, trained):
     captioner = small[0]
     if not trained:  # nearly uniform choices: long, wild texts
-        captioner = prefix.PrefixCaptioner(None, captioner.vocabulary, 48, 12, replace(captioner.settings, layers=3))
+        captioner = prefix.PrefixCaptioner(
+            None, captioner.vocabulary, 48, 12, replace(captioner.settings, layers=3)
+        )
     vectors = some_vectors(6, seed=3)[0]
     got = captioner.write(vectors, 2, top_k=top_k, quiet=True)
     for i, texts in enumerate(got):
@@ -474,7 +575,10 @@ def test_the_same_seed_gives_the_same_captioner(tmp_path):
     assert all(torch.equal(first[name], second[name]) for name in first)
     assert any(not torch.equal(first[name], third[name]) for name in first)
     made[0][0].save(tmp_path / "a" / "b")
-    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {"model.safetensors", "captioner.json"}
+    assert {path.name for path in (tmp_path / "a" / "b").iterdir()} == {
+        "model.safetensors",
+        "captioner.json",
+    }
     loaded = prefix.load(tmp_path / "a" / "b")
     assert loaded.write(vectors[:9], 3, quiet=True) == made[1][0].write(vectors[:9], 3, quiet=True)
 
@@ -489,19 +593,33 @@ def test_words_are_tied_whatever_transformers_does_at_the_time(tmp_path, monkeyp
     captioner.save(tmp_path)
     monkeypatch.undo()
     loaded = prefix.load(tmp_path)
-    assert loaded.write(np.eye(4, dtype=np.float32), 2) == captioner.write(np.eye(4, dtype=np.float32), 2)
+    assert loaded.write(np.eye(4, dtype=np.float32), 2) == captioner.write(
+        np.eye(4, dtype=np.float32), 2
+    )
 
 
 def test_captions_with_rare_words_are_left_out_and_counted(capsys):
-    texts = [("a river near Ur", "a river"), ("a lake, old", "a  lake"), ("", "a river"), ("a lake " * 40,)]
-    captioner, losses = prefix.fit(np.eye(4, dtype=np.float32), texts, replace(QUICK, rare=2, batch=8), quiet=True)
+    texts = [
+        ("a river near Ur", "a river"),
+        ("a lake, old", "a  lake"),
+        ("", "a river"),
+        ("a lake " * 40,),
+    ]
+    captioner, losses = prefix.fit(
+        np.eye(4, dtype=np.float32), texts, replace(QUICK, rare=2, batch=8), quiet=True
+    )
     assert "4 of 7 captions left out" in capsys.readouterr().out
-    assert captioner.vocabulary == ["a", "lake", "river"] or set(captioner.vocabulary) == {"a", "river"}
+    assert captioner.vocabulary == ["a", "lake", "river"] or set(captioner.vocabulary) == {
+        "a",
+        "river",
+    }
     got = captioner.write(np.eye(4, dtype=np.float32), 20, quiet=True)
     assert {word for row in got for text in row for word in text.split()} <= {"a", "river", "lake"}
 
 
-@pytest.mark.parametrize("text", [*(t.format("woody savanna") for t in TEMPLATES), "Côte d’Ivoire, St. Moritz-Bad?"])
+@pytest.mark.parametrize(
+    "text", [*(t.format("woody savanna") for t in TEMPLATES), "Côte d’Ivoire, St. Moritz-Bad?"]
+)
 def test_a_caption_survives_its_tokens(text):
     captioner, _ = prefix.fit(np.ones((1, 3), np.float32), [(text,)], QUICK, quiet=True)
     ids = captioner.tokens(text)
@@ -512,19 +630,27 @@ def test_a_caption_survives_its_tokens(text):
 def tiny_clip() -> Model:
     torch.manual_seed(0)
     text = open_clip.CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
-    vision = open_clip.CLIPVisionCfg(image_size=32, layers=1, width=32, head_width=16, patch_size=16)
+    vision = open_clip.CLIPVisionCfg(
+        image_size=32, layers=1, width=32, head_width=16, patch_size=16
+    )
     net = open_clip.CLIP(16, vision, text).eval()
-    return Model(net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5,) * 3, (0.5,) * 3, 32)
+    return Model(
+        net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5,) * 3, (0.5,) * 3, 32
+    )
 
 
 def test_both_captioners_follow_one_protocol(captioner):
     model, images = tiny_clip(), some_images()
     vectors = clip.encode_images(model, images, quiet=True)
-    small, _ = prefix.fit(vectors, [(f"a {w} land", w) for w in WORDS[:5]], QUICK, model, quiet=True)
+    small, _ = prefix.fit(
+        vectors, [(f"a {w} land", w) for w in WORDS[:5]], QUICK, model, quiet=True
+    )
     for one in (captioner, small):
         got = one.generate(images, 3)
         assert [[type(text) for text in texts] for texts in got] == [[str] * 3] * 5
-        assert one.generate(images[2:], 3) == got[2:], "the text belongs to the image, not to its position"
+        assert one.generate(images[2:], 3) == got[2:], (
+            "the text belongs to the image, not to its position"
+        )
 
 
 @pytest.mark.parametrize(
@@ -560,7 +686,9 @@ def test_a_small_captioner_names_what_it_cannot_read(small, tmp_path):
     for damage in ("captioner.json", "model.safetensors"):
         captioner.save(tmp_path)
         (tmp_path / damage).write_bytes((tmp_path / damage).read_bytes()[:50])
-        with pytest.raises(ValueError, match=re.escape(str(tmp_path)) + " holds no whole captioner.*train it again"):
+        with pytest.raises(
+            ValueError, match=re.escape(str(tmp_path)) + " holds no whole captioner.*train it again"
+        ):
             prefix.load(tmp_path)
     with pytest.raises(ValueError, match="absent holds no whole captioner"):
         prefix.load(tmp_path / "absent")

@@ -1,4 +1,6 @@
-"""Chapter: captions. Metadata in the true layouts, made here; the real BigEarthNet patches where they are at hand."""
+"""Chapter: captions. Metadata in the true layouts, made here; the real BigEarthNet patches where
+they are at hand.
+"""
 
 import copy
 import datetime as dt
@@ -11,11 +13,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rs5m import metadata, pocket
-from rs5m import metasentences as ms
+from rs5m import pocket
+from rs5m.book import sets
+from rs5m.captions import metadata
+from rs5m.captions import sentences as ms
 
-PATCHES = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[2] / "shared/data") / "bigearthnet_tiny.zip"
-DIRECTIONS = r"\b(top|bottom|left|right|upper|lower|center|centre|middle|corner|edge|north|south|east|west)"
+PATCHES = (
+    Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[3] / "shared/data")
+    / "bigearthnet_tiny.zip"
+)
+DIRECTIONS = (
+    r"\b(top|bottom|left|right|upper|lower|center|centre|middle|corner|edge|north|south|east|west)"
+)
 BROOKLYN = "POLYGON ((-73.95 40.70, -73.93 40.70, -73.93 40.72, -73.95 40.72, -73.95 40.70))"
 FMOW = {
     "country_code": "USA", "timestamp": "2016-06-09T15:04:05Z", "utm": "18T", "img_width": 900, "img_height": 900,
@@ -57,7 +66,9 @@ def located(polygon, **changes) -> ms.Record:
 
 
 def patch(**changes) -> ms.Record:
-    return metadata.read_bigearthnet({k: v for k, v in (PATCH | changes).items() if v is not None}, "S2A_36_85")
+    return metadata.read_bigearthnet(
+        {k: v for k, v in (PATCH | changes).items() if v is not None}, "S2A_36_85"
+    )
 
 
 def square(longitude: float, latitude: float) -> str:
@@ -67,16 +78,27 @@ def square(longitude: float, latitude: float) -> str:
 
 def test_every_field_of_fmow():
     record = FULL["fmow"]
-    assert record.labels == ("crop_field",) and (record.city, record.country) == ("Williamsburg", "United States")
+    assert record.labels == ("crop_field",) and (record.city, record.country) == (
+        "Williamsburg",
+        "United States",
+    )
     assert (record.latitude, record.longitude) == pytest.approx((40.71, -73.94))
     assert record.season == "summer" and record.date == dt.date(2016, 6, 9) and record.hour == 10
-    assert record.position == ("center", "top center") and record.gsd == 2.6 and record.cloud_cover == 0
+    assert (
+        record.position == ("center", "top center")
+        and record.gsd == 2.6
+        and record.cloud_cover == 0
+    )
     assert (record.off_nadir, record.azimuth, record.scan_direction) == (33.1, 314.3, "forward")
     assert record.utm_zone == "18T" and record.left_out == ()
     said = ms.words(record)
     assert said["labels"] == "a crop field" and said["place"] == "Williamsburg, United States"
     assert said["position"] == "the center and the top center" and said["cloud_cover"] == "0%"
-    assert said["date"] == "9 June 2016" and said["hour"] == "around 10 a.m. solar time" and said["gsd"] == "2.6 m"
+    assert (
+        said["date"] == "9 June 2016"
+        and said["hour"] == "around 10 a.m. solar time"
+        and said["gsd"] == "2.6 m"
+    )
     assert said["off_nadir"] == "33 degrees" and said["azimuth"] == "314 degrees"
 
 
@@ -84,45 +106,91 @@ def test_every_field_of_bigearthnet():
     record = FULL["bigearthnet"]
     assert (record.latitude, record.longitude) == pytest.approx((39.3638, -8.2132), abs=1e-3)
     assert record.country == "Portugal" and record.season == "winter" and record.utm_zone == "29N"
-    assert record.extent == (1.2, 1.2) and record.satellite == "Sentinel-2A" and record.left_out == ()
+    assert (
+        record.extent == (1.2, 1.2) and record.satellite == "Sentinel-2A" and record.left_out == ()
+    )
     assert record.date == dt.date(2017, 12, 21) and record.hour == 11
     said = ms.words(record)["labels"]
     wide = "land principally occupied by agriculture with significant areas of natural vegetation"
-    assert said == f"sea and ocean and {wide}", "a comma inside a class name would look like two classes"
-    assert ms.words(patch(labels=["Water bodies", "Transitional woodland/shrub", "Pastures", "Pastures"]))[
-        "labels"
-    ] == ("water bodies, transitional woodland or shrub and pastures")
+    assert said == f"sea and ocean and {wide}", (
+        "a comma inside a class name would look like two classes"
+    )
+    assert ms.words(
+        patch(labels=["Water bodies", "Transitional woodland/shrub", "Pastures", "Pastures"])
+    )["labels"] == ("water bodies, transitional woodland or shrub and pastures")
 
 
 def test_every_field_of_the_pocket_world():
-    towns = [{"city": "Nakuru", "state": "Rift Valley", "country": "Korea, Republic of", "latitude": -0.3,
-              "longitude": 36.1}, {"city": "Papeete", "country": "French Polynesia", "latitude": -17.5,
-              "longitude": -149.6}]  # fmt: skip
-    chips = pocket.Chips(np.zeros((2, 15, 15, 3), np.uint8), np.array([1, 0]), ["open water", "savanna"],
-                         np.array([-0.5, -30.5]), np.array([36.5, -120.5]), towns, "test")  # fmt: skip
-    record = metadata.pocket_record(chips, 0)
-    assert record.name == "-0.5 36.5" and record.labels == ("savanna",) and record.climate == "tropical"
-    assert (record.city, record.state, record.country) == ("Nakuru", "Rift Valley", "Republic of Korea")
-    assert record.left_out == () and metadata.pocket_record(chips, 0, "chip.png").name == "chip.png"
-    far = metadata.pocket_record(chips, 1)
+    towns = [
+        {
+            "city": "Nakuru",
+            "state": "Rift Valley",
+            "country": "Korea, Republic of",
+            "latitude": -0.3,
+            "longitude": 36.1,
+        },
+        {"city": "Papeete", "country": "French Polynesia", "latitude": -17.5, "longitude": -149.6},
+    ]
+    chips = pocket.Chips(
+        np.zeros((2, 15, 15, 3), np.uint8),
+        np.array([1, 0]),
+        ["open water", "savanna"],
+        np.array([-0.5, -30.5]),
+        np.array([36.5, -120.5]),
+        towns,
+        "test",
+    )
+    record = sets.pocket_record(chips, 0)
+    assert (
+        record.name == "-0.5 36.5"
+        and record.labels == ("savanna",)
+        and record.climate == "tropical"
+    )
+    assert (record.city, record.state, record.country) == (
+        "Nakuru",
+        "Rift Valley",
+        "Republic of Korea",
+    )
+    assert record.left_out == () and sets.pocket_record(chips, 0, "chip.png").name == "chip.png"
+    far = sets.pocket_record(chips, 1)
     assert far.left_out == ("city", "state", "country"), "a town 3,000 km away is not near"
     assert "open water" in ms.sentence(far) and "Papeete" not in ms.sentence(far)
 
 
 @pytest.mark.parametrize(
     ("month", "latitude", "expected"),
-    [(1, 52, "winter"), (2, 52, "winter"), (3, 52, "spring"), (6, 52, "summer"), (9, 52, "autumn"), (12, 52, "winter"),
-     (1, -34, "summer"), (3, -34, "autumn"), (6, -34, "winter"), (9, -34, "spring"), (12, -34, "summer"),
-     (7, 0, None), (1, 23.4, None), (1, -23.4, None), (1, 23.5, "winter"), (1, -23.5, "summer"), (7, -90, "winter")],
-)  # fmt: skip
+    [
+        (1, 52, "winter"),
+        (2, 52, "winter"),
+        (3, 52, "spring"),
+        (6, 52, "summer"),
+        (9, 52, "autumn"),
+        (12, 52, "winter"),
+        (1, -34, "summer"),
+        (3, -34, "autumn"),
+        (6, -34, "winter"),
+        (9, -34, "spring"),
+        (12, -34, "summer"),
+        (7, 0, None),
+        (1, 23.4, None),
+        (1, -23.4, None),
+        (1, 23.5, "winter"),
+        (1, -23.5, "summer"),
+        (7, -90, "winter"),
+    ],
+)
 def test_season_by_month_and_hemisphere(month, latitude, expected):
     assert ms.season(month, latitude) == expected
 
 
 def test_a_southern_image_has_the_southern_season():
-    record = located(square(145.08, -37.81), country_code="AUS", utm="55H", timestamp="2016-09-17T00:10:00Z")
+    record = located(
+        square(145.08, -37.81), country_code="AUS", utm="55H", timestamp="2016-09-17T00:10:00Z"
+    )
     assert record.season == "spring" and record.country == "Australia" and record.left_out == ()
-    assert record.hour == 10 and record.date == dt.date(2016, 9, 17), "midnight in Greenwich is morning in Melbourne"
+    assert record.hour == 10 and record.date == dt.date(2016, 9, 17), (
+        "midnight in Greenwich is morning in Melbourne"
+    )
 
 
 @pytest.mark.parametrize(("month", "latitude"), [(0, 50), (13, 50), (1, 91), (1, float("nan"))])
@@ -133,13 +201,21 @@ def test_no_such_season(month, latitude):
 
 @pytest.mark.parametrize(
     ("box", "expected"),
-    [((0, 0, 30, 30), ("top left",)), ((70, 70, 20, 20), ("bottom right",)),
-     ((10, 10, 35, 10), ("top left", "top center")),
-     ((20, 10, 35, 10), ("top center", "top left")), ((35, 20, 20, 30), ("center", "top center")),
-     ((60, 35, 20, 40), ("center right", "bottom right")), ((35, 35, 20, 20), ("center",)),
-     ((20, 20, 50, 50), ("center",)),
-     ((0, 0, 90, 90), ()), ((20, 20, 20, 20), ()), ((0, 40, 90, 5), ()), ((25, 0, 10, 90), ())],
-)  # fmt: skip
+    [
+        ((0, 0, 30, 30), ("top left",)),
+        ((70, 70, 20, 20), ("bottom right",)),
+        ((10, 10, 35, 10), ("top left", "top center")),
+        ((20, 10, 35, 10), ("top center", "top left")),
+        ((35, 20, 20, 30), ("center", "top center")),
+        ((60, 35, 20, 40), ("center right", "bottom right")),
+        ((35, 35, 20, 20), ("center",)),
+        ((20, 20, 50, 50), ("center",)),
+        ((0, 0, 90, 90), ()),
+        ((20, 20, 20, 20), ()),
+        ((0, 40, 90, 5), ()),
+        ((25, 0, 10, 90), ()),
+    ],
+)
 def test_position_names_the_two_cells_with_most_overlap(box, expected):
     assert ms.position(box, 90, 90) == expected
 
@@ -170,18 +246,35 @@ def test_a_box_that_is_not_inside_has_no_position(box):
 
 @pytest.mark.parametrize(
     ("text", "longitude", "expected"),
-    [("2016-06-09T15:04:05Z", 0, ("2016-06-09", 15)), ("2016-06-09T15:30:00.1234567Z", 0, ("2016-06-09", 16)),
-     ("2016-06-09T15:04:05", 0, ("2016-06-09", 15)), ("2016-06-09 15:04:05", -75, ("2016-06-09", 10)),
-     ("2016-06-09T15:04:05+02:00", 0, ("2016-06-09", 13)), ("2016-12-31T22:00:00Z", 174, ("2017-01-01", 10)),
-     ("2016-06-09T15:04:05Z", None, ("2016-06-09", None)), ("2016-06-09", 10, ("2016-06-09", None))],
-)  # fmt: skip
+    [
+        ("2016-06-09T15:04:05Z", 0, ("2016-06-09", 15)),
+        ("2016-06-09T15:30:00.1234567Z", 0, ("2016-06-09", 16)),
+        ("2016-06-09T15:04:05", 0, ("2016-06-09", 15)),
+        ("2016-06-09 15:04:05", -75, ("2016-06-09", 10)),
+        ("2016-06-09T15:04:05+02:00", 0, ("2016-06-09", 13)),
+        ("2016-12-31T22:00:00Z", 174, ("2017-01-01", 10)),
+        ("2016-06-09T15:04:05Z", None, ("2016-06-09", None)),
+        ("2016-06-09", 10, ("2016-06-09", None)),
+    ],
+)
 def test_local_time(text, longitude, expected):
     date, hour = ms.local_time(text, longitude)
     assert (str(date), hour) == expected
 
 
-ODD_TIMES = [None, "", 5, "June 9, 2016", "2016-02-31T00:00:00Z", "2016-06-09T25:00:00Z", "1970-01-01T00:00:00Z",
-             "9999-12-31T23:00:00Z", "2016-6-9", "20160609", "٢٠١٦-٠٦-٠٩"]  # fmt: skip
+ODD_TIMES = [
+    None,
+    "",
+    5,
+    "June 9, 2016",
+    "2016-02-31T00:00:00Z",
+    "2016-06-09T25:00:00Z",
+    "1970-01-01T00:00:00Z",
+    "9999-12-31T23:00:00Z",
+    "2016-6-9",
+    "20160609",
+    "٢٠١٦-٠٦-٠٩",
+]
 
 
 @pytest.mark.parametrize("text", ODD_TIMES)
@@ -212,10 +305,14 @@ PROJ = [  # easting, northing, zone, south, latitude, longitude by PROJ 9.5.1 (p
 
 @pytest.mark.parametrize(("easting", "northing", "zone", "south", "latitude", "longitude"), PROJ)
 def test_utm_agrees_with_proj(easting, northing, zone, south, latitude, longitude):
-    assert metadata.from_utm(easting, northing, zone, south) == pytest.approx((latitude, longitude), abs=1e-7)
+    assert metadata.from_utm(easting, northing, zone, south) == pytest.approx(
+        (latitude, longitude), abs=1e-7
+    )
 
 
-@pytest.mark.parametrize("bad", [(5e5, 0, 0), (5e5, 0, 61), (4358040, 567180, 29), (5e5, -1, 29), (5e5, 2e7, 29)])
+@pytest.mark.parametrize(
+    "bad", [(5e5, 0, 0), (5e5, 0, 61), (4358040, 567180, 29), (5e5, -1, 29), (5e5, 2e7, 29)]
+)
 def test_no_such_utm_coordinates(bad):
     with pytest.raises(ValueError, match="no UTM coordinates"):
         metadata.from_utm(*bad)
@@ -226,19 +323,35 @@ WHERE = ("city", "country", "season", "hour")
 
 @pytest.mark.parametrize(
     "polygon",
-    [None, "", 7, "POINT (1 2)", "POLYGON ((a b, c d))", "POLYGON ((1 2 3, 4 5 6))", "POLYGON (())", square(-200, 40),
-     square(-73, 95), "POLYGON ((0 0, 50 0, 50 50, 0 0))", "POLYGON ((179.9 1, -179.9 1, 179.9 1.1))",
-     "POLYGON ((nan nan, nan nan))", "POLYGON ((1e999 0, 0 0))"],
-)  # fmt: skip
+    [
+        None,
+        "",
+        7,
+        "POINT (1 2)",
+        "POLYGON ((a b, c d))",
+        "POLYGON ((1 2 3, 4 5 6))",
+        "POLYGON (())",
+        square(-200, 40),
+        square(-73, 95),
+        "POLYGON ((0 0, 50 0, 50 50, 0 0))",
+        "POLYGON ((179.9 1, -179.9 1, 179.9 1.1))",
+        "POLYGON ((nan nan, nan nan))",
+        "POLYGON ((1e999 0, 0 0))",
+    ],
+)
 def test_odd_coordinates_leave_out_what_hangs_on_them(polygon):
     record = located(polygon)
-    assert set(record.left_out) == set(WHERE) and record.latitude is None and record.utm_zone == "18T"
+    assert (
+        set(record.left_out) == set(WHERE) and record.latitude is None and record.utm_zone == "18T"
+    )
     assert record.date == dt.date(2016, 6, 9)
 
 
 def test_swapped_coordinates_place_the_image_nowhere():
     swapped = located(square(40.71, -73.94))
-    assert set(swapped.left_out) == {*WHERE, "utm_zone"}, "two fields that disagree are both left out"
+    assert set(swapped.left_out) == {*WHERE, "utm_zone"}, (
+        "two fields that disagree are both left out"
+    )
     turin = square(45.07, 7.68)  # swapped it is in Ethiopia, in range and on land
     assert set(located(turin, utm="32T", country_code="ITA").left_out) == {*WHERE, "utm_zone"}
     assert set(located(turin, utm="32T", country_code=None).left_out) == {*WHERE, "utm_zone"}
@@ -248,11 +361,15 @@ def test_swapped_coordinates_place_the_image_nowhere():
 
 
 def test_a_town_across_the_border_is_not_named():
-    strasbourg = located(square(7.795, 48.575), country_code="FRA", utm="32U")  # the nearest town is Kehl, Germany
+    strasbourg = located(
+        square(7.795, 48.575), country_code="FRA", utm="32U"
+    )  # the nearest town is Kehl, Germany
     assert strasbourg.left_out == ("city", "country") and strasbourg.season == "summer"
     assert located(square(7.795, 48.575), country_code="DEU", utm="32U").city == "Kehl"
     other = located(square(-73.94, 40.71), country_code="MEX")
-    assert other.left_out == ("city", "country") and other.season == "summer", "zone and coordinates still agree"
+    assert other.left_out == ("city", "country") and other.season == "summer", (
+        "zone and coordinates still agree"
+    )
 
 
 @pytest.mark.parametrize("code", ["XYZ", "US", "", 5, ["USA"]])
@@ -262,7 +379,10 @@ def test_an_unknown_country_code_leaves_the_country_out(code):
 
 
 def test_no_country_code_is_no_contradiction():
-    assert fmow(country_code=None).country == "United States" and fmow(country_code="usa").left_out == ()
+    assert (
+        fmow(country_code=None).country == "United States"
+        and fmow(country_code="usa").left_out == ()
+    )
 
 
 @pytest.mark.parametrize("zone", [None, "", "18", "99T", "18I", "0T", 18, "18t", "18TT"])
@@ -272,7 +392,9 @@ def test_an_odd_utm_zone_is_left_out(zone):
 
 def test_a_wrong_utm_zone_is_left_out_where_the_country_confirms_the_place():
     assert fmow(utm="33T").left_out == fmow(utm="18G").left_out == ("utm_zone",)
-    assert fmow(utm="18R").utm_zone is None and fmow(utm="19T").utm_zone == "19T", "zones overlap at their edges"
+    assert fmow(utm="18R").utm_zone is None and fmow(utm="19T").utm_zone == "19T", (
+        "zones overlap at their edges"
+    )
 
 
 def test_between_the_tropics_no_season_is_named():
@@ -291,8 +413,12 @@ ODD_NUMBERS = [-1, 10**400, "12", True, float("nan"), float("inf"), [3], {}, Non
 
 @pytest.mark.parametrize("value", ODD_NUMBERS, ids=repr)
 def test_odd_numbers_are_left_out(value):
-    keys = {"cloud_cover": "cloud_cover", "off_nadir_angle_dbl": "off_nadir", "target_azimuth_dbl": "azimuth",
-            "multi_resolution_dbl": "gsd"}  # fmt: skip
+    keys = {
+        "cloud_cover": "cloud_cover",
+        "off_nadir_angle_dbl": "off_nadir",
+        "target_azimuth_dbl": "azimuth",
+        "multi_resolution_dbl": "gsd",
+    }
     for key, field in keys.items():
         assert fmow(**{key: value}).left_out == (field,)
     assert fmow(img_width=value).left_out == ("position",)
@@ -306,19 +432,36 @@ def test_odd_scan_directions_are_left_out():
 
 @pytest.mark.parametrize(
     "box",
-    [None, [], [1, 2, 3], [1, 2, 3, 4, 5], "0 0 5 5", [0, 0, "5", 5], [899, 0, 5, 5], [-3, 0, 5, 5], [2000, 0, 5, 5],
-     [0, 0, 0, 0], [0, 0, 900, 900], {"x": 1}],
-)  # fmt: skip
+    [
+        None,
+        [],
+        [1, 2, 3],
+        [1, 2, 3, 4, 5],
+        "0 0 5 5",
+        [0, 0, "5", 5],
+        [899, 0, 5, 5],
+        [-3, 0, 5, 5],
+        [2000, 0, 5, 5],
+        [0, 0, 0, 0],
+        [0, 0, 900, 900],
+        {"x": 1},
+    ],
+)
 def test_odd_boxes_have_no_position(box):
     record = boxed({"category": "stadium", "box": box})
     assert record.left_out == ("position",) and record.labels == ("stadium",)
 
 
 def test_several_boxes_have_no_position():
-    one, two = {"category": "stadium", "box": [0, 0, 50, 50]}, {"category": "park", "box": [400, 0, 50, 50]}
+    one, two = (
+        {"category": "stadium", "box": [0, 0, 50, 50]},
+        {"category": "park", "box": [400, 0, 50, 50]},
+    )
     assert boxed(one).left_out == ()
     assert boxed(one, one).left_out == ("position",) and boxed(one, one).labels == ("stadium",)
-    assert boxed(one, two).left_out == ("labels", "position"), "which of the two the caption is about is not known"
+    assert boxed(one, two).left_out == ("labels", "position"), (
+        "which of the two the caption is about is not known"
+    )
 
 
 def test_boxes_in_odd_containers():
@@ -330,7 +473,8 @@ def test_boxes_in_odd_containers():
 
 
 @pytest.mark.parametrize(
-    "category", [None, "", "false_detection", 5, "x" * 101, "{place}", "stadium\nIgnore", "[a]", "3d"]
+    "category",
+    [None, "", "false_detection", 5, "x" * 101, "{place}", "stadium\nIgnore", "[a]", "3d"],
 )
 def test_odd_categories_are_left_out(category):
     record = boxed({"category": category, "box": [0, 0, 50, 50]})
@@ -346,7 +490,9 @@ def test_categories_become_nouns():
     assert said("oil_or_gas_facility") == "an oil or gas facility"
 
 
-@pytest.mark.parametrize("labels", [None, [], "Pastures", [5], ["Pastures", None], ["Pastures", "{place}"], {}])
+@pytest.mark.parametrize(
+    "labels", [None, [], "Pastures", [5], ["Pastures", None], ["Pastures", "{place}"], {}]
+)
 def test_odd_labels_are_left_out(labels):
     assert patch(labels=labels).left_out == ("labels",)
 
@@ -356,14 +502,24 @@ CORNERS = PATCH["coordinates"]
 
 @pytest.mark.parametrize(
     "corners",
-    [None, {}, [1, 2, 3, 4], {"ulx": 567180}, CORNERS | {"ulx": "567180"}, CORNERS | {"uly": float("nan")},
-     {"ulx": 568380, "uly": 4356840, "lrx": 567180, "lry": 4358040},
-     {"ulx": 4356840, "uly": 568380, "lrx": 4358040, "lry": 567180},
-     {"ulx": -8.2, "uly": 39.4, "lrx": -8.1, "lry": 39.3}],
-)  # fmt: skip
+    [
+        None,
+        {},
+        [1, 2, 3, 4],
+        {"ulx": 567180},
+        CORNERS | {"ulx": "567180"},
+        CORNERS | {"uly": float("nan")},
+        {"ulx": 568380, "uly": 4356840, "lrx": 567180, "lry": 4358040},
+        {"ulx": 4356840, "uly": 568380, "lrx": 4358040, "lry": 567180},
+        {"ulx": -8.2, "uly": 39.4, "lrx": -8.1, "lry": 39.3},
+    ],
+)
 def test_odd_corners_are_left_out(corners):
     record = patch(coordinates=corners)
-    assert set(record.left_out) == {"city", "country", "season", "hour", "extent"} and record.utm_zone == "29N"
+    assert (
+        set(record.left_out) == {"city", "country", "season", "hour", "extent"}
+        and record.utm_zone == "29N"
+    )
 
 
 @pytest.mark.parametrize(
@@ -375,8 +531,11 @@ def test_an_odd_projection_is_left_out(wkt):
 
 
 def test_a_southern_projection():
-    record = patch(projection=WKT.replace("29N", "55S"), acquisition_date="2017-12-21 00:25:01",
-                   coordinates={"ulx": 320000, "uly": 5813000, "lrx": 321200, "lry": 5811800})  # fmt: skip
+    record = patch(
+        projection=WKT.replace("29N", "55S"),
+        acquisition_date="2017-12-21 00:25:01",
+        coordinates={"ulx": 320000, "uly": 5813000, "lrx": 321200, "lry": 5811800},
+    )
     assert record.country == "Australia" and record.season == "summer" and record.hour == 10
 
 
@@ -395,11 +554,15 @@ def test_templates_hold_every_field_and_no_direction(source):
         text = " ".join(sentences)
         assert sorted(re.findall(r"{(\w+)}", text)) == sorted(expected), sentences
         plain = re.sub(r"\[[^]]*{(position|azimuth)}[^]]*\]", "", text)
-        assert not re.search(DIRECTIONS, plain.lower()), "only clauses of position and azimuth may name a direction"
+        assert not re.search(DIRECTIONS, plain.lower()), (
+            "only clauses of position and azimuth may name a direction"
+        )
         outside = re.sub(r"\[[^]]*\]", "", text)
         assert "{" not in outside and all(s.endswith(".") for s in sentences)
         clauses = re.findall(r"\[([^]]*)\]", text)
-        assert all(len(re.findall(r"{\w+}", clause)) == 1 for clause in clauses), "a clause stands for one field"
+        assert all(len(re.findall(r"{\w+}", clause)) == 1 for clause in clauses), (
+            "a clause stands for one field"
+        )
 
 
 @pytest.mark.parametrize("source", ["fmow", "bigearthnet", "pocket"])
@@ -409,12 +572,16 @@ def test_all_templates_are_reached_and_a_name_keeps_its_own(source):
         record = FULL[source]._replace(name=f"{source}_{i}.jpg")
         texts[ms.sentence(record)] = texts.get(ms.sentence(record), 0) + 1
         assert ms.sentence(record) == ms.sentence(record._replace())
-    assert len(texts) == len(ms.settings()[source]) and max(texts.values()) < 60, "none is drawn far too often"
+    assert len(texts) == len(ms.settings()[source]) and max(texts.values()) < 60, (
+        "none is drawn far too often"
+    )
 
 
 def test_the_choice_is_the_same_on_every_machine():
     names = ["stadium_211_3_msrgb", "é", "\ud800", ""]
-    chosen = [ms.settings()["fmow"].index(ms.template(FULL["fmow"]._replace(name=name))) for name in names]
+    chosen = [
+        ms.settings()["fmow"].index(ms.template(FULL["fmow"]._replace(name=name))) for name in names
+    ]
     assert chosen == [3, 8, 7, 9]
 
 
@@ -429,7 +596,9 @@ def test_any_set_of_known_fields_reads_well(source):
         record = full._replace(**{f: getattr(blank, f) for f in fields if f not in keep})
         for i in range(100):
             text = ms.sentence(record._replace(name=str(i)))
-            assert not re.search(r"[\[\]{}]|  | [.,:;]|[,:;][.,:;]|^\W|:\.|None|False|\(\)", text), text
+            assert not re.search(
+                r"[\[\]{}]|  | [.,:;]|[,:;][.,:;]|^\W|:\.|None|False|\(\)", text
+            ), text
             assert text[0].isupper() and text.endswith(".") and "." in text
             assert all(s.strip()[0].isupper() for s in re.split(r"(?<=[^.][^.m])\. ", text))
 
@@ -478,7 +647,9 @@ def test_values_are_never_read_as_templates():
 def test_a_broken_file_is_named(tmp_path, read, content):
     path = tmp_path / "stadium_1_0_rgb.json"
     path.write_bytes(content)
-    with pytest.raises(ValueError, match=r"stadium_1_0_rgb.json is not readable json .*: fetch it again"):
+    with pytest.raises(
+        ValueError, match=r"stadium_1_0_rgb.json is not readable json .*: fetch it again"
+    ):
         read(path)
     with pytest.raises(ValueError, match="^some_image is not readable json"):
         read(content, "some_image")
@@ -543,25 +714,56 @@ def test_a_broken_zip_is_named(tmp_path):
 def test_country_codes():
     codes = metadata._alpha2()
     assert len(codes) == len(set(codes.values())) and 245 <= len(codes) <= 255
-    assert (codes["DEU"], codes["GBR"], codes["CHN"], codes["PRT"], codes["XKX"]) == ("DE", "GB", "CN", "PT", "XK")
-    assert all(re.fullmatch("[A-Z]{3}", k) and re.fullmatch("[A-Z]{2}", v) for k, v in codes.items())
+    assert (codes["DEU"], codes["GBR"], codes["CHN"], codes["PRT"], codes["XKX"]) == (
+        "DE",
+        "GB",
+        "CN",
+        "PT",
+        "XK",
+    )
+    assert all(
+        re.fullmatch("[A-Z]{3}", k) and re.fullmatch("[A-Z]{2}", v) for k, v in codes.items()
+    )
 
 
 @pytest.mark.skipif(not PATCHES.is_file(), reason="BigEarthNet's patches are not there")
 def test_the_real_patches():
-    records = {name: metadata.read_bigearthnet(data, name) for name, data in metadata.documents(PATCHES)}
+    records = {
+        name: metadata.read_bigearthnet(data, name) for name, data in metadata.documents(PATCHES)
+    }
     assert len(records) == 11 and not any(record.left_out for record in records.values())
     winter = records["S2A_MSIL2A_20171221T112501_56_35"]
-    assert winter.country == "Portugal" and winter.season == "winter" and winter.date == dt.date(2017, 12, 21)
-    assert winter.labels[2:] == ("Broad-leaved forest", "Transitional woodland/shrub") and winter.hour == 11
+    assert (
+        winter.country == "Portugal"
+        and winter.season == "winter"
+        and winter.date == dt.date(2017, 12, 21)
+    )
+    assert (
+        winter.labels[2:] == ("Broad-leaved forest", "Transitional woodland/shrub")
+        and winter.hour == 11
+    )
     lake = records["S2A_MSIL2A_20180510T94033_19_86"]
-    assert lake.labels == ("Coniferous forest", "Peatbogs") and (lake.country, lake.season) == ("Finland", "spring")
-    assert {r.country for r in records.values()} == {"Portugal", "Ireland", "Finland", "Serbia", "Latvia"}
-    assert {r.extent for r in records.values()} == {(1.2, 1.2)} and {r.hour for r in records.values()} == {11, 12}
+    assert lake.labels == ("Coniferous forest", "Peatbogs") and (lake.country, lake.season) == (
+        "Finland",
+        "spring",
+    )
+    assert {r.country for r in records.values()} == {
+        "Portugal",
+        "Ireland",
+        "Finland",
+        "Serbia",
+        "Latvia",
+    }
+    assert {r.extent for r in records.values()} == {(1.2, 1.2)} and {
+        r.hour for r in records.values()
+    } == {11, 12}
     assert {r.satellite for r in records.values()} == {"Sentinel-2A", "Sentinel-2B"}
     for name, record in records.items():
         band = metadata.BANDS[int((record.latitude + 80) // 8)]
-        assert metadata._in_zone(record.latitude, record.longitude, record.utm_zone[:-1] + band), name
+        assert metadata._in_zone(record.latitude, record.longitude, record.utm_zone[:-1] + band), (
+            name
+        )
         assert (
-            record.country in ms.sentence(record) and record.labels[0].split()[0].lower() in ms.sentence(record).lower()
+            record.country in ms.sentence(record)
+            and record.labels[0].split()[0].lower() in ms.sentence(record).lower()
         )

@@ -1,4 +1,6 @@
-"""Checkpoints: what is read, what is refused, and that what is written loads everywhere with the same logits."""
+"""Checkpoints: what is read, what is refused, and that what is written loads everywhere with the
+same logits.
+"""
 
 import copy
 import io
@@ -17,10 +19,10 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
-from rs5m import checkpoints, clip, quickgelu
-from rs5m.clip import open_clip
+from rs5m import clip
+from rs5m.clip import activation, checkpoints, open_clip
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +34,7 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch):
     """The photographs have their own tests."""
-    monkeypatch.setattr(quickgelu, "probe", lambda model: quickgelu.Probe(1.0, 1.0))
+    monkeypatch.setattr(activation, "probe", lambda model: activation.Probe(1.0, 1.0))
 
 
 # ---------------------------------------------------------------- reading
@@ -55,7 +57,9 @@ def test_every_kind_of_checkpoint_gives_the_same_tensors(model, tmp_path, kind):
     elif kind == "openai":
         torch.save(tensors | {name: torch.tensor(77) for name in checkpoints.SIZES}, path)
     found = checkpoints.read(path)
-    assert found.keys() == tensors.keys() and all(torch.equal(found[name], tensors[name]) for name in tensors)
+    assert found.keys() == tensors.keys() and all(
+        torch.equal(found[name], tensors[name]) for name in tensors
+    )
 
 
 class Bomb:
@@ -135,11 +139,18 @@ def test_another_architecture_is_told_by_its_first_tensors(model, tmp_path):
     with pytest.raises(ValueError) as caught:
         clip.load(model.name, checkpoint=path)
     said = str(caught.value)
-    assert said.startswith(f"{path} does not fit rs5m-small-quickgelu: another shape has visual.positional_embedding "
-                           "(17x64, not 5x64), visual.conv1.weight (64x3x8x8, not 64x3x16x16); it lacks "
-                           "transformer.resblocks.3.ln_1.weight, ")  # fmt: skip
-    assert "and 9 more; it has no place for visual.transformer.resblocks.4." in said and "\n" not in said
-    assert said.endswith("Load the architecture that it was made for") and len(said) < 800 + len(str(path))
+    assert said.startswith(
+        f"{path} does not fit rs5m-small-quickgelu: another shape has visual.positional_embedding "
+        "(17x64, not 5x64), visual.conv1.weight (64x3x8x8, not 64x3x16x16); it lacks "
+        "transformer.resblocks.3.ln_1.weight, "
+    )
+    assert (
+        "and 9 more; it has no place for visual.transformer.resblocks.4." in said
+        and "\n" not in said
+    )
+    assert said.endswith("Load the architecture that it was made for") and len(said) < 800 + len(
+        str(path)
+    )
     with pytest.raises(ValueError):
         checkpoints.put(model.net, path)
     assert torch.equal(small_clip.logits(model.net), before), "the network was changed"
@@ -148,7 +159,8 @@ def test_another_architecture_is_told_by_its_first_tensors(model, tmp_path):
 def test_an_exported_file_names_its_architecture(model, tmp_path):
     path = checkpoints.export(model, tmp_path / "model.safetensors")
     with pytest.raises(
-        ValueError, match="does not fit ViT-B-32-quickgelu.* It was exported from rs5m-small-quickgelu: "
+        ValueError,
+        match="does not fit ViT-B-32-quickgelu.* It was exported from rs5m-small-quickgelu: ",
     ):
         clip.load("ViT-B-32-quickgelu", checkpoint=path)
 
@@ -156,7 +168,12 @@ def test_an_exported_file_names_its_architecture(model, tmp_path):
 def test_the_differences_are_those_of_sets_and_shapes():
     """The brute-force twin: names and shapes compared one by one."""
     net = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 4))
-    tensors = {"0.weight": torch.ones(3, 2), "0.bias": torch.ones(7), "1.weight": torch.ones(4, 3), "x": torch.ones(())}
+    tensors = {
+        "0.weight": torch.ones(3, 2),
+        "0.bias": torch.ones(7),
+        "1.weight": torch.ones(4, 3),
+        "x": torch.ones(()),
+    }
     assert checkpoints.difference(net, tensors) == (
         "another shape has 0.bias (7, not 3); it lacks 1.bias; it has no place for x"
     )
@@ -179,12 +196,16 @@ def test_the_exported_file_has_the_same_logits_everywhere(model, tmp_path):
     path = checkpoints.export(model, tmp_path / "deep" / "model.safetensors", base="x", recipe="y")
     expected = small_clip.logits(model.net)
     plain = open_clip.create_model(model.name, pretrained=str(path)).eval()
-    forced = open_clip.create_model(small_clip.NAME, pretrained=str(path), force_quick_gelu=True).eval()
+    forced = open_clip.create_model(
+        small_clip.NAME, pretrained=str(path), force_quick_gelu=True
+    ).eval()
     ours = clip.load(model.name, checkpoint=path)
     for net in (plain, forced, ours.net):
         assert torch.equal(small_clip.logits(net), expected)
     without = open_clip.create_model(small_clip.NAME, pretrained=str(path)).eval()
-    assert not torch.allclose(small_clip.logits(without), expected, atol=1e-4), "QuickGELU makes no difference here"
+    assert not torch.allclose(small_clip.logits(without), expected, atol=1e-4), (
+        "QuickGELU makes no difference here"
+    )
     assert list(tmp_path.joinpath("deep").iterdir()) == [path]
 
 
@@ -193,20 +214,30 @@ def test_open_clip_loads_it_in_half_precision(model, tmp_path):
     half = open_clip.create_model(model.name, pretrained=path, precision="bf16").eval()
     assert half.visual.transformer.resblocks[0].mlp.c_fc.weight.dtype == torch.bfloat16
     for name, tensor in model.net.state_dict().items():
-        assert torch.equal(half.state_dict()[name].float(), tensor.to(half.state_dict()[name].dtype).float()), name
+        assert torch.equal(
+            half.state_dict()[name].float(), tensor.to(half.state_dict()[name].dtype).float()
+        ), name
 
 
 def test_the_header_tells_what_the_file_is(model, tmp_path):
     odd = replace(model, mean=(0.1, 0.2, 0.3), std=(0.4, 0.5, 0.6))
     path = checkpoints.export(odd, tmp_path / "model.safetensors", base="ViT", run="abc")
     assert checkpoints.facts(path) == {
-        "architecture": "rs5m-small-quickgelu", "quick_gelu": True, "mean": [0.1, 0.2, 0.3], "std": [0.4, 0.5, 0.6],
-        "image_size": 32, "base": "ViT", "run": "abc",
-    }  # fmt: skip
+        "architecture": "rs5m-small-quickgelu",
+        "quick_gelu": True,
+        "mean": [0.1, 0.2, 0.3],
+        "std": [0.4, 0.5, 0.6],
+        "image_size": 32,
+        "base": "ViT",
+        "run": "abc",
+    }
     back = clip.load(model.name, checkpoint=path)
     assert back.mean == odd.mean and back.std == odd.std
     assert (
-        path.read_bytes() == checkpoints.export(odd, tmp_path / "again.safetensors", run="abc", base="ViT").read_bytes()
+        path.read_bytes()
+        == checkpoints.export(
+            odd, tmp_path / "again.safetensors", run="abc", base="ViT"
+        ).read_bytes()
     )
 
 
@@ -220,7 +251,9 @@ def test_a_strange_header_is_no_fact(model, tmp_path, header):
 
 
 def test_shared_and_strided_tensors_are_written_whole(model, tmp_path):
-    """As two names for one tensor, a view of it, and a transposed one: safetensors refuses all three."""
+    """As two names for one tensor, a view of it, and a transposed one: safetensors refuses all
+    three.
+    """
     net = copy.deepcopy(model.net)
     blocks = net.transformer.resblocks
     blocks[1].mlp.c_fc.weight = blocks[0].mlp.c_fc.weight
@@ -251,7 +284,9 @@ def test_a_failed_export_leaves_the_old_file(model, tmp_path, monkeypatch):
         raise checkpoints.SafetensorError("No space left on device (os error 28)")
 
     monkeypatch.setattr(checkpoints, "save_file", full)
-    with pytest.raises(OSError, match=r"model.safetensors could not be written \(No space left .*: free space"):
+    with pytest.raises(
+        OSError, match=r"model.safetensors could not be written \(No space left .*: free space"
+    ):
         checkpoints.export(small_clip.random(True, 1), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
@@ -261,7 +296,7 @@ import os, signal, sys
 sys.path[:0] = [{tests!r}, {root!r}]
 import small_clip
 from pathlib import Path
-from rs5m import checkpoints
+from rs5m.clip import checkpoints
 folder = Path(sys.argv[1])
 small_clip.register(folder)
 os.fsync = lambda file: os.kill(os.getpid(), signal.SIGKILL)  # the bytes are there, the name is not
@@ -272,8 +307,10 @@ checkpoints.export(small_clip.random(True, 1), folder / "model.safetensors")
 def test_a_killed_export_leaves_the_old_file(model, tmp_path):
     path = checkpoints.export(model, tmp_path / "model.safetensors")
     before = path.read_bytes()
-    script = KILLED.format(tests=str(ROOT / "tests"), root=str(ROOT))
-    done = subprocess.run([sys.executable, "-c", script, tmp_path], env=os.environ | {"OMP_NUM_THREADS": "1"})
+    script = KILLED.format(tests=str(ROOT / "tests/helpers"), root=str(ROOT))
+    done = subprocess.run(
+        [sys.executable, "-c", script, tmp_path], env=os.environ | {"OMP_NUM_THREADS": "1"}
+    )
     assert done.returncode == -signal.SIGKILL and path.read_bytes() == before
     assert [p.name for p in tmp_path.glob("*.tmp")], "it was killed too early to tell"
 

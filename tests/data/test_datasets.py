@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rs5m import datasets, scales
+from rs5m.book import scales, sets
+from rs5m.data import datasets
 
-REAL = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[2] / "shared/data")
+REAL = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[3] / "shared/data")
 FOREST = ("Forest", "River", "SeaLake")
 
 
@@ -26,7 +27,9 @@ def jpeg(seed: int, side: int = 16) -> bytes:
 
 def tree(inside: str, classes: tuple[str, ...], count: int, name: str) -> dict[str, bytes]:
     return {
-        f"{inside}/{c}/{name.format(c=c, i=i)}": jpeg(100 * k + i) for k, c in enumerate(classes) for i in range(count)
+        f"{inside}/{c}/{name.format(c=c, i=i)}": jpeg(100 * k + i)
+        for k, c in enumerate(classes)
+        for i in range(count)
     }
 
 
@@ -94,14 +97,21 @@ def test_the_order_of_the_zip_does_not_matter(tmp_path):
 def test_a_corrupt_image_is_skipped_counted_and_named(tmp_path, capsys, damage, kind):
     files = eurosat_files()
     whole = files["2750/River/River_2.jpg"]
-    bad = {"no image": b"<html>gone</html>", "half an image": whole[: len(whole) // 2], "empty": b""}
+    bad = {
+        "no image": b"<html>gone</html>",
+        "half an image": whole[: len(whole) // 2],
+        "empty": b"",
+    }
     files["2750/River/River_2.jpg"] = bad[damage]
     if kind == "zip":
         pack(files, tmp_path / "eurosat_rgb.zip")
     else:
         unpack(files, tmp_path)
     data = datasets.eurosat(tmp_path)
-    assert data.skipped == ["River/River_2.jpg"] and len(data.images) == len(data.labels) == len(data.names) == 11
+    assert (
+        data.skipped == ["River/River_2.jpg"]
+        and len(data.images) == len(data.labels) == len(data.names) == 11
+    )
     assert "River_2.jpg" not in data.names and np.bincount(data.labels).tolist() == [4, 3, 4]
     assert "eurosat: skipped 1 unreadable images: River/River_2.jpg" in capsys.readouterr().out
 
@@ -114,7 +124,11 @@ def test_a_damaged_member_is_skipped_and_the_rest_is_read(tmp_path, capsys, comp
         info = archive.getinfo("2750/Forest/Forest_1.jpg")
     content = bytearray(path.read_bytes())
     start = info.header_offset + 30 + len(info.filename)
-    at = {"middle": start + info.compress_size // 2, "start": start + 1, "header": info.header_offset}[place]
+    at = {
+        "middle": start + info.compress_size // 2,
+        "start": start + 1,
+        "header": info.header_offset,
+    }[place]
     content[at : at + 8] = bytes(byte ^ 0xFF for byte in content[at : at + 8])
     path.write_bytes(content)
     data = datasets.eurosat(tmp_path)
@@ -133,10 +147,13 @@ def test_a_truncated_zip_is_one_sentence(tmp_path, kept):
 
 def test_missing_data_names_what_was_looked_for(tmp_path):
     with pytest.raises(
-        FileNotFoundError, match="neither a folder eurosat-rgb/2750 nor eurosat_rgb.zip nor EuroSAT.zip"
+        FileNotFoundError,
+        match="neither a folder eurosat-rgb/2750 nor eurosat_rgb.zip nor EuroSAT.zip",
     ):
         datasets.eurosat(tmp_path)
-    with pytest.raises(FileNotFoundError, match=f"{tmp_path / 'gone'} has neither .*UCMerced_LandUse.zip"):
+    with pytest.raises(
+        FileNotFoundError, match=f"{tmp_path / 'gone'} has neither .*UCMerced_LandUse.zip"
+    ):
         datasets.ucm(tmp_path / "gone")
 
 
@@ -163,14 +180,18 @@ def test_an_image_too_large_to_trust_is_refused(monkeypatch):
 
 @pytest.fixture
 def ucm_folder(tmp_path) -> Path:
-    """Two classes of 100 images with captions that name their image; every tenth is a test image, every fifth val."""
+    """Two classes of 100 images with captions that name their image; every tenth is a test image,
+    every fifth val.
+    """
     pack(ucm_files(), tmp_path / "ucm_q92.zip")
     entries = []
     for number in range(1, 201):
         label, i = divmod(number - 1, 100)
         split = "test" if i % 10 == 0 else "val" if i % 5 == 0 else "train"
         said = f"class {label} image {i}"
-        sentences = [{"raw": f"{said} sentence {s} ."} for s in range(4)] + [{"raw": f" {said} again . "}]
+        sentences = [{"raw": f"{said} sentence {s} ."} for s in range(4)] + [
+            {"raw": f" {said} again . "}
+        ]
         entries.append({"filename": f"{number}.tif", "split": split, "sentences": sentences})
     (tmp_path / "captions").mkdir()
     (tmp_path / "captions/ucm_captions.json").write_text(json.dumps({"images": entries}))
@@ -198,14 +219,25 @@ def test_ucm_captions_still_belong_when_an_image_was_skipped(ucm_folder):
     pack(files, ucm_folder / "ucm_q92.zip")
     data = datasets.ucm(ucm_folder)
     captions, _ = datasets.ucm_captions(ucm_folder, data)
-    assert len(captions) == 199 and data.names[7] == "agricultural08.jpg" and "class 0 image 8 " in captions[7][0]
+    assert (
+        len(captions) == 199
+        and data.names[7] == "agricultural08.jpg"
+        and "class 0 image 8 " in captions[7][0]
+    )
 
 
 def test_ucm_splits_share_no_image(ucm_scale, ucm_folder):
-    pairs, test = datasets.pairs("ucm", ucm_scale), datasets.test_set("ucm", ucm_scale)
-    assert len(pairs.images) == len(pairs.captions) == 160 and len(test.images) == len(test.labels) == 20
-    assert {image.tobytes() for image in pairs.images}.isdisjoint(image.tobytes() for image in test.images)
-    assert test.names[:2] == ["agricultural00.jpg", "agricultural10.jpg"] and np.bincount(test.labels).tolist() == [
+    pairs, test = sets.pairs("ucm", ucm_scale), sets.test_set("ucm", ucm_scale)
+    assert (
+        len(pairs.images) == len(pairs.captions) == 160
+        and len(test.images) == len(test.labels) == 20
+    )
+    assert {image.tobytes() for image in pairs.images}.isdisjoint(
+        image.tobytes() for image in test.images
+    )
+    assert test.names[:2] == ["agricultural00.jpg", "agricultural10.jpg"] and np.bincount(
+        test.labels
+    ).tolist() == [
         10,
         10,
     ]
@@ -223,30 +255,40 @@ def test_subset_keeps_rows_together(tmp_path):
     unpack(eurosat_files(), tmp_path)
     data = datasets.eurosat(tmp_path)
     part = datasets.subset(data, np.arange(12) % 5 == 0)
-    assert part.names == ["Forest_0.jpg", "River_1.jpg", "SeaLake_2.jpg"] and part.labels.tolist() == [0, 1, 2]
+    assert part.names == [
+        "Forest_0.jpg",
+        "River_1.jpg",
+        "SeaLake_2.jpg",
+    ] and part.labels.tolist() == [0, 1, 2]
     assert (part.images[1] == data.images[5]).all() and part.classes == data.classes
 
 
 def test_unknown_names_are_named():
     mini = scales.get("mini")
-    with pytest.raises(ValueError, match="unknown test set 'imagenet': choose pocket, eurosat or ucm"):
-        datasets.test_set("imagenet", mini)
+    with pytest.raises(
+        ValueError, match="unknown test set 'imagenet': choose pocket, eurosat or ucm"
+    ):
+        sets.test_set("imagenet", mini)
     with pytest.raises(ValueError, match="unknown pairs 'laion': choose pocket or ucm"):
-        datasets.pairs("laion", mini)
+        sets.pairs("laion", mini)
 
 
 def test_local_without_its_folder_says_what_to_do(tmp_path, monkeypatch):
     monkeypatch.setenv("RS5M_DATA", str(tmp_path / "gone"))
-    for read in (datasets.test_set, datasets.pairs):
+    for read in (sets.test_set, sets.pairs):
         with pytest.raises(FileNotFoundError, match="scale 'local' reads .*gone.*RS5M_DATA"):
             read("ucm", scales.get("local"))
 
 
 def test_pocket_pairs_and_test_set():
     mini = scales.get("mini")
-    pairs, test = datasets.pairs("pocket", mini), datasets.test_set("pocket", mini)
-    assert len(pairs.images) == len(pairs.captions) > 1000 and {len(texts) for texts in pairs.captions} == {5}
-    assert len(test.images) == len(test.labels) == len(test.names) > 500 and test.labels.max() < len(test.classes)
+    pairs, test = sets.pairs("pocket", mini), sets.test_set("pocket", mini)
+    assert len(pairs.images) == len(pairs.captions) > 1000 and {
+        len(texts) for texts in pairs.captions
+    } == {5}
+    assert len(test.images) == len(test.labels) == len(
+        test.names
+    ) > 500 and test.labels.max() < len(test.classes)
     assert len(set(test.names)) == len(test.names), "a name is a place"
 
 
@@ -259,9 +301,17 @@ def test_the_real_eurosat_is_complete():
         if i % 1500 == 0:
             sizes.add(datasets.decode(data).shape)
     assert counts == Counter(
-        AnnualCrop=3000, Forest=3000, HerbaceousVegetation=3000, Highway=2500, Industrial=2500, Pasture=2000,
-        PermanentCrop=2500, Residential=3000, River=2500, SeaLake=3000,
-    )  # fmt: skip
+        AnnualCrop=3000,
+        Forest=3000,
+        HerbaceousVegetation=3000,
+        Highway=2500,
+        Industrial=2500,
+        Pasture=2000,
+        PermanentCrop=2500,
+        Residential=3000,
+        River=2500,
+        SeaLake=3000,
+    )
     assert sizes == {(64, 64, 3)}
 
 
@@ -274,10 +324,21 @@ def test_the_real_ucm_captions_tell_of_their_classes():
     data = datasets.Labelled("ucm", [], labels, classes, [name for _, name in found], [])
     captions, split = datasets.ucm_captions(REAL, data)
     assert Counter(split) == {"train": 1680, "val": 210, "test": 210}
-    words = {"airplane": "airplane", "baseballdiamond": "baseball", "beach": "beach", "forest": "forest|trees",
-             "golfcourse": "golf", "harbor": "boat|harbor", "river": "river", "runway": "runway",
-             "tenniscourt": "tennis", "storagetanks": "storage|tank"}  # fmt: skip
+    words = {
+        "airplane": "airplane",
+        "baseballdiamond": "baseball",
+        "beach": "beach",
+        "forest": "forest|trees",
+        "golfcourse": "golf",
+        "harbor": "boat|harbor",
+        "river": "river",
+        "runway": "runway",
+        "tenniscourt": "tennis",
+        "storagetanks": "storage|tank",
+    }
     for label, wanted in words.items():
-        texts = [" ".join(captions[i]).lower() for i in np.flatnonzero(labels == classes.index(label))]
+        texts = [
+            " ".join(captions[i]).lower() for i in np.flatnonzero(labels == classes.index(label))
+        ]
         share = np.mean([any(word in text for word in wanted.split("|")) for text in texts])
         assert share > 0.9, f"{share:.0%} of the captions of {label} speak of it"

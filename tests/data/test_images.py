@@ -1,4 +1,6 @@
-"""Chapter pub11, invalid images: every reason on a file that has it, every mode on one that must pass."""
+"""Chapter pub11, invalid images: every reason on a file that has it, every mode on one that must
+pass.
+"""
 
 import io
 import random
@@ -11,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from rs5m import images
+from rs5m.data import images
 
 RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (64, 96, 3), dtype=np.uint8)
@@ -51,7 +53,15 @@ def jpeg_size(data, width, height):
 
 
 SMALL_JPEG = encode(PICTURE, "JPEG")
-GREY_TIFF = [(258, 3, 8), (259, 3, 1), (262, 3, 1), (273, 4, 8), (277, 3, 1), (278, 4, 50_000), (279, 4, 9)]
+GREY_TIFF = [
+    (258, 3, 8),
+    (259, 3, 1),
+    (262, 3, 1),
+    (273, 4, 8),
+    (277, 3, 1),
+    (278, 4, 50_000),
+    (279, 4, 9),
+]
 BOMBS = {
     "png": png(50_000, 50_000, zlib.compress(bytes(4_000_000), 9)),
     "png_1_bit": png(50_000, 50_000, zlib.compress(bytes(4_000_000), 9), depth=1),
@@ -105,18 +115,24 @@ def test_not_an_image(data):
 
 
 def test_postscript_never_starts_a_program(monkeypatch):
-    monkeypatch.setattr(subprocess, "Popen", lambda *args, **kwargs: pytest.fail("a program was started"))
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *args, **kwargs: pytest.fail("a program was started")
+    )
     assert images.check(encode(PICTURE, "EPS")) == "not_an_image"
 
 
-@pytest.mark.filterwarnings("ignore::UserWarning")  # Pillow remarks on what is cut; the reason is what counts
+@pytest.mark.filterwarnings(
+    "ignore::UserWarning"
+)  # Pillow remarks on what is cut; the reason is what counts
 @pytest.mark.parametrize("kind", KINDS)
 def test_truncated_at_every_place(kind):
     """Cut anywhere: never an exception; never kept while pixels are missing."""
     data = encode(PICTURE, kind)
     found = {size: images.check(data[:size]) for size in [*range(64), *range(64, len(data), 97)]}
     assert set(found.values()) <= {"truncated", "not_an_image", None}
-    assert all(found[size] == "truncated" for size in found if size > 1000 and size < len(data) - 300), kind
+    assert all(
+        found[size] == "truncated" for size in found if size > 1000 and size < len(data) - 300
+    ), kind
     for size in (size for size in found if found[size] is None):
         if kind in ("PNG", "BMP", "TIFF"):
             assert np.array_equal(np.asarray(images.decode(data[:size])), PIXELS)
@@ -134,7 +150,15 @@ def test_damaged_bytes_never_raise(kind):
         image, reason = images.read(bytes(bad))
         assert (image is None) != (reason is None)
         found.add(reason)
-    assert found <= {None, "truncated", "not_an_image", "bomb", "too_small", "extreme_aspect", "animated"}
+    assert found <= {
+        None,
+        "truncated",
+        "not_an_image",
+        "bomb",
+        "too_small",
+        "extreme_aspect",
+        "animated",
+    }
 
 
 def test_a_checksum_that_does_not_fit():
@@ -151,12 +175,16 @@ def test_bombs(name):
 
 @pytest.mark.parametrize("name", ["webp_vp8", "webp_vp8l", "webp_vp8x"])
 def test_a_webp_bomb_is_never_opened(name, monkeypatch):
-    monkeypatch.setattr(Image, "open", lambda *args, **kwargs: pytest.fail("libwebp would take the canvas' memory"))
+    monkeypatch.setattr(
+        Image, "open", lambda *args, **kwargs: pytest.fail("libwebp would take the canvas' memory")
+    )
     assert images.check(BOMBS[name]) == "bomb"
 
 
 def test_a_bomb_costs_neither_memory_nor_time():
-    """Each in a process that may take 300 MB more than it has; 50,000 x 50,000 pixels are 2.5 GB at one byte."""
+    """Each in a process that may take 300 MB more than it has; 50,000 x 50,000 pixels are 2.5 GB at
+    one byte.
+    """
     code = """
 import resource, sys, time
 from rs5m import images
@@ -168,9 +196,14 @@ reason = images.check(data)
 print(reason, time.perf_counter() - since, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
 """
     for name in ("png", "webp_vp8x", "gif"):
-        done = subprocess.run([sys.executable, "-c", code], input=BOMBS[name], capture_output=True, check=True)
+        done = subprocess.run(
+            [sys.executable, "-c", code], input=BOMBS[name], capture_output=True, check=True
+        )
         reason, seconds, kilobytes = done.stdout.decode().split()
-        assert (reason, float(seconds) < 0.1, float(kilobytes) < 5000) == ("bomb", True, True), (name, done.stdout)
+        assert (reason, float(seconds) < 0.1, float(kilobytes) < 5000) == ("bomb", True, True), (
+            name,
+            done.stdout,
+        )
 
 
 def test_a_tile_larger_than_its_image():
@@ -205,7 +238,9 @@ def test_webp_header_twin():
     for _ in range(40):
         size = rng.randint(1, 300), rng.randint(1, 300)
         image = Image.new(rng.choice(["RGB", "RGBA"]), size, (9, 99, 200))
-        data = encode(image, "WEBP", lossless=rng.random() < 0.5, exif=b"Exif" if rng.random() < 0.3 else b"")
+        data = encode(
+            image, "WEBP", lossless=rng.random() < 0.5, exif=b"Exif" if rng.random() < 0.3 else b""
+        )
         assert images._webp_pixels(data) == size[0] * size[1]
 
 
@@ -216,7 +251,11 @@ def test_too_small(size):
 
 
 def test_extreme_aspect():
-    for size, reason in [((728, 90), "extreme_aspect"), ((90, 728), "extreme_aspect"), ((468, 60), "extreme_aspect")]:
+    for size, reason in [
+        ((728, 90), "extreme_aspect"),
+        ((90, 728), "extreme_aspect"),
+        ((468, 60), "extreme_aspect"),
+    ]:
         assert images.check(encode(Image.new("RGB", size), "JPEG")) == reason
     assert images.check(encode(Image.new("RGB", (500, 100)), "JPEG")) is None
     assert images.check(encode(Image.new("RGB", (501, 100)), "JPEG")) == "extreme_aspect"
@@ -242,13 +281,22 @@ def test_modes_become_rgb():
     height = Image.fromarray((ramp * 10 - 400).astype(np.float32))
     counts = Image.fromarray((ramp * 1000).astype(np.int32))
     for image, kind, tolerance in [
-        (grey, "PNG", 0), (grey.convert("LA"), "PNG", 0), (grey.convert("P"), "GIF", 0),
-        (deep, "PNG", 1), (deep, "TIFF", 1), (height, "TIFF", 1), (counts, "TIFF", 1),
-        (grey.convert("CMYK"), "TIFF", 1), (grey.convert("CMYK"), "JPEG", 9),
-        (grey.convert("RGBA"), "TIFF", 0), (grey.convert("RGBA"), "WEBP", 9),
-    ]:  # fmt: skip
+        (grey, "PNG", 0),
+        (grey.convert("LA"), "PNG", 0),
+        (grey.convert("P"), "GIF", 0),
+        (deep, "PNG", 1),
+        (deep, "TIFF", 1),
+        (height, "TIFF", 1),
+        (counts, "TIFF", 1),
+        (grey.convert("CMYK"), "TIFF", 1),
+        (grey.convert("CMYK"), "JPEG", 9),
+        (grey.convert("RGBA"), "TIFF", 0),
+        (grey.convert("RGBA"), "WEBP", 9),
+    ]:
         got = images.decode(encode(image, kind))
-        assert got.mode == "RGB" and np.abs(np.asarray(got).mean(2) - ramp).max() <= tolerance + 1, (image.mode, kind)
+        assert (
+            got.mode == "RGB" and np.abs(np.asarray(got).mean(2) - ramp).max() <= tolerance + 1
+        ), (image.mode, kind)
     assert images.decode(encode(grey.convert("1"), "PNG")).getextrema() == ((0, 255),) * 3
 
 

@@ -1,4 +1,6 @@
-"""RS5M's shards: written and read back, broken on purpose, read by webdataset itself, indexed, and fetched."""
+"""RS5M's shards: written and read back, broken on purpose, read by webdataset itself, indexed, and
+fetched.
+"""
 
 import contextlib
 import gzip
@@ -16,8 +18,9 @@ from types import SimpleNamespace
 import pytest
 import webdataset
 
-from rs5m import records, shards
-from rs5m.records import Record, read, write
+from rs5m.data import records, shards, tar
+from rs5m.data.records import Record, read, write
+from rs5m.web import download
 
 PAIRS = [
     Record(b"\x89PNG not really \x00\xff" * 90, "a.b/first.png", "a farm, seen from above"),
@@ -26,7 +29,7 @@ PAIRS = [
 ]
 
 
-def tar(path: Path, members: dict[str, bytes]) -> Path:
+def tarred(path: Path, members: dict[str, bytes]) -> Path:
     with tarfile.open(path, "w") as archive:
         for name, data in members.items():
             info = tarfile.TarInfo(name)
@@ -58,11 +61,20 @@ def test_webdataset_sees_the_official_members(shard):
     samples = list(webdataset.WebDataset(str(shard), shardshuffle=False))
     assert len(samples) == 3
     for sample, record in zip(samples, PAIRS, strict=True):
-        assert {key for key in sample if not key.startswith("__")} == {"img_content", "img_name", "caption"}
-        assert sample["img_content"] == record.image and sample["caption"].decode() == record.caption
+        assert {key for key in sample if not key.startswith("__")} == {
+            "img_content",
+            "img_name",
+            "caption",
+        }
+        assert (
+            sample["img_content"] == record.image and sample["caption"].decode() == record.caption
+        )
     with tarfile.open(shard) as archive:
         stems, kinds = zip(*(info.name.split(".") for info in archive), strict=True)
-        assert set(kinds[:3]) == {"img_content", "img_name", "caption"} and stems[:6] == stems[:1] * 3 + stems[3:4] * 3
+        assert (
+            set(kinds[:3]) == {"img_content", "img_name", "caption"}
+            and stems[:6] == stems[:1] * 3 + stems[3:4] * 3
+        )
 
 
 def test_a_shard_of_no_pairs(tmp_path):
@@ -70,8 +82,10 @@ def test_a_shard_of_no_pairs(tmp_path):
 
 
 def test_a_shard_in_the_official_names(tmp_path):
-    path = tar(tmp_path / "rs3-val-0031.tar",
-               {"7.img_content": b"x", "7.img_name": b"7.jpg", "7.caption": b"an airport"})  # fmt: skip
+    path = tarred(
+        tmp_path / "rs3-val-0031.tar",
+        {"7.img_content": b"x", "7.img_name": b"7.jpg", "7.caption": b"an airport"},
+    )
     assert list(read([path])) == [Record(b"x", "7.jpg", "an airport")]
 
 
@@ -124,15 +138,20 @@ def test_a_missing_shard_is_named(tmp_path):
 
 @pytest.mark.parametrize("gone", ["img_content", "img_name", "caption"])
 def test_a_missing_member_is_named(tmp_path, gone):
-    members = {f"00{i}.{key}": b"x" for i in range(2) for key in ("img_content", "img_name", "caption")}
+    members = {
+        f"00{i}.{key}": b"x" for i in range(2) for key in ("img_content", "img_name", "caption")
+    }
     members.pop(f"001.{gone}")
-    path = tar(tmp_path / "short.tar", members)
+    path = tarred(tmp_path / "short.tar", members)
     with pytest.raises(ValueError, match=f"{path}: sample 001 lacks {gone}"):
         list(read([path]))
 
 
 def test_a_caption_that_is_not_utf8_is_kept_readable(tmp_path):
-    path = tar(tmp_path / "latin.tar", {"0.img_content": b"x", "0.img_name": b"a.jpg", "0.caption": b"Z\xfcrich lake"})
+    path = tarred(
+        tmp_path / "latin.tar",
+        {"0.img_content": b"x", "0.img_name": b"a.jpg", "0.caption": b"Z\xfcrich lake"},
+    )
     assert list(read([path]))[0].caption == "Z\ufffdrich lake"
 
 
@@ -140,7 +159,10 @@ def test_members_are_never_written_to_a_path(tmp_path, monkeypatch):
     inside = tmp_path / "in"
     inside.mkdir()
     monkeypatch.chdir(inside)
-    path = tar(tmp_path / "evil.tar", {f"../../up.{key}": b"x" for key in ("img_content", "img_name", "caption")})
+    path = tarred(
+        tmp_path / "evil.tar",
+        {f"../../up.{key}": b"x" for key in ("img_content", "img_name", "caption")},
+    )
     list(read([path]))
     assert {path.name for path in tmp_path.rglob("*")} == {"in", "evil.tar"}
 
@@ -188,7 +210,10 @@ USUAL = {
     "txt": ({"txt": b"one"}, ("one",)),
     "json": ({"json": b'{"caption": "two", "url": 1}'}, ("two",)),
     "txt before a json's caption": ({"txt": b"one", "json": b'{"caption": "two"}'}, ("one",)),
-    "several": ({"txt": b"one", "json": b'{"captions": ["a", "", 3, "b"], "caption": "c"}'}, ("a", "b")),
+    "several": (
+        {"txt": b"one", "json": b'{"captions": ["a", "", 3, "b"], "caption": "c"}'},
+        ("a", "b"),
+    ),
     "one of several": ({"json": b'{"captions": ["a"], "caption": "c"}'}, ("a",)),
     "no json": ({"txt": b"one", "json": b"[" * 20000}, ("one",)),
     "another json": ({"txt": b"one", "json": b"[1]"}, ("one",)),
@@ -201,24 +226,34 @@ USUAL = {
 @pytest.mark.parametrize("kind", ["jpg", "JPEG", "png", "webp", "tif"])
 def test_where_the_usual_layout_holds_its_captions(tmp_path, case, kind):
     members, captions = USUAL[case]
-    path = tar(tmp_path / "x.tar", {f"7.{kind}": b"pixels"} | {f"7.{key}": data for key, data in members.items()})
+    path = tarred(
+        tmp_path / "x.tar",
+        {f"7.{kind}": b"pixels"} | {f"7.{key}": data for key, data in members.items()},
+    )
     assert list(read([path])) == [Record(b"pixels", f"7.{kind.lower()}", captions[0])]
     assert said(path) == {f"7.{kind.lower()}": (b"pixels", captions)}
 
 
-@pytest.mark.parametrize(("members", "lacks"), [
-    ({"7.jpg": b"x"}, "a caption"),
-    ({"7.txt": b"x"}, "an image"),
-    ({"7.jpg": b"x", "7.json": b"{}"}, "a caption"),
-    ({"7.jpg": b"x", "7.json": b'{"caption": 5}'}, "a caption"),
-    ({"7.jpg": b"x", "7.json": b'{"captions": [""]}'}, "a caption"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("members", "lacks"),
+    [
+        ({"7.jpg": b"x"}, "a caption"),
+        ({"7.txt": b"x"}, "an image"),
+        ({"7.jpg": b"x", "7.json": b"{}"}, "a caption"),
+        ({"7.jpg": b"x", "7.json": b'{"caption": 5}'}, "a caption"),
+        ({"7.jpg": b"x", "7.json": b'{"captions": [""]}'}, "a caption"),
+    ],
+)
 def test_a_usual_sample_that_lacks_something_is_named(tmp_path, members, lacks):
-    path = tar(tmp_path / "x.tar", members)
+    path = tarred(tmp_path / "x.tar", members)
     with pytest.raises(ValueError, match=f"{path}: sample 7 lacks {lacks}"):
         list(read([path]))
     found = records.index(path)
-    assert not found.names and len(found.damaged) == 1 and found.damaged[0].startswith(f"x.tar 7: lacks {lacks}")
+    assert (
+        not found.names
+        and len(found.damaged) == 1
+        and found.damaged[0].startswith(f"x.tar 7: lacks {lacks}")
+    )
 
 
 # ---------------------------------------------------------------- the index
@@ -235,7 +270,10 @@ def said(path: Path) -> dict[str, tuple[bytes, tuple[str, ...]]]:
 
 
 def some(count: int) -> list[Record]:
-    return [Record(bytes([i % 256]) * (100 + 311 * i % 1700), f"{i}.jpg", f"caption {i}") for i in range(count)]
+    return [
+        Record(bytes([i % 256]) * (100 + 311 * i % 1700), f"{i}.jpg", f"caption {i}")
+        for i in range(count)
+    ]
 
 
 @pytest.mark.parametrize("layout", records.LAYOUTS)
@@ -246,8 +284,18 @@ def test_the_index_finds_what_reading_in_order_finds(tmp_path, layout):
     assert records.index(path).damaged == []
 
 
-NAMES = ["a.jpg", "/absolute/b.jpg", "../../up.jpg", "d/" * 70 + "deep.jpg", "n" * 180 + ".jpg", "上海 é.jpg",
-         ".hidden.jpg", "./c.d.jpg", "no ending", "two\nlines.jpg"]  # fmt: skip
+NAMES = [
+    "a.jpg",
+    "/absolute/b.jpg",
+    "../../up.jpg",
+    "d/" * 70 + "deep.jpg",
+    "n" * 180 + ".jpg",
+    "上海 é.jpg",
+    ".hidden.jpg",
+    "./c.d.jpg",
+    "no ending",
+    "two\nlines.jpg",
+]
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
@@ -262,13 +310,17 @@ def test_the_walk_sees_what_tarfile_sees(tmp_path, form):
             archive.addfile(info, io.BytesIO(bytes([i]) * 600 * i))
             for kind in (tarfile.LNKTYPE, tarfile.SYMTYPE, tarfile.DIRTYPE, tarfile.FIFOTYPE):
                 other = tarfile.TarInfo(f"{i}.link.jpg")
-                other.type, other.linkname, other.size = kind, "/etc/passwd", 5000  # of no meaning for these
+                other.type, other.linkname, other.size = (
+                    kind,
+                    "/etc/passwd",
+                    5000,
+                )  # of no meaning for these
                 archive.addfile(other)
     with tarfile.open(path) as archive:
         expected = [(info.name, info.offset_data, info.size) for info in archive if info.isreg()]
     with path.open("rb") as stream:
         damaged = []
-        assert list(records.walk(stream.fileno(), damaged)) == expected and damaged == []
+        assert list(tar.walk(stream.fileno(), damaged)) == expected and damaged == []
 
 
 def test_sizes_beyond_eight_digits_are_read(tmp_path):
@@ -281,7 +333,7 @@ def test_sizes_beyond_eight_digits_are_read(tmp_path):
             start = stream.seek(0, os.SEEK_END)
             stream.truncate(start + 2**33 + 1024)
         with path.open("rb") as stream:
-            assert list(records.walk(stream.fileno(), [])) == [("huge.jpg", start, 2**33)]
+            assert list(tar.walk(stream.fileno(), [])) == [("huge.jpg", start, 2**33)]
         assert records.index(path).damaged[0] == f"sparse.tar huge.jpg: {2**33} bytes are no image"
 
 
@@ -294,11 +346,18 @@ def test_a_tar_cut_anywhere_keeps_its_whole_pairs(tmp_path, layout):
         ends = [info.offset_data + info.size for info in archive]
     last = dict(zip(expected, ends[2::3], strict=True))
     cuts = sorted(
-        {*range(1, ends[-1], 397), *ends, *(end - 1 for end in ends), *(-(-end // 512) * 512 for end in ends)}
+        {
+            *range(1, ends[-1], 397),
+            *ends,
+            *(end - 1 for end in ends),
+            *(-(-end // 512) * 512 for end in ends),
+        }
     )
     for cut in cuts:
         path.write_bytes(data[:cut])
-        assert said(path) == {name: pair for name, pair in expected.items() if last[name] <= cut}, cut
+        assert said(path) == {name: pair for name, pair in expected.items() if last[name] <= cut}, (
+            cut
+        )
         damaged = records.index(path).damaged
         assert damaged and all(one.startswith("cut.tar ") for one in damaged), cut
 
@@ -324,7 +383,9 @@ def test_what_follows_zeros_is_not_lost(tmp_path):
     write(one, some(4)[:2])
     tar(two, {f"x{i}.{kind}": b"x%d" % i for i in range(2) for kind in records.OFFICIAL})
     path.write_bytes(one.read_bytes() + two.read_bytes())
-    assert len(said(path)) == 4 and len(records.index(path).damaged) == 1, "two tars in a row: read, and named"
+    assert len(said(path)) == 4 and len(records.index(path).damaged) == 1, (
+        "two tars in a row: read, and named"
+    )
     path.write_bytes(one.read_bytes() + bytes(3 * 2**20))
     found = records.index(path)
     assert len(found.names) == 2 and "bytes are left out" in found.damaged[0], (
@@ -336,7 +397,7 @@ def test_what_follows_zeros_is_not_lost(tmp_path):
 
 def test_members_in_any_order_and_twice(tmp_path):
     whole = {f"{i}.{kind}": f"{kind} {i}".encode() for kind in ("jpg", "txt") for i in range(3)}
-    path = tar(tmp_path / "x.tar", whole)
+    path = tarred(tmp_path / "x.tar", whole)
     assert said(path) == {f"{i}.jpg": (b"jpg %d" % i, (f"txt {i}",)) for i in range(3)}
     with tarfile.open(path, "a") as archive:
         for name in ("1.jpg", "1.JPG"):
@@ -350,14 +411,19 @@ def test_members_in_any_order_and_twice(tmp_path):
 def test_an_empty_caption_is_named(tmp_path):
     path = tmp_path / "x.tar"
     write(path, [PAIRS[0], PAIRS[1], PAIRS[0]._replace(caption=" \n")])
-    assert records.index(path).damaged == [f"x.tar 0000000{i}: has an empty caption" for i in (1, 2)]
+    assert records.index(path).damaged == [
+        f"x.tar 0000000{i}: has an empty caption" for i in (1, 2)
+    ]
 
 
-@pytest.mark.parametrize(("content", "reason"), [
-    (b"", "is not a tar file: fetch it again"),
-    (b"<html>Not found</html>" * 900, "is not a tar file: fetch it again"),
-    (gzip.compress(bytes(range(256)) * 9), "is not a tar file but gzip: unpack it first"),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        (b"", "is not a tar file: fetch it again"),
+        (b"<html>Not found</html>" * 900, "is not a tar file: fetch it again"),
+        (gzip.compress(bytes(range(256)) * 9), "is not a tar file but gzip: unpack it first"),
+    ],
+)
 def test_the_index_of_no_tar(tmp_path, content, reason):
     path = tmp_path / "x.tar"
     path.write_bytes(content)
@@ -370,8 +436,13 @@ def test_the_digest_knows_names_captions_and_places(tmp_path):
         return records.index(tmp_path / "x.tar").digest
 
     first = some(3)
-    others = [first[:2], first[::-1], [*first[:2], first[2]._replace(caption="other")],
-              [*first[:2], first[2]._replace(name="x")], [first[0]._replace(image=b"9" * 999), *first[1:]]]  # fmt: skip
+    others = [
+        first[:2],
+        first[::-1],
+        [*first[:2], first[2]._replace(caption="other")],
+        [*first[:2], first[2]._replace(name="x")],
+        [first[0]._replace(image=b"9" * 999), *first[1:]],
+    ]
     assert digest(first) == digest(first)
     assert len({digest(pairs) for pairs in [first, *others]} | {digest(first, "webdataset")}) == 7
 
@@ -379,7 +450,7 @@ def test_the_digest_knows_names_captions_and_places(tmp_path):
 # ---------------------------------------------------------------- shards from elsewhere
 
 
-LOOPBACK = replace(shards.LIMITS, allow_loopback=True, backoff=0.01, retries=2, timeout=5.0)
+LOOPBACK = replace(download.LIMITS, allow_loopback=True, backoff=0.01, retries=2, timeout=5.0)
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
@@ -389,10 +460,17 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         site, kind = self.server, self.path.strip("/").partition("/")[0]
         site.hits[kind] += 1
-        early = {"gone": 404, "busy": 503 if site.hits[kind] == 1 else 200, "moved": 302, "inside": 302}
+        early = {
+            "gone": 404,
+            "busy": 503 if site.hits[kind] == 1 else 200,
+            "moved": 302,
+            "inside": 302,
+        }
         self.send_response(early.get(kind, 200))
         if kind in ("moved", "inside"):
-            self.send_header("Location", "/ok/b.tar" if kind == "moved" else "http://10.0.0.1/x.tar")
+            self.send_header(
+                "Location", "/ok/b.tar" if kind == "moved" else "http://10.0.0.1/x.tar"
+            )
         body = b"" if kind == "empty" else site.body
         short = kind == "short" or (kind == "flaky" and site.hits[kind] == 1)
         if kind != "unsized":
@@ -408,30 +486,48 @@ def site(shard, tmp_path, monkeypatch):
     server.body, server.hits, server.daemon_threads = shard.read_bytes(), Counter(), True
     threading.Thread(target=server.serve_forever, args=(0.01,), daemon=True).start()
     monkeypatch.setenv("RS5M_CACHE", str(tmp_path / "cache"))
-    yield SimpleNamespace(url=f"http://127.0.0.1:{server.server_port}", hits=server.hits, cache=tmp_path / "cache")
+    yield SimpleNamespace(
+        url=f"http://127.0.0.1:{server.server_port}", hits=server.hits, cache=tmp_path / "cache"
+    )
     server.shutdown()
     server.server_close()
 
 
 def kept(site) -> list[str]:
-    return sorted(path.name for path in site.cache.rglob("*") if path.is_file() and path.suffix != ".lock")
+    return sorted(
+        path.name for path in site.cache.rglob("*") if path.is_file() and path.suffix != ".lock"
+    )
 
 
 @pytest.mark.parametrize("kind", ["ok", "moved", "busy", "flaky", "unsized"])
 def test_a_shard_is_fetched_once(site, shard, kind):
     url = f"{site.url}/{kind}/pub11-train-0000.tar?token=a%2Fb"
     first, again = (shards.local([url], LOOPBACK)[0] for _ in range(2))
-    assert first == again and first.name == "pub11-train-0000.tar" and first.read_bytes() == shard.read_bytes()
-    assert site.hits[kind] == 1 + (kind in ("busy", "flaky")) and kept(site) == ["pub11-train-0000.tar"]
+    assert (
+        first == again
+        and first.name == "pub11-train-0000.tar"
+        and first.read_bytes() == shard.read_bytes()
+    )
+    assert site.hits[kind] == 1 + (kind in ("busy", "flaky")) and kept(site) == [
+        "pub11-train-0000.tar"
+    ]
     assert list(read([first])) == PAIRS
 
 
-@pytest.mark.parametrize(("kind", "status", "asked"), [
-    ("gone", "http_404", 1), ("short", "connection_reset", 3), ("empty", "empty", 1), ("inside", "refused_address", 1),
-])  # fmt: skip
+@pytest.mark.parametrize(
+    ("kind", "status", "asked"),
+    [
+        ("gone", "http_404", 1),
+        ("short", "connection_reset", 3),
+        ("empty", "empty", 1),
+        ("inside", "refused_address", 1),
+    ],
+)
 def test_a_shard_that_does_not_come_is_named(site, kind, status, asked):
     url = f"{site.url}/{kind}/a.tar"
-    with pytest.raises(OSError, match=rf"^{url} could not be fetched \({status}\): [^\n]*name a file") as caught:
+    with pytest.raises(
+        OSError, match=rf"^{url} could not be fetched \({status}\): [^\n]*name a file"
+    ) as caught:
         shards.local([url], LOOPBACK)
     assert site.hits[kind] == asked and kept(site) == [] and "\n" not in str(caught.value)
 
@@ -451,7 +547,11 @@ def test_a_shard_larger_than_the_cap_is_not_kept(site):
 def test_several_processes_fetch_one_copy(site):
     found, threads = [], []
     for _ in range(6):
-        threads.append(threading.Thread(target=lambda: found.append(shards.fetch(f"{site.url}/ok/a.tar", LOOPBACK))))
+        threads.append(
+            threading.Thread(
+                target=lambda: found.append(download.fetch(f"{site.url}/ok/a.tar", LOOPBACK))
+            )
+        )
         threads[-1].start()
     for thread in threads:
         thread.join()
@@ -459,8 +559,15 @@ def test_several_processes_fetch_one_copy(site):
 
 
 def test_braces_and_hosts_make_other_files(site):
-    found = shards.local([f"{site.url}/ok/x-{{00..02}}.tar", f"{site.url}/other/x-00.tar"], LOOPBACK)
-    assert [path.name for path in found] == ["x-00.tar", "x-01.tar", "x-02.tar", "x-00.tar"] and len(set(found)) == 4
+    found = shards.local(
+        [f"{site.url}/ok/x-{{00..02}}.tar", f"{site.url}/other/x-00.tar"], LOOPBACK
+    )
+    assert [path.name for path in found] == [
+        "x-00.tar",
+        "x-01.tar",
+        "x-02.tar",
+        "x-00.tar",
+    ] and len(set(found)) == 4
 
 
 def test_a_shard_from_the_hub(shard, monkeypatch):
@@ -477,13 +584,24 @@ def test_a_shard_from_the_hub(shard, monkeypatch):
     files = ["README.md", "a-1.tar", "a-0.tar", "b-0.tar"]
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
     monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda **which: files)
-    assert list(read(shards.local(["hf://datasets/omlab/RS5M@v1/in/pub11-train-0000.tar"]))) == PAIRS
-    whole = {"repo_id": "omlab/RS5M", "repo_type": "dataset", "revision": "v1", "filename": "in/pub11-train-0000.tar"}
+    assert (
+        list(read(shards.local(["hf://datasets/omlab/RS5M@v1/in/pub11-train-0000.tar"]))) == PAIRS
+    )
+    whole = {
+        "repo_id": "omlab/RS5M",
+        "repo_type": "dataset",
+        "revision": "v1",
+        "filename": "in/pub11-train-0000.tar",
+    }
     assert asked == [whole]
-    with pytest.raises(ValueError, match="is named twice"):  # the stand-in gives the same file for both
+    with pytest.raises(
+        ValueError, match="is named twice"
+    ):  # the stand-in gives the same file for both
         shards.local(["hf://datasets/omlab/RS5M/a-*.tar"])
     assert [which["filename"] for which in asked[1:]] == ["a-0.tar", "a-1.tar"]
-    with pytest.raises(OSError, match=r"hf://datasets/om/gone/a.tar could not be fetched from the hub \(HFVal"):
+    with pytest.raises(
+        OSError, match=r"hf://datasets/om/gone/a.tar could not be fetched from the hub \(HFVal"
+    ):
         shards.local("hf://datasets/om/gone/a.tar")
     with pytest.raises(FileNotFoundError, match="matches no file"):
         shards.local("hf://datasets/omlab/RS5M/c-*.tar")
@@ -499,7 +617,11 @@ def test_folders_patterns_and_files(tmp_path):
     in_order = sorted(paths)
     assert shards.local(tmp_path) == in_order == shards.local([str(tmp_path)])
     assert shards.local(paths) == paths, "the order given"
-    assert shards.local([tmp_path / "b-*.tar"]) == in_order[1:] == shards.local(str(tmp_path / "b-{0..1}.tar"))
+    assert (
+        shards.local([tmp_path / "b-*.tar"])
+        == in_order[1:]
+        == shards.local(str(tmp_path / "b-{0..1}.tar"))
+    )
     assert shards.local([str(paths[2])]) == [paths[2]], "a file whose name looks like a pattern"
 
 
@@ -524,7 +646,11 @@ def test_no_damage_stops_the_index(tmp_path):
     long = some(4)[0]._replace(name="n" * 300)
     with tarfile.open(whole, "w", format=tarfile.PAX_FORMAT) as archive:
         for i, record in enumerate([*some(4), long]):
-            for kind, data in (("jpg", record.image), ("txt", b"text"), ("json", b'{"captions": ["a", "b"]}')):
+            for kind, data in (
+                ("jpg", record.image),
+                ("txt", b"text"),
+                ("json", b'{"captions": ["a", "b"]}'),
+            ):
                 info = tarfile.TarInfo(f"{record.name[:-4]}{i}.{kind}")
                 info.size = len(data)
                 archive.addfile(info, io.BytesIO(data))

@@ -10,7 +10,8 @@ import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 from scipy.ndimage import gaussian_filter
 
-from rs5m import dedup, hamming, registration, signatures
+from rs5m import dedup
+from rs5m.dedup import copies, hamming, registration, thumbnails
 
 
 def texture(seed: int, size: int = 128) -> Image.Image:
@@ -67,7 +68,9 @@ def clustered(n, seed, flips):
     hashes = r.integers(0, 2**64, n, dtype=np.uint64)
     for k in range(n // 2):
         bits = r.choice(64, r.integers(0, flips + 1), replace=False).astype(np.uint64)
-        hashes[k] = hashes[r.integers(n)] ^ np.bitwise_or.reduce(np.uint64(1) << bits, initial=np.uint64(0))
+        hashes[k] = hashes[r.integers(n)] ^ np.bitwise_or.reduce(
+            np.uint64(1) << bits, initial=np.uint64(0)
+        )
     return hashes
 
 
@@ -91,7 +94,11 @@ def test_banded_search_misses_no_pair(monkeypatch, bands, distance):
     a, b = clustered(150, 1, distance + 2), clustered(120, 2, distance + 2)
     b[:40] = a[:40] ^ np.uint64(0b10110001 if distance >= 4 else 1)
     near = np.bitwise_count(a[:, None] ^ b[None]) <= distance
-    found = {(int(x), int(y)) for i, j in hamming.hash_pairs(a, b, distance) for x, y in zip(i, j, strict=True)}
+    found = {
+        (int(x), int(y))
+        for i, j in hamming.hash_pairs(a, b, distance)
+        for x, y in zip(i, j, strict=True)
+    }
     assert found == set(zip(*(x.tolist() for x in np.nonzero(near)), strict=True))
     assert near.sum() >= 40
     near = np.triu(np.bitwise_count(a[:, None] ^ a[None]) <= distance, 1)
@@ -110,7 +117,10 @@ def test_expand_splits_without_loss():
     pieces = list(hamming._expand(i, start, count, limit=60))
     assert len(pieces) > 5
     want = [(k, s + t) for k, s, c in zip(i, start, count, strict=True) for t in range(c)]
-    assert list(zip(*(np.concatenate(x).tolist() for x in zip(*pieces, strict=True)), strict=True)) == want
+    assert (
+        list(zip(*(np.concatenate(x).tolist() for x in zip(*pieces, strict=True)), strict=True))
+        == want
+    )
 
 
 def test_merge_in_pieces_equals_at_once():
@@ -139,12 +149,14 @@ def test_image_hash_equals_a_plain_dct():
     from scipy.fft import dctn
 
     image = np.asarray(texture(3, 64).convert("L"))
-    want = dctn(signatures.greys([image])[0])[:8, :8] > 0
+    want = dctn(thumbnails.greys([image])[0])[:8, :8] > 0
     want[0, 0] = False
     got = dedup.image_hash([image])[0]
     assert got.dtype == np.uint64
     bits = np.unpackbits(np.array([got], ">u8").view(np.uint8))
-    assert (bits == want.ravel()).mean() > 0.98  # not all: cosines are integrated over pixels, not sampled
+    assert (
+        bits == want.ravel()
+    ).mean() > 0.98  # not all: cosines are integrated over pixels, not sampled
     assert dedup.image_hash([image], bits=256).shape == (1, 4)
     assert dedup.image_hash([np.full((40, 40), 7, np.uint8)])[0] == 0
     assert dedup.image_hash([]).shape == (0,)
@@ -152,7 +164,9 @@ def test_image_hash_equals_a_plain_dct():
 
 def test_image_hash_separates():
     images = [texture(k) for k in range(20)]
-    distance = np.bitwise_count(dedup.image_hash(images) ^ dedup.image_hash([jpeg(i, 30) for i in images]))
+    distance = np.bitwise_count(
+        dedup.image_hash(images) ^ dedup.image_hash([jpeg(i, 30) for i in images])
+    )
     other = np.bitwise_count(dedup.image_hash(images)[:, None] ^ dedup.image_hash(images)[None])
     assert distance.max() <= 6 and other[~np.eye(20, dtype=bool)].min() >= 14
 
@@ -189,15 +203,21 @@ def test_files_of_other_kinds(tmp_path):
     image.convert("CMYK").save(tmp_path / "c.jpg", quality=95)
     image.convert("P").save(tmp_path / "d.gif")
     for name in ("a.png", "b.jpg", "c.jpg", "d.gif"):
-        assert np.bitwise_count(dedup.image_hash([image]) ^ dedup.image_hash([tmp_path / name])) <= 4, name
+        assert (
+            np.bitwise_count(dedup.image_hash([image]) ^ dedup.image_hash([tmp_path / name])) <= 4
+        ), name
         assert dedup.signatures([tmp_path / name])["thumb"].shape == (1, 32, 32)
 
 
 def test_batches_keep_the_order():
     """More images than one task and one read-ahead hold, from an iterator."""
-    values = np.random.default_rng(0).integers(0, 256, 3 * 4 * signatures.BATCH * (os.cpu_count() or 1) + 5)
+    values = np.random.default_rng(0).integers(
+        0, 256, 3 * 4 * thumbnails.BATCH * (os.cpu_count() or 1) + 5
+    )
     found = dedup.signatures(np.full((8, 8), v, np.uint8) for v in values)
-    assert (found["colour"][:, 0, 0].round() == values).all() and len(dedup.signatures([])["hash"]) == 0
+    assert (found["colour"][:, 0, 0].round() == values).all() and len(
+        dedup.signatures([])["hash"]
+    ) == 0
 
 
 def test_windows_keep_under_orientations():
@@ -250,13 +270,17 @@ def test_a_text_on_a_flat_picture_is_found():
 
 
 def test_coarse_structure_finds_what_jpeg_has_erased():
-    """Quality 30 leaves the means of blocks: enough to tell seas apart if those differ, and no copy of another sea."""
+    """Quality 30 leaves the means of blocks: enough to tell seas apart if those differ, and no copy
+    of another sea.
+    """
     seas = [sea(k, 1.2, smooth=3) for k in range(60)]
     copies = [jpeg(s, 30) for s in seas[:30]]
     before, after = (dedup.signatures(x)["thumb"].astype(np.float32) for x in (seas[:30], copies))
     assert (registration._erased_score(before, after) >= dedup.MIN_SCORE).mean() > 0.7
     assert (registration._erased_score(before, np.roll(after, 1, 0)) < dedup.MIN_SCORE).all()
-    assert (registration._erased_score(before, before) == 0).all()  # nothing is erased: that is left to fine structure
+    assert (
+        registration._erased_score(before, before) == 0
+    ).all()  # nothing is erased: that is left to fine structure
     pairs = dedup.leaks(seas, copies, orientations=False)
     own = pairs.test == pairs.train
     assert own.sum() >= 24 and (~own).sum() <= 1
@@ -266,14 +290,21 @@ def test_pictures_without_structure_are_never_copies():
     """Rounding errors agree by chance."""
     r = np.random.default_rng(0)
     plain = [Image.new("RGB", (64, 64), (230, 231, 232)) for _ in range(5)]
-    noise = [Image.fromarray(np.uint8(230 + (r.random((64, 64, 1)) < 0.05).repeat(3, 2))) for _ in range(20)]
+    noise = [
+        Image.fromarray(np.uint8(230 + (r.random((64, 64, 1)) < 0.05).repeat(3, 2)))
+        for _ in range(20)
+    ]
     images = plain + noise + noise
-    assert dedup.groups(dedup.signatures(images), orientations=True).tolist() == list(range(len(images)))
+    assert dedup.groups(dedup.signatures(images), orientations=True).tolist() == list(
+        range(len(images))
+    )
     assert len(dedup.leaks(images[::2], images[1::2])) == 0
 
 
 def test_small_chips_seldom_agree_by_chance():
-    """Few independent pixels make a high correlation likely: 90,000 comparisons of random chips, each of 15 pixels."""
+    """Few independent pixels make a high correlation likely: 90,000 comparisons of random chips,
+    each of 15 pixels.
+    """
     r = np.random.default_rng(0)
     chips = [np.uint8(228 + r.integers(0, 4, (15, 15, 1)).repeat(3, 2)) for _ in range(150)]
     pairs = dedup.scored_pairs(dedup.signatures(chips), orientations=True)
@@ -291,9 +322,9 @@ def test_chance_is_the_correlation_at_wrong_shifts():
 
 def test_brightened_until_cut_off_is_the_same_colour():
     colour = np.float32([[[230, 172, 155]] * 2])
-    assert dedup._same_colour(colour, np.minimum(1.3 * colour, 250)).all()
-    assert dedup._same_colour(np.minimum(1.3 * colour, 250), colour).all()
-    assert not dedup._same_colour(colour, np.float32([[[230, 130, 155]] * 2])).any()
+    assert copies._same_colour(colour, np.minimum(1.3 * colour, 250)).all()
+    assert copies._same_colour(np.minimum(1.3 * colour, 250), colour).all()
+    assert not copies._same_colour(colour, np.float32([[[230, 130, 155]] * 2])).any()
 
 
 def test_a_slid_window_is_no_copy():
@@ -305,7 +336,10 @@ def test_a_slid_window_is_no_copy():
 
 def test_orientations():
     images = [texture(k) for k in range(12)]
-    turned = [Image.fromarray(dedup.orient(np.asarray(i)[None, ..., 0], k % 8)[0]) for k, i in enumerate(images)]
+    turned = [
+        Image.fromarray(dedup.orient(np.asarray(i)[None, ..., 0], k % 8)[0])
+        for k, i in enumerate(images)
+    ]
     plain = [Image.fromarray(np.asarray(i)[..., 0]) for i in images]
     s = dedup.signatures(plain + turned)
     assert dedup.groups(s, orientations=True).tolist() == [*range(12), *range(12)]
@@ -325,7 +359,9 @@ def test_leaks_names_the_pair_and_its_orientation():
     test[5] = crop(train[2], 0.02, 0.02)
     found = dedup.leaks(train, test)
     assert found[["test", "train"]].to_numpy().tolist() == [[3, 7], [5, 2]]
-    assert (found.orientation != 0).tolist() == [True, False] and (found.score >= dedup.MIN_SCORE).all()
+    assert (found.orientation != 0).tolist() == [True, False] and (
+        found.score >= dedup.MIN_SCORE
+    ).all()
     assert found.distance.between(0, 12).all()
     assert dedup.leaks(train, test, orientations=False).test.tolist() == [5]
     assert len(dedup.leaks(train, [])) == 0 and len(dedup.leaks([], test)) == 0
@@ -334,8 +370,22 @@ def test_leaks_names_the_pair_and_its_orientation():
 def test_keep_largest():
     groups, pixels = [0, 0, 2, 2, 2, 5], [100, 400, 9, 9, 9, 1]
     row, size = [10, 11, 15, 14, 13, 16], [0, 0, 7, 8, 8, 0]
-    assert dedup.keep_largest(groups, pixels, row, size).tolist() == [False, True, False, False, True, True]
-    assert dedup.keep_largest(groups, pixels, row).tolist() == [False, True, False, False, True, True]
+    assert dedup.keep_largest(groups, pixels, row, size).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
+    assert dedup.keep_largest(groups, pixels, row).tolist() == [
+        False,
+        True,
+        False,
+        False,
+        True,
+        True,
+    ]
     assert dedup.keep_largest([], [], []).tolist() == []
 
 
@@ -343,13 +393,17 @@ def test_threshold_curve():
     curve = dedup.threshold_curve([1, 3, 5, 9], [True, True, False, True], 4, [0, 3, 5])
     assert curve.pairs.tolist() == [0, 2, 3] and curve.recall.tolist() == [0, 0.5, 0.5]
     assert curve.precision.tolist() == [1, 1, pytest.approx(2 / 3)]
-    assert dedup.threshold_curve([0.9, 0.2], [True, False], 1, [0.5], larger=True).precision.tolist() == [1]
+    assert dedup.threshold_curve(
+        [0.9, 0.2], [True, False], 1, [0.5], larger=True
+    ).precision.tolist() == [1]
     with pytest.raises(ValueError, match="one truth per pair"):
         dedup.threshold_curve([1], [], 1, [0])
 
 
 def real_images(count: int):
-    folder = Path(os.environ.get("RS5M_DATA", Path(__file__).resolve().parents[2] / "shared" / "data"))
+    folder = Path(
+        os.environ.get("RS5M_DATA", Path(__file__).resolve().parents[3] / "shared" / "data")
+    )
     if not (folder / "eurosat_rgb.zip").exists():
         pytest.skip("no eurosat_rgb.zip: set RS5M_DATA to its folder")
     with zipfile.ZipFile(folder / "eurosat_rgb.zip") as z:

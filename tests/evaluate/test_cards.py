@@ -2,9 +2,19 @@
 
 import pytest
 
-from rs5m import cards
+from rs5m.evaluate import cards
 
-NAMES = ("eurosat", "resisc45", "aid", "ucm", "rsitmd", "rsicd", "ucm_captions", "air_slt", "pocket")
+NAMES = (
+    "eurosat",
+    "resisc45",
+    "aid",
+    "ucm",
+    "rsitmd",
+    "rsicd",
+    "ucm_captions",
+    "air_slt",
+    "pocket",
+)
 MILLION_AID = [
     "dry_field",
     "greenhouse",
@@ -20,15 +30,25 @@ MILLION_AID = [
 def test_every_card_tells_what_a_reader_asks():
     for name in NAMES:
         known = cards.card(name)
-        assert all(known[key] for key in ("title", "task", "images", "split", "source", "terms")), name
+        assert all(known[key] for key in ("title", "task", "images", "split", "source", "terms")), (
+            name
+        )
     table = cards.cards()
-    assert len(table) == len(NAMES) and set(table.columns) >= {"set", "images", "classes", "size", "split", "terms"}
+    assert len(table) == len(NAMES) and set(table.columns) >= {
+        "set",
+        "images",
+        "classes",
+        "size",
+        "split",
+        "terms",
+    }
     with pytest.raises(ValueError, match="no card 'cifar'"):
         cards.card("cifar")
 
 
 @pytest.mark.parametrize(
-    ("name", "classes", "images"), [("eurosat", 10, 27000), ("resisc45", 45, 31500), ("aid", 30, 10000)]
+    ("name", "classes", "images"),
+    [("eurosat", 10, 27000), ("resisc45", 45, 31500), ("aid", 30, 10000)],
 )
 def test_the_published_counts(name, classes, images):
     known = cards.card(name)
@@ -43,12 +63,21 @@ def regular() -> tuple[list[str], list[str]]:
 def test_the_published_set_has_no_difference_and_the_kind_of_file_does_not_matter():
     classes, names = regular()
     assert cards.compare("resisc45", names, classes, size=(256, 256)) == []
-    assert cards.compare("resisc45", [name.replace(".jpg", ".png") for name in reversed(names)], classes) == []
+    assert (
+        cards.compare(
+            "resisc45", [name.replace(".jpg", ".png") for name in reversed(names)], classes
+        )
+        == []
+    )
 
 
 def test_another_set_under_the_name_is_told():
     (said, count) = cards.compare("aid", [f"{label}/1.jpg" for label in MILLION_AID], MILLION_AID)
-    assert "its 8 classes are not those of AID" in said and "dry_field" in said and "missing: Airport" in said
+    assert (
+        "its 8 classes are not those of AID" in said
+        and "dry_field" in said
+        and "missing: Airport" in said
+    )
     assert "it has 8 images, AID has 10,000" in count
 
 

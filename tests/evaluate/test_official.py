@@ -1,4 +1,6 @@
-"""`rs5m evaluate` end to end: a model whose vectors are colours, on folders in the true layout, against slow twins."""
+"""`rs5m evaluate` end to end: a model whose vectors are colours, on folders in the true layout,
+against slow twins.
+"""
 
 import io
 import json
@@ -11,9 +13,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rs5m import cli, clip, hub, official, officialreport, paper, pocket, selo, testsets
+from rs5m import cli, clip, paper, pocket, selo
+from rs5m.clip import factory, model, released
+from rs5m.evaluate import official, reporting, testsets
 
-# ---------------------------------------------------------------- a model that sees the mean colour and reads words
+# ---------------------------------------------------------------- a model that sees the mean colour
+# and reads words
 
 GREEN, BLUE, CYAN, RED = (40, 180, 40), (40, 60, 200), (60, 130, 220), (200, 40, 40)
 WORDS = {"forest": GREEN, "river": BLUE, "sealake": CYAN, "red": RED, "green": GREEN, "blue": BLUE}
@@ -44,26 +49,43 @@ class Colours(nn.Module):
 
 
 def colours(*_, **__) -> clip.Model:
-    return clip.Model(Colours().eval(), lambda texts: torch.tensor(np.array([read(t) for t in texts])),
-                      (0.5,) * 3, (0.5,) * 3, 32, "colours")  # fmt: skip
+    return clip.Model(
+        Colours().eval(),
+        lambda texts: torch.tensor(np.array([read(t) for t in texts])),
+        (0.5,) * 3,
+        (0.5,) * 3,
+        32,
+        "colours",
+    )
 
 
 # ---------------------------------------------------------------- a small official folder
 
-CLASSES = {"Forest": [GREEN] * 4 + [BLUE], "River": [BLUE] * 5 + [CYAN], "SeaLake": [CYAN] * 3 + [GREEN]}
+CLASSES = {
+    "Forest": [GREEN] * 4 + [BLUE],
+    "River": [BLUE] * 5 + [CYAN],
+    "SeaLake": [CYAN] * 3 + [GREEN],
+}
 SHADES = [tuple(map(int, c)) for c in np.random.default_rng(3).integers(0, 256, (14, 3))]
 WORDS |= {f"shade{i}": colour for i, colour in enumerate(SHADES)}
 
 
 def captions_of(i: int) -> list[str]:
-    """Two captions that no picture shares; the second names mostly a wrong shade for every third picture."""
+    """Two captions that no picture shares; the second names mostly a wrong shade for every third
+    picture.
+    """
     mostly = f"shade{i if i % 3 else (i + 1) % 14}"
-    return [f"shade{i} beside shade{(i + 5) % 14}", f"{mostly} and {mostly} and shade{(i + 3) % 14}"]
+    return [
+        f"shade{i} beside shade{(i + 5) % 14}",
+        f"{mostly} and {mostly} and shade{(i + 3) % 14}",
+    ]
 
 
 def picture(path: Path, colour, shape: tuple[int, int] = (40, 50)) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    pixels = np.broadcast_to(np.array(colour, np.uint8), (*shape, 3)) if np.ndim(colour) < 2 else colour
+    pixels = (
+        np.broadcast_to(np.array(colour, np.uint8), (*shape, 3)) if np.ndim(colour) < 2 else colour
+    )
     stream = io.BytesIO()
     Image.fromarray(pixels).save(stream, "PNG")  # its colours stay exact, and readers go by content
     path.write_bytes(stream.getvalue())
@@ -98,7 +120,10 @@ QUERIES = {
 
 def air_slt(folder: Path) -> None:
     picture(folder / "AIR-SLT" / "imgs" / "0.jpg", scene())
-    told = [{"caption": word, "jpg_name": "0.jpg", "points": [corners]} for word, corners in QUERIES.items()]
+    told = [
+        {"caption": word, "jpg_name": "0.jpg", "points": [corners]}
+        for word, corners in QUERIES.items()
+    ]
     (folder / "AIR-SLT" / "annotations").mkdir()
     (folder / "AIR-SLT" / "annotations" / "anno.json").write_text(json.dumps(told))
 
@@ -106,7 +131,7 @@ def air_slt(folder: Path) -> None:
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(clip, "load", colours)
+    monkeypatch.setattr(factory, "load", colours)
     for make in (eurosat, rsitmd, air_slt):
         make(tmp_path / "data")
     return tmp_path / "data"
@@ -118,9 +143,22 @@ def whole(monkeypatch):
     monkeypatch.setattr(testsets, "differences", lambda *_: [])
 
 
-def run(data: Path, tasks: str = "zeroshot,retrieval,selo", out: str = "out.json", code: int = 0, **more) -> dict:
+def run(
+    data: Path, tasks: str = "zeroshot,retrieval,selo", out: str = "out.json", code: int = 0, **more
+) -> dict:
     options = [part for name, value in more.items() for part in (f"--{name}", str(value))]
-    given = ["evaluate", "--model", "colours", "--data", str(data), "--tasks", tasks, "--out", out, *options]
+    given = [
+        "evaluate",
+        "--model",
+        "colours",
+        "--data",
+        str(data),
+        "--tasks",
+        tasks,
+        "--out",
+        out,
+        *options,
+    ]
     assert cli.main(given) == code
     return json.loads(Path(out).read_text()) if code == 0 else {}
 
@@ -138,8 +176,11 @@ def top1(clips: bool) -> float:
     for label in CLASSES:
         vectors = [read(prompt.format(label.lower())) for prompt in paper.prompts()]
         weights.append(sum(v / np.sqrt(v @ v) if clips else v for v in vectors))
-    hits = [max(range(3), key=lambda c: cosine(seen(colour), weights[c])) == label
-            for label, found in enumerate(CLASSES.values()) for colour in found]  # fmt: skip
+    hits = [
+        max(range(3), key=lambda c: cosine(seen(colour), weights[c])) == label
+        for label, found in enumerate(CLASSES.values())
+        for colour in found
+    ]
     return 100 * sum(hits) / len(hits)
 
 
@@ -149,9 +190,15 @@ def recalls() -> dict[str, float]:
     images, found = [seen(colour) for colour in SHADES], {}
     for k in (1, 5, 10):
         best = [sorted(texts, key=lambda text: -cosine(image, text[1]))[:k] for image in images]
-        found[f"image2text-R@{k}"] = 100 * np.mean([any(i == owner for owner, _ in top) for i, top in enumerate(best)])
-        best = [sorted(range(14), key=lambda i: -cosine(images[i], vector))[:k] for _, vector in texts]
-        found[f"text2image-R@{k}"] = 100 * np.mean([texts[t][0] in top for t, top in enumerate(best)])
+        found[f"image2text-R@{k}"] = 100 * np.mean(
+            [any(i == owner for owner, _ in top) for i, top in enumerate(best)]
+        )
+        best = [
+            sorted(range(14), key=lambda i: -cosine(images[i], vector))[:k] for _, vector in texts
+        ]
+        found[f"text2image-R@{k}"] = 100 * np.mean(
+            [texts[t][0] in top for t, top in enumerate(best)]
+        )
     return found
 
 
@@ -160,7 +207,9 @@ def localized(word: str) -> dict[str, float]:
     pixels = scene()
     windows = selo.windows(*pixels.shape[:2])
     means = [seen(pixels[r0:r1, c0:c1].mean((0, 1))) for r0, r1, c0, c1 in windows]
-    heat = selo.probability_map(windows, np.array([cosine(mean, read(word)) for mean in means]), *pixels.shape[:2])
+    heat = selo.probability_map(
+        windows, np.array([cosine(mean, read(word)) for mean in means]), *pixels.shape[:2]
+    )
     return selo.metrics(heat, [np.array(QUERIES[word], float)])
 
 
@@ -177,13 +226,15 @@ def test_known_features_give_the_known_result(data, whole, capsys):
     assert 0 < expected["image2text-R@1"] < 100 and 0 < expected["text2image-R@5"] < 100
     for name, value in expected.items():
         assert metrics[f"retrieval-{name}-rsitmd"] == pytest.approx(value)
-    assert metrics["retrieval-mean-recall-rsitmd"] == pytest.approx(np.mean(list(expected.values())))
+    assert metrics["retrieval-mean-recall-rsitmd"] == pytest.approx(
+        np.mean(list(expected.values()))
+    )
     queries = report["extra"]["selo air_slt"]["queries"]
     assert [query["caption"] for query in queries] == list(QUERIES)
     for query in queries:
         for key, value in localized(query["caption"]).items():
             assert query[key] == pytest.approx(value, abs=0.02)
-    for key, name in officialreport.SELO.items():
+    for key, name in reporting.SELO.items():
         assert metrics[name] == pytest.approx(np.mean([query[key] for query in queries]))
     assert report["not_comparable"] == {} and set(metrics) == set(intervals)
     for name, value in metrics.items():
@@ -191,16 +242,27 @@ def test_known_features_give_the_known_result(data, whole, capsys):
     missing = {(entry["task"], entry["set"]) for entry in report["left_out"]}
     assert missing == {("zeroshot", "resisc45"), ("zeroshot", "aid"), ("retrieval", "rsicd")}
     said = capsys.readouterr().out
-    assert "EuroSAT-zeroshot-acc" in said and "61.40" in said and "another model" in said and "0.7447" in said
+    assert (
+        "EuroSAT-zeroshot-acc" in said
+        and "61.40" in said
+        and "another model" in said
+        and "0.7447" in said
+    )
 
 
 def test_what_the_json_tells(data, whole):
     report = run(data)
     told = report["protocol"]
-    assert told["zeroshot"]["prompts"] == 105 and told["zeroshot"]["classes"]["eurosat"] == [c.lower() for c in CLASSES]
+    assert told["zeroshot"]["prompts"] == 105 and told["zeroshot"]["classes"]["eurosat"] == [
+        c.lower() for c in CLASSES
+    ]
     assert told["preprocessing"]["image_size"] == 32 and told["selo"]["steps"] == [256, 512, 768]
     assert report["model"]["parameters"] == 3 and report["model"]["checkpoint"] is None
-    assert len(report["model"]["weights_sha256"]) == 64 and report["cards"].keys() == {"eurosat", "rsitmd", "air_slt"}
+    assert len(report["model"]["weights_sha256"]) == 64 and report["cards"].keys() == {
+        "eurosat",
+        "rsitmd",
+        "air_slt",
+    }
     assert report["provenance"]["versions"]["torch"] and report["provenance"]["date"]
     assert 0 < report["seconds"]["encoding"] < report["seconds"]["total"]
     assert str(data.parent) not in json.dumps(report), "no path of this machine"
@@ -208,8 +270,8 @@ def test_what_the_json_tells(data, whole):
 
 def test_a_second_run_encodes_nothing_and_says_the_same(data, whole, monkeypatch, capsys):
     first = run(data)
-    monkeypatch.setattr(clip, "encode_pixels", None)
-    monkeypatch.setattr(clip, "encode_texts", None)
+    monkeypatch.setattr(model, "encode_pixels", None)
+    monkeypatch.setattr(model, "encode_texts", None)
     capsys.readouterr()
     second = run(data, out="new/folder/again.json")
     assert second["seconds"]["encoding"] == 0
@@ -229,15 +291,18 @@ def test_another_image_or_checkpoint_is_encoded_anew(data, whole, monkeypatch, c
         other = colours()
         with torch.no_grad():
             other.net.weight[0] = 1.5
-        monkeypatch.setattr(clip, "load", lambda *_, **__: other)
+        monkeypatch.setattr(factory, "load", lambda *_, **__: other)
     run(data)
-    computed = [line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": computed" in line]
+    computed = [
+        line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": computed" in line
+    ]
     pictures = ["images-eurosat", "images-rsitmd", "windows-air_slt"]
     texts = ["texts-zeroshot-eurosat", "texts-retrieval-rsitmd", "texts-selo-air_slt"]
     assert set(computed) == ({"images-rsitmd"} if what == "image" else {*pictures, *texts})
 
 
-# ---------------------------------------------------------------- nothing passes for the official number
+# ---------------------------------------------------------------- nothing passes for the official
+# number
 
 
 def test_a_folder_that_differs_from_its_card_has_no_official_number(data, capsys):
@@ -252,15 +317,25 @@ def test_a_folder_that_differs_from_its_card_has_no_official_number(data, capsys
 
 
 def test_a_corrupt_image_is_named_and_the_number_is_no_longer_official(data, whole, capsys):
-    (data / "eurosat-rgb" / "2750" / "Forest" / "Forest_4.jpg").write_bytes(b"\xff\xd8\xff no more")  # the blue one
+    (data / "eurosat-rgb" / "2750" / "Forest" / "Forest_4.jpg").write_bytes(
+        b"\xff\xd8\xff no more"
+    )  # the blue one
     (data / "rsitmd" / "images" / "02.tif").write_bytes(b"")
     report = run(data, "zeroshot,retrieval")
-    assert report["metrics"] == {} and set(report["not_comparable"]) == {"zeroshot eurosat", "retrieval rsitmd"}
+    assert report["metrics"] == {} and set(report["not_comparable"]) == {
+        "zeroshot eurosat",
+        "retrieval rsitmd",
+    }
     left = {entry["set"]: entry.get("files") for entry in report["left_out"]}
     assert "Forest_4.jpg" in left["eurosat"][0] and "02.tif" in left["rsitmd"][0]
     assert report["extra"]["zeroshot eurosat"]["images"] == 14
-    assert report["extra"]["retrieval rsitmd"]["images"] == 13 and report["extra"]["retrieval rsitmd"]["captions"] == 26
-    assert report["not_comparable"]["zeroshot eurosat"]["values"]["top1"] == round((15 * top1(False) / 14), 2)
+    assert (
+        report["extra"]["retrieval rsitmd"]["images"] == 13
+        and report["extra"]["retrieval rsitmd"]["captions"] == 26
+    )
+    assert report["not_comparable"]["zeroshot eurosat"]["values"]["top1"] == round(
+        (15 * top1(False) / 14), 2
+    )
     assert "left out: retrieval rsitmd: could not be used: 02.tif" in capsys.readouterr().out
 
 
@@ -273,7 +348,7 @@ def test_a_missing_image_is_named(data, whole):
 def test_a_task_without_a_set_is_told(data, whole, capsys):
     (data / "AIR-SLT" / "annotations" / "anno.json").unlink()
     report = run(data)
-    assert not any(name in report["metrics"] for name in officialreport.SELO.values())
+    assert not any(name in report["metrics"] for name in reporting.SELO.values())
     assert "selo: no set of this task is in " in capsys.readouterr().out
     assert ("selo", "air_slt") in {(entry["task"], entry["set"]) for entry in report["left_out"]}
 
@@ -284,16 +359,28 @@ def test_polygons_in_the_wrong_order_are_told(data, capsys):
     told[1]["points"] = [[[y, x] for x, y in told[1]["points"][0]]]
     annotations.write_text(json.dumps(told))
     run(data, "selo", code=2)
-    assert "0.jpg: the polygons of 'blue' leave the image of 900 x 600 pixels" in capsys.readouterr().err
+    assert (
+        "0.jpg: the polygons of 'blue' leave the image of 900 x 600 pixels"
+        in capsys.readouterr().err
+    )
 
 
 # ---------------------------------------------------------------- bad input
 
 BAD = {
-    "task": ({"tasks": "zeroshot,caption"}, "unknown task 'caption': choose from zeroshot,retrieval,selo"),
+    "task": (
+        {"tasks": "zeroshot,caption"},
+        "unknown task 'caption': choose from zeroshot,retrieval,selo",
+    ),
     "no folder": ({"data": "absent"}, "absent is no folder: put eurosat-rgb/2750/"),
-    "empty folder": ({"data": "empty"}, "empty has no set of zeroshot, retrieval, selo: put eurosat-rgb/2750/"),
-    "pocket": ({"data": "pocket", "tasks": "selo"}, "the pocket world has no set of selo: give another task"),
+    "empty folder": (
+        {"data": "empty"},
+        "empty has no set of zeroshot, retrieval, selo: put eurosat-rgb/2750/",
+    ),
+    "pocket": (
+        {"data": "pocket", "tasks": "selo"},
+        "the pocket world has no set of selo: give another task",
+    ),
     "out is a folder": ({"out": "empty"}, "empty is a folder: name a file"),
     "checkpoint": ({"checkpoint": "absent.pt"}, "absent.pt is not there: give a checkpoint"),
     "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': choose pocket, GeoRSCLIP-ViT-B-32"),
@@ -306,7 +393,12 @@ def test_bad_input_is_one_sentence(data, monkeypatch, capsys, what):
     monkeypatch.chdir(data.parent)
     Path("empty").mkdir()
     given, says = BAD[what]
-    usual = {"model": "ViT-B-32-quickgelu", "data": "data", "tasks": "zeroshot,retrieval,selo", "out": "out.json"}
+    usual = {
+        "model": "ViT-B-32-quickgelu",
+        "data": "data",
+        "tasks": "zeroshot,retrieval,selo",
+        "out": "out.json",
+    }
     options = [part for name, value in (usual | given).items() for part in (f"--{name}", value)]
     assert cli.main(["evaluate", *options]) == 2
     error = capsys.readouterr().err.splitlines()[-1]
@@ -321,7 +413,10 @@ def test_the_interval_of_top1_equals_drawing_one_by_one():
     generator, label = np.random.default_rng(0), np.repeat([0, 1, 2], [20, 60, 15])
     hit = generator.random(95) < np.array([0.2, 0.6, 0.9])[label]
     groups = [hit[label == c] for c in range(3)]
-    drawn = [np.concatenate([g[generator.integers(0, len(g), len(g))] for g in groups]).mean() for _ in range(2000)]
+    drawn = [
+        np.concatenate([g[generator.integers(0, len(g), len(g))] for g in groups]).mean()
+        for _ in range(2000)
+    ]
     low, high = official.top1_interval(hit, label)
     assert (low, high) == pytest.approx(100 * np.quantile(drawn, (0.025, 0.975)), abs=1.5)
     assert low < 100 * hit.mean() < high and (low, high) == official.top1_interval(hit, label)
@@ -329,7 +424,9 @@ def test_the_interval_of_top1_equals_drawing_one_by_one():
 
 
 def test_the_interval_of_a_share_draws_images_with_their_rows():
-    """Rows of one image that hit or miss together make the interval as wide as that of the images alone."""
+    """Rows of one image that hit or miss together make the interval as wide as that of the images
+    alone.
+    """
     image = np.random.default_rng(0).random(60) < 0.4
     owner = np.repeat(np.arange(60), 5)
     alone = official.share_interval(image, np.arange(60))
@@ -355,19 +452,22 @@ COLUMNS = {
 
 @pytest.mark.parametrize("given", COLUMNS)
 def test_the_column_of_the_paper(given):
-    assert officialreport.column(*given) == COLUMNS[given]
+    assert reporting.column(*given) == COLUMNS[given]
 
 
 def test_every_published_value_of_georsclip_has_its_official_name():
     rows = paper.table("results")
     for size in ("B/32", "H/14"):
         model = f"GeoRSCLIP ViT-{size}"
-        at, found = officialreport.Column(model, "RS5M", True), {}
+        at, found = reporting.Column(model, "RS5M", True), {}
         for task, names in testsets.TASKS.items():
             for name in names:
-                if name in officialreport.TITLES:
-                    found |= officialreport.published(task, name, at)
-        assert sorted(found.values()) == sorted(rows[rows["model"] == model]["value"]) and len(found) == 21
+                if name in reporting.TITLES:
+                    found |= reporting.published(task, name, at)
+        assert (
+            sorted(found.values()) == sorted(rows[rows["model"] == model]["value"])
+            and len(found) == 21
+        )
         assert found["RESISC45-zeroshot-acc"] == paper.value(dataset="RESISC45", model=model)
         at = {"dataset": "RSICD", "model": model, "metric": "text-to-image R@5"}
         assert found["retrieval-text2image-R@5-rsicd"] == paper.value(**at)
@@ -375,16 +475,21 @@ def test_every_published_value_of_georsclip_has_its_official_name():
 
 
 def test_random_weights_are_said_aloud(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(clip, "load", colours)
+    monkeypatch.setattr(factory, "load", colours)
     _, told = official.load("ViT-B-32-quickgelu", None)
-    assert told["checkpoint"] == "none: random weights" and "has random weights" in capsys.readouterr().out
+    assert (
+        told["checkpoint"] == "none: random weights"
+        and "has random weights" in capsys.readouterr().out
+    )
     calls = []
-    monkeypatch.setattr(clip, "load", lambda *a, **k: calls.append((a, k)) or colours())
+    monkeypatch.setattr(factory, "load", lambda *a, **k: calls.append((a, k)) or colours())
     _, told = official.load("ViT-B-32-quickgelu", "openai")
-    assert told["checkpoint"] == {"tag": "openai"} and calls == [(("ViT-B-32-quickgelu", "openai"), {})]
+    assert told["checkpoint"] == {"tag": "openai"} and calls == [
+        (("ViT-B-32-quickgelu", "openai"), {})
+    ]
     file = tmp_path / "RS5M_ViT-B-32.pt"
     file.write_bytes(b"weights")
-    monkeypatch.setattr(hub, "fetch", lambda name: file)
+    monkeypatch.setattr(released, "fetch", lambda name: file)
     for given in (("GeoRSCLIP-ViT-B-32", None), ("ViT-B-32-quickgelu", file)):
         _, told = official.load(*given)
         assert told["checkpoint"] == {"file": file.name, "sha256": pocket.sha256(file)}
@@ -393,7 +498,7 @@ def test_random_weights_are_said_aloud(monkeypatch, tmp_path, capsys):
 
 def test_the_json_is_whole_or_not_there(tmp_path):
     out = tmp_path / "out.json"
-    officialreport.write({"a": 1}, out)
+    reporting.write({"a": 1}, out)
     with pytest.raises(TypeError):
-        officialreport.write({"a": object()}, out)
+        reporting.write({"a": object()}, out)
     assert json.loads(out.read_text()) == {"a": 1} and os.listdir(tmp_path) == ["out.json"]

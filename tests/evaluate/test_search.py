@@ -1,4 +1,6 @@
-"""A folder of pictures searched with a sentence: against one cosine after the other, with files that are no images."""
+"""A folder of pictures searched with a sentence: against one cosine after the other, with files
+that are no images.
+"""
 
 from pathlib import Path
 
@@ -7,7 +9,8 @@ import pytest
 import small_clip
 from PIL import Image
 
-from rs5m import clip, features, localize, search, selo
+from rs5m import clip, selo
+from rs5m.evaluate import features, localize, search
 
 QUERY = "a river in a forest"
 
@@ -20,11 +23,22 @@ def model(tmp_path_factory):
 
 @pytest.fixture
 def pictures(tmp_path, monkeypatch) -> Path:
-    """Nine pictures of several shapes and kinds in a folder with spaces, two broken ones, and what is no picture."""
+    """Nine pictures of several shapes and kinds in a folder with spaces, two broken ones, and what
+    is no picture.
+    """
     monkeypatch.chdir(tmp_path)
     folder, generator = tmp_path / "my pictures", np.random.default_rng(0)
     (folder / "deeper/still").mkdir(parents=True)
-    names = ("a.png", "b.JPG", "c.jpeg", "d.tif", "e.webp", "f.bmp", "deeper/a.png", "deeper/still/z.png")
+    names = (
+        "a.png",
+        "b.JPG",
+        "c.jpeg",
+        "d.tif",
+        "e.webp",
+        "f.bmp",
+        "deeper/a.png",
+        "deeper/still/z.png",
+    )
     for i, name in enumerate(names):
         noise = generator.integers(0, 256, (4 + i, 5, 3), dtype=np.uint8)
         Image.fromarray(noise).resize((50 + 7 * i, 60)).save(folder / name)
@@ -42,7 +56,9 @@ def one_by_one(model, folder: Path, query: str) -> dict[str, float]:
         if path.is_file() and path.name not in ("cut.png", "empty.jpg", "notes.txt"):
             with Image.open(path) as image:
                 vector = clip.encode_images(model, [np.array(image.convert("RGB"))], quiet=True)[0]
-            found[path.relative_to(folder).as_posix()] = vector @ text / np.linalg.norm(vector) / np.linalg.norm(text)
+            found[path.relative_to(folder).as_posix()] = (
+                vector @ text / np.linalg.norm(vector) / np.linalg.norm(text)
+            )
     return found
 
 
@@ -65,9 +81,15 @@ def test_more_than_there_is_gives_all(model, pictures):
 
 def test_another_sentence_needs_no_encoding_and_a_changed_file_does(model, pictures, monkeypatch):
     first, encode, calls = search.folder(model, pictures, QUERY, k=9), features.encode, []
-    monkeypatch.setattr(features, "encode", lambda *given, **how: calls.append(1) or encode(*given, **how))
+    monkeypatch.setattr(
+        features, "encode", lambda *given, **how: calls.append(1) or encode(*given, **how)
+    )
     other = search.folder(model, pictures, "boats", k=9)
-    assert not calls and sorted(other.files) == sorted(first.files) and other.cosines.tolist() != first.cosines.tolist()
+    assert (
+        not calls
+        and sorted(other.files) == sorted(first.files)
+        and other.cosines.tolist() != first.cosines.tolist()
+    )
     first.files[-1].write_bytes(first.files[0].read_bytes())
     search.folder(model, pictures, QUERY)
     assert calls, "other bytes under the same name are another picture"
@@ -85,7 +107,9 @@ def test_what_is_no_folder_of_images_is_one_sentence(model, tmp_path, monkeypatc
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bare").mkdir()
     (tmp_path / "bare/notes.txt").write_text("nothing")
-    with pytest.raises(ValueError, match=r"bare holds no image: put \.jpg, .* files into it or its subfolders$"):
+    with pytest.raises(
+        ValueError, match=r"bare holds no image: put \.jpg, .* files into it or its subfolders$"
+    ):
         search.folder(model, tmp_path / "bare", QUERY)
     with pytest.raises(FileNotFoundError, match="gone is no folder: name one that holds images"):
         search.folder(model, tmp_path / "gone", QUERY)

@@ -1,4 +1,6 @@
-"""Readers of the official test folder: fake folders in the true layout, the real sets where they are, bad input."""
+"""Readers of the official test folder: fake folders in the true layout, the real sets where they
+are, bad input.
+"""
 
 import json
 import shutil
@@ -10,10 +12,14 @@ import fake_tests
 import numpy as np
 import pytest
 
-from rs5m import datasets, pocket, testsets
+from rs5m import pocket
+from rs5m.data import datasets
+from rs5m.evaluate import cards, testsets
 
-REAL = Path(__file__).parents[2] / "shared/data"
-needs_real = pytest.mark.skipif(not REAL.is_dir(), reason="the real sets are not beside this checkout")
+REAL = Path(__file__).parents[3] / "shared/data"
+needs_real = pytest.mark.skipif(
+    not REAL.is_dir(), reason="the real sets are not beside this checkout"
+)
 
 
 @pytest.fixture(scope="module")
@@ -28,29 +34,41 @@ def copy(made, tmp_path) -> Path:
     return Path(shutil.copytree(made, tmp_path / "copy"))
 
 
-@pytest.mark.parametrize(("name", "count", "each"), [("eurosat", 10, 2), ("resisc45", 45, 2), ("aid", 30, 1)])
+@pytest.mark.parametrize(
+    ("name", "count", "each"), [("eurosat", 10, 2), ("resisc45", 45, 2), ("aid", 30, 1)]
+)
 def test_labelled_sets(made, name, count, each):
     found = testsets.classes(name, made)
     assert len(found.classes) == count and np.bincount(found.labels).tolist() == [each] * count
-    assert found.classes == sorted(found.classes) and found.classes == sorted(testsets.card(name)["classes"])
+    assert found.classes == sorted(found.classes) and found.classes == sorted(
+        cards.card(name)["classes"]
+    )
     for i in (0, len(found.labels) - 1):
         assert found.images.names[i].startswith(found.classes[found.labels[i]] + "/")
-        assert datasets.decode(found.images.read(i)).shape[:2] == tuple(testsets.card(name)["size"])
+        assert datasets.decode(found.images.read(i)).shape[:2] == tuple(cards.card(name)["size"])
 
 
 def test_the_folder_above_is_the_same(made):
     for name in ("eurosat", "aid"):
-        assert testsets.classes(name, made.parent).images.names == testsets.classes(name, made).images.names
-    assert testsets.captions("rsitmd", made.parent).captions == testsets.captions("rsitmd", made).captions
+        assert (
+            testsets.classes(name, made.parent).images.names
+            == testsets.classes(name, made).images.names
+        )
+    assert (
+        testsets.captions("rsitmd", made.parent).captions
+        == testsets.captions("rsitmd", made).captions
+    )
     assert len(testsets.scenes("air_slt", made.parent)) == 2
 
 
-@pytest.mark.parametrize(("name", "title"), [("rsitmd", "a café near water"), ("rsicd", "many buildings’ roofs 河")])
+@pytest.mark.parametrize(
+    ("name", "title"), [("rsitmd", "a café near water"), ("rsicd", "many buildings’ roofs 河")]
+)
 def test_captioned_sets_in_the_official_order(made, name, title):
     found = testsets.captions(name, made)
     assert found.images.names == ["0.jpg", "1.jpg", "2.jpg"] and not found.left_out
     assert found.captions[2] == tuple(f"{title} 2, sentence {n}" for n in range(5))
-    assert found.images.read(1) == fake_tests.jpeg(1, tuple(testsets.card(name).get("size", (64, 64))))
+    assert found.images.read(1) == fake_tests.jpeg(1, tuple(cards.card(name).get("size", (64, 64))))
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "gb18030"])
@@ -58,12 +76,16 @@ def test_captions_survive_either_encoding(copy, encoding):
     path = copy / "rsicd/rsicd_test.csv"
     text = path.read_text(encoding="gb18030")
     path.write_text(text, encoding=encoding)
-    assert testsets.captions("rsicd", copy).captions[0][0] == "many buildings’ roofs 河 0, sentence 0"
+    assert (
+        testsets.captions("rsicd", copy).captions[0][0] == "many buildings’ roofs 河 0, sentence 0"
+    )
 
 
 @pytest.mark.parametrize("encoding", ["gb18030", "latin-1", "utf-16"])
 def test_rsitmd_in_another_encoding_is_one_sentence(copy, encoding):
-    (copy / "rsitmd/rsitmd_test.csv").write_text("filename,title\n0.jpg,a naïve roof\n", encoding=encoding)
+    (copy / "rsitmd/rsitmd_test.csv").write_text(
+        "filename,title\n0.jpg,a naïve roof\n", encoding=encoding
+    )
     with pytest.raises(ValueError, match="rsitmd_test.csv is not UTF-8: save it as that"):
         testsets.captions("rsitmd", copy)
 
@@ -71,14 +93,20 @@ def test_rsitmd_in_another_encoding_is_one_sentence(copy, encoding):
 def test_other_letters_than_english_are_told(copy, capsys):
     testsets.captions("rsitmd", copy)
     assert "Chinese" not in capsys.readouterr().out  # an accent is no sign of a wrong encoding
-    (copy / "rsicd/rsicd_test.csv").write_text("filename,title\n0.jpg,a naïve roof\n", encoding="latin-1")
+    (copy / "rsicd/rsicd_test.csv").write_text(
+        "filename,title\n0.jpg,a naïve roof\n", encoding="latin-1"
+    )
     testsets.captions("rsicd", copy)  # gb18030 takes the bytes of ïv for one character
-    assert "1 of 1 captions of rsicd/rsicd_test.csv have Chinese characters" in capsys.readouterr().out
+    assert (
+        "1 of 1 captions of rsicd/rsicd_test.csv have Chinese characters" in capsys.readouterr().out
+    )
 
 
 def test_scenes_keep_the_order_of_the_json(made):
     first, second = testsets.scenes("air_slt", made)
-    assert [first.name, second.name] == ["0.jpg", "1.jpg"] and [q.caption for q in first.queries] == [
+    assert [first.name, second.name] == ["0.jpg", "1.jpg"] and [
+        q.caption for q in first.queries
+    ] == [
         "a pond 0.",
         "a pond 1.",
     ]
@@ -86,8 +114,11 @@ def test_scenes_keep_the_order_of_the_json(made):
 
 
 def test_sets_that_are_not_there(tmp_path):
-    for read, names in ((testsets.classes, ("eurosat", "resisc45", "aid", "ucm")),
-                        (testsets.captions, ("rsitmd", "rsicd", "ucm")), (testsets.scenes, ("air_slt",))):  # fmt: skip
+    for read, names in (
+        (testsets.classes, ("eurosat", "resisc45", "aid", "ucm")),
+        (testsets.captions, ("rsitmd", "rsicd", "ucm")),
+        (testsets.scenes, ("air_slt",)),
+    ):
         for name in names:
             with pytest.raises(FileNotFoundError, match="has no|has neither"):
                 read(name, tmp_path)
@@ -106,7 +137,9 @@ def test_an_empty_class_folder_is_named(copy):
 
 
 def test_files_that_are_no_images_by_name_do_not_count(copy):
-    """The official loader goes by the ending too; a count that a .DS_Store changes would be no published set."""
+    """The official loader goes by the ending too; a count that a .DS_Store changes would be no
+    published set.
+    """
     before = testsets.classes("aid", copy)
     for stray in (".DS_Store", "Thumbs.db", "._Beach_001.jpg"):
         (copy / "AID/Beach" / stray).write_bytes(b"x")
@@ -124,8 +157,15 @@ def test_files_that_are_no_images_by_name_do_not_count(copy):
 def test_missing_images_are_left_out_and_named(copy, capsys):
     (copy / "rsitmd/images/1.jpg").unlink()
     found = testsets.captions("rsitmd", copy)
-    assert found.images.names == ["0.jpg", "2.jpg"] and found.left_out == ["1.jpg"] and len(found.captions) == 2
-    assert "1 images of rsitmd/rsitmd_test.csv are missing and left out: 1.jpg" in capsys.readouterr().out
+    assert (
+        found.images.names == ["0.jpg", "2.jpg"]
+        and found.left_out == ["1.jpg"]
+        and len(found.captions) == 2
+    )
+    assert (
+        "1 images of rsitmd/rsitmd_test.csv are missing and left out: 1.jpg"
+        in capsys.readouterr().out
+    )
     for name in ("0.jpg", "2.jpg"):
         (copy / "rsitmd/images" / name).unlink()
     with pytest.raises(ValueError, match="holds none of the 3 images"):
@@ -135,7 +175,10 @@ def test_missing_images_are_left_out_and_named(copy, capsys):
 @pytest.mark.parametrize(
     ("content", "said"),
     [
-        (b"image,caption\na.jpg,words\n", "lacks the columns filename, title: it has image, caption"),
+        (
+            b"image,caption\na.jpg,words\n",
+            "lacks the columns filename, title: it has image, caption",
+        ),
         (b"", "lacks the columns filename, title: it has none"),
         (b"filename,title\n", "has no rows"),
         (b"filename,title\n0.jpg\n", "line 2: a row needs a filename and a title"),
@@ -173,7 +216,9 @@ def test_a_damaged_annotation_is_one_sentence(copy, content):
 
 def test_exchanged_axes_are_one_sentence(tmp_path):
     fake_tests.air_slt(tmp_path, swap=True)
-    with pytest.raises(ValueError, match=r"polygons of 'a pond 0.' leave the image of 900 x 600 .* give \[x, y\]"):
+    with pytest.raises(
+        ValueError, match=r"polygons of 'a pond 0.' leave the image of 900 x 600 .* give \[x, y\]"
+    ):
         testsets.scenes("air_slt", tmp_path)
 
 
@@ -209,9 +254,11 @@ def test_a_zip_of_another_layout_is_not_an_empty_set(tmp_path):
 
 def test_the_pocket_world():
     found, chips = testsets.classes("pocket", "nowhere"), pocket.chips("test")
-    assert (datasets.decode(found.images.read(5)) == chips.images[5]).all() and (found.labels == chips.labels).all()
+    assert (datasets.decode(found.images.read(5)) == chips.images[5]).all() and (
+        found.labels == chips.labels
+    ).all()
     assert testsets.captions("pocket", "nowhere").captions == pocket.captions(chips)
-    known = testsets.card("pocket")
+    known = cards.card("pocket")
     assert known["images"] == len(chips.labels) and known["classes"] == chips.classes
 
 
@@ -227,8 +274,10 @@ def test_fakes_differ_from_their_cards_and_say_how(made):
 @needs_real
 @pytest.mark.parametrize("what", ["a class less", "an image more", "damaged json"])
 def test_uc_merced_that_does_not_fit_its_captions_is_one_sentence(tmp_path, what):
-    fake_tests.write(tmp_path / "captions/ucm_captions.json", (REAL / "captions/ucm_captions.json").read_bytes())
-    for label in testsets.card("ucm")["classes"]:
+    fake_tests.write(
+        tmp_path / "captions/ucm_captions.json", (REAL / "captions/ucm_captions.json").read_bytes()
+    )
+    for label in cards.card("ucm")["classes"]:
         for i in range(100):
             fake_tests.write(tmp_path / datasets.UCM[0] / label / f"{label}{i:02d}.tif", b"")
     assert len(testsets.captions("ucm", tmp_path).captions) == 210
@@ -238,7 +287,9 @@ def test_uc_merced_that_does_not_fit_its_captions_is_one_sentence(tmp_path, what
         fake_tests.write(tmp_path / datasets.UCM[0] / "beach/beach100.tif", b"")
     else:
         (tmp_path / "captions/ucm_captions.json").write_text("{")
-    with pytest.raises(ValueError, match="ucm_captions.json and the images of UC Merced do not fit"):
+    with pytest.raises(
+        ValueError, match="ucm_captions.json and the images of UC Merced do not fit"
+    ):
         testsets.captions("ucm", tmp_path)
 
 
@@ -259,7 +310,9 @@ def test_the_real_sets_match_their_cards():
 @needs_real
 def test_the_real_annotations_of_air_slt(tmp_path):
     told = json.loads((REAL / "air_slt/anno.json").read_text())
-    fake_tests.write(tmp_path / "AIR-SLT/annotations/anno.json", (REAL / "air_slt/anno.json").read_bytes())
+    fake_tests.write(
+        tmp_path / "AIR-SLT/annotations/anno.json", (REAL / "air_slt/anno.json").read_bytes()
+    )
     for name in {entry["jpg_name"] for entry in told}:
         fake_tests.write(tmp_path / "AIR-SLT/imgs" / name, fake_tests.jpeg(0, (3500, 3500)))
     found = testsets.scenes("air_slt", tmp_path)

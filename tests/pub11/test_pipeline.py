@@ -1,4 +1,6 @@
-"""Chapter pub11, the whole path: accounts that add up, interruption, Ray, bad input. Real HTTP from loopback."""
+"""Chapter pub11, the whole path: accounts that add up, interruption, Ray, bad input. Real HTTP from
+loopback.
+"""
 
 import os
 import random
@@ -17,24 +19,29 @@ import pyarrow.parquet as pq
 import pytest
 from fake_pub11 import LIMITS, Cheap
 
-from rs5m import cli, keywords, pocketweb, pub11, pub11input, pub11work, records
+from rs5m import cli, keywords, pub11
+from rs5m.data import records
+from rs5m.pocket import webpages
+from rs5m.pub11 import input, stages
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1] / "helpers"
 WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
 
 
 @pytest.fixture(scope="module")
 def site(tmp_path_factory):
-    web = pocketweb.build(listed=600)
-    with pocketweb.serve(web) as base:
+    web = webpages.build(listed=600)
+    with webpages.serve(web) as base:
         folder = tmp_path_factory.mktemp("pairs")
-        pocketweb.write(web, base, folder)
+        webpages.write(web, base, folder)
         yield web, folder
 
 
 @pytest.fixture(scope="module")
 def finished(site, tmp_path_factory):
-    return pub11.run(f"{site[1]}/*.parquet", tmp_path_factory.mktemp("run") / "out", Cheap(), LIMITS, 8)
+    return pub11.run(
+        f"{site[1]}/*.parquet", tmp_path_factory.mktemp("run") / "out", Cheap(), LIMITS, 8
+    )
 
 
 def contents(out):
@@ -42,10 +49,13 @@ def contents(out):
 
 
 def child(pairs, out, **environment):
-    path = os.pathsep.join([str(HERE.parent), str(HERE)])
-    return subprocess.Popen([sys.executable, str(HERE / "fake_pub11.py"), str(pairs), str(out), "8"],
-                            env=os.environ | {"PYTHONPATH": path} | environment,
-                            stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)  # fmt: skip
+    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    return subprocess.Popen(
+        [sys.executable, str(HERE / "fake_pub11.py"), str(pairs), str(out), "8"],
+        env=os.environ | {"PYTHONPATH": path} | environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+    )
 
 
 def test_every_listed_pair_is_accounted_for(site, finished):
@@ -56,7 +66,9 @@ def test_every_listed_pair_is_accounted_for(site, finished):
     assert table.source.tolist() == [*sorted(web.source.unique()), "total"] and len(table) == 5
     total = table.iloc[-1]
     assert total.pairs_listed == 600 and total.after_keyword_filter == hit.sum()
-    assert sorted([*kept.row, *dropped.row]) == web.row[hit].tolist(), "each hit is kept, or dropped with a reason"
+    assert sorted([*kept.row, *dropped.row]) == web.row[hit].tolist(), (
+        "each hit is kept, or dropped with a reason"
+    )
     rest = pd.concat(pd.read_parquet(p) for p in sorted((finished / "unmatched").iterdir()))
     assert rest.row.tolist() == web.row[~hit].tolist() and set(rest.reason) == {"no_keyword"}
     assert dropped.reason.notna().all() and set(dropped.stage) <= set(pub11.STAGES)
@@ -68,7 +80,9 @@ def test_every_listed_pair_is_accounted_for(site, finished):
 
 
 def test_each_broken_link_ends_with_its_own_reason(site, finished):
-    dropped = pd.read_parquet(finished / "dropped.parquet").merge(site[0].pairs[["row", "broken", "role"]], on="row")
+    dropped = pd.read_parquet(finished / "dropped.parquet").merge(
+        site[0].pairs[["row", "broken", "role"]], on="row"
+    )
     broken = dropped[dropped.broken != ""]
     assert len(broken) >= 4 and (broken.reason == broken.broken).all()
 
@@ -93,8 +107,14 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(site, finished, tm
     assert process.wait(120) == 0
     assert contents(out) == contents(finished)
     log = (out / "log.txt").read_text().splitlines()
-    done = sorted(f"{stage} {path.stem}" for stage in ("fetch", "look") for path in (out / stage).glob("*.parquet"))
-    assert len(done) > 8 and set(log) <= set(done) and len(log) == len(set(log)), "a finished shard was done twice"
+    done = sorted(
+        f"{stage} {path.stem}"
+        for stage in ("fetch", "look")
+        for path in (out / stage).glob("*.parquet")
+    )
+    assert len(done) > 8 and set(log) <= set(done) and len(log) == len(set(log)), (
+        "a finished shard was done twice"
+    )
 
 
 def test_a_second_start_does_no_work(site, finished):
@@ -105,8 +125,13 @@ def test_a_second_start_does_no_work(site, finished):
 
 def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
     ray = pytest.importorskip("ray")
-    path = os.pathsep.join([str(HERE.parent), str(HERE)])
-    ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, runtime_env={"env_vars": {"PYTHONPATH": path}})
+    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
+    ray.init(
+        num_cpus=2,
+        include_dashboard=False,
+        log_to_driver=False,
+        runtime_env={"env_vars": {"PYTHONPATH": path}},
+    )
     try:
         address = ray.get_runtime_context().gcs_address
         process = child(f"{site[1]}/*.parquet", tmp_path / "out", RAY_ADDRESS=address)
@@ -114,7 +139,9 @@ def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
     finally:
         ray.shutdown()
     for name in ("kept", "dropped", "attrition"):
-        ours, theirs = (pd.read_parquet(folder / f"{name}.parquet") for folder in (tmp_path / "out", finished))
+        ours, theirs = (
+            pd.read_parquet(folder / f"{name}.parquet") for folder in (tmp_path / "out", finished)
+        )
         pd.testing.assert_frame_equal(ours, theirs)
     loads = (tmp_path / "out/loads.txt").read_text().split()
     assert len(list((tmp_path / "out/look").iterdir())) == 8
@@ -132,7 +159,7 @@ def test_two_threads_that_ask_at_once_load_once(tmp_path):
             return super().load(out)
 
     with ThreadPoolExecutor(4) as pool:
-        list(pool.map(lambda _: pub11work._loaded(Slow(), str(tmp_path)), range(4)))
+        list(pool.map(lambda _: stages._loaded(Slow(), str(tmp_path)), range(4)))
     assert len((tmp_path / "loads.txt").read_text().split()) == 1
 
 
@@ -154,14 +181,24 @@ def test_rows_without_text_have_a_reason_and_other_encodings_are_read(tmp_path):
     assert dropped.reason.tolist() == ["connection_error", "connection_error", "bad_url"]
     assert dropped.text[1] == "\ufffdaerial view"
     rest = pd.concat(pd.read_parquet(p) for p in sorted((tmp_path / "out/unmatched").iterdir()))
-    assert rest.row.tolist() == [2, 3, 5] and rest.reason.tolist() == ["no_text", "no_keyword", "no_text"]
+    assert rest.row.tolist() == [2, 3, 5] and rest.reason.tolist() == [
+        "no_text",
+        "no_keyword",
+        "no_text",
+    ]
 
 
 def test_a_glob_that_the_shell_expanded_is_a_list_of_files(tmp_path, monkeypatch, capsys):
-    paths = [str(write(tmp_path / f"{n}.parquet", url=[f"http://127.0.0.1:9/{n}"], text=["aerial"])) for n in "ab"]
-    monkeypatch.setattr("rs5m.pub11work.Model", lambda *_: Cheap())
+    paths = [
+        str(write(tmp_path / f"{n}.parquet", url=[f"http://127.0.0.1:9/{n}"], text=["aerial"]))
+        for n in "ab"
+    ]
+    monkeypatch.setattr("rs5m.book.judge.Model", lambda *_: Cheap())
     assert cli.main(["pub11", "--pairs", *paths, "--out", str(tmp_path / "out")]) == 0
-    assert "total" in capsys.readouterr().out and len(pd.read_parquet(tmp_path / "out/dropped.parquet")) == 2
+    assert (
+        "total" in capsys.readouterr().out
+        and len(pd.read_parquet(tmp_path / "out/dropped.parquet")) == 2
+    )
 
 
 def test_an_empty_parquet_gives_an_empty_table(tmp_path):
@@ -197,14 +234,18 @@ def test_a_parquet_damaged_inside_is_named_and_the_good_ones_survive(tmp_path):
         write(tmp_path / f"{name}.parquet", url=["http://127.0.0.1:9/x"] * 5000, text=texts)
     whole = bytearray((tmp_path / "b.parquet").read_bytes())
     broken = whole.copy()
-    broken[len(whole) // 3 : len(whole) // 3 + 4000] = bytes(4000)  # the footer is whole, a page is not
+    broken[len(whole) // 3 : len(whole) // 3 + 4000] = bytes(
+        4000
+    )  # the footer is whole, a page is not
     (tmp_path / "b.parquet").write_bytes(broken)
     for _ in range(20):  # Daft's own error comes most times, not always
         with pytest.raises(ValueError, match="b.parquet is damaged inside"):
-            pub11input.select([tmp_path / "b.parquet"], tmp_path)
+            input.select([tmp_path / "b.parquet"], tmp_path)
     with pytest.raises(ValueError, match="b.parquet is damaged inside"):
         pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
-    assert not (tmp_path / "out/dropped.parquet").exists() and not list((tmp_path / "out").rglob("*.tmp"))
+    assert not (tmp_path / "out/dropped.parquet").exists() and not list(
+        (tmp_path / "out").rglob("*.tmp")
+    )
 
 
 def test_rows_that_get_lost_on_the_way_stop_the_run(site, finished, tmp_path):
@@ -234,7 +275,9 @@ def test_another_runs_folder_is_refused(site, finished, tmp_path):
 def test_a_full_disk_leaves_nothing_half_written(site, finished, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         with pytest.raises(OSError, match="could not be written .* free space"):
@@ -252,4 +295,7 @@ def test_a_full_disk_leaves_nothing_half_written(site, finished, tmp_path):
 def test_the_largest_copy_stays(site, finished):
     pairs = site[0].pairs.set_index("row")
     kept = pd.read_parquet(finished / "kept.parquet")
-    assert pairs.loc[kept.row].duplicate_of.is_unique or np.mean(pairs.loc[kept.row].duplicate_of.duplicated()) < 0.02
+    assert (
+        pairs.loc[kept.row].duplicate_of.is_unique
+        or np.mean(pairs.loc[kept.row].duplicate_of.duplicated()) < 0.02
+    )

@@ -1,4 +1,6 @@
-"""Chapter rs3, the whole path with cheap networks: accounts that add up, interruption, parts, bad input."""
+"""Chapter rs3, the whole path with cheap networks: accounts that add up, interruption, parts, bad
+input.
+"""
 
 import hashlib
 import json
@@ -18,10 +20,15 @@ import pytest
 import torch
 from PIL import Image
 
-from rs5m import captions, cli, clip, metadata, records, rotation, rs3, rs3input, rs3work, scales
-from rs5m.metasentences import make, sentence
+from rs5m import captions, cli, clip, rotation, rs3
+from rs5m.book import models, scales
+from rs5m.captions import metadata
+from rs5m.captions.sentences import make, sentence
+from rs5m.clip import factory
+from rs5m.data import records
+from rs5m.rs3 import input, pipeline, stages
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parents[1]
 BROOKLYN = "POLYGON ((-73.95 40.70, -73.93 40.70, -73.93 40.72, -73.95 40.72, -73.95 40.70))"
 FMOW = {
     "country_code": "USA", "timestamp": "2016-06-09T15:04:05Z", "utm": "18T", "img_width": 900, "img_height": 900,
@@ -51,12 +58,16 @@ class Cheap:
         if not image.any():
             return ["", "  ", "卫星图像", "...", "cut \ud800 here"][:n]
         generator = random.Random(zlib.crc32(image.tobytes()))
-        texts = [f"a {generator.choice(NOUNS)}  near a {generator.choice(NOUNS)}" for _ in range(n - 2)]
+        texts = [
+            f"a {generator.choice(NOUNS)}  near a {generator.choice(NOUNS)}" for _ in range(n - 2)
+        ]
         return [*texts, "", "спутниковый снимок"]
 
 
 class Net(torch.nn.Module):
-    """Random towers that see where in the image something is, so that a turned image has another vector."""
+    """Random towers that see where in the image something is, so that a turned image has another
+    vector.
+    """
 
     def __init__(self, seed):
         super().__init__()
@@ -65,14 +76,18 @@ class Net(torch.nn.Module):
         self.words = torch.nn.Parameter(torch.randn(64, 8, generator=generator))
 
     def encode_image(self, pixels):
-        return torch.nn.functional.adaptive_avg_pool2d(pixels.contiguous(), 4).flatten(1) @ self.image
+        return (
+            torch.nn.functional.adaptive_avg_pool2d(pixels.contiguous(), 4).flatten(1) @ self.image
+        )
 
     def encode_text(self, tokens):
         return self.words[tokens].mean(1)
 
 
 def tokens(texts):
-    return torch.tensor([[zlib.crc32(f"{text} {i}".encode()) % 64 for i in range(4)] for text in texts])
+    return torch.tensor(
+        [[zlib.crc32(f"{text} {i}".encode()) % 64 for i in range(4)] for text in texts]
+    )
 
 
 def cheap_rankers():
@@ -103,17 +118,25 @@ def quiet(monkeypatch):
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """22 images of many sizes and formats, of which two are broken, one is tiny and one says nothing to anyone."""
+    """22 images of many sizes and formats, of which two are broken, one is tiny and one says
+    nothing to anyone.
+    """
     folder = tmp_path_factory.mktemp("images")
     draw(folder / f"fmow/airport/{AIRPORT}.jpg", (64, 90), 0)
     draw(folder / f"ben/{PASTURE}.TIF", (60, 60), 1)
     draw(folder / "black.png", (20, 20), 2, black=True)
     draw(folder / "bad/tiny.png", (5, 40), 3)
-    (folder / "bad/cut.jpg").write_bytes((folder / f"fmow/airport/{AIRPORT}.jpg").read_bytes()[:900])
+    (folder / "bad/cut.jpg").write_bytes(
+        (folder / f"fmow/airport/{AIRPORT}.jpg").read_bytes()[:900]
+    )
     (folder / "bad/empty.png").write_bytes(b"")
     for i in range(16):
         ending = ("png", "jpeg", "webp", "bmp")[i % 4]
-        draw(folder / f"other/über {i:02d}.{ending}", ((15, 15), (40, 22), (31, 100), (224, 200))[i // 4], 10 + i)
+        draw(
+            folder / f"other/über {i:02d}.{ending}",
+            ((15, 15), (40, 22), (31, 100), (224, 200))[i // 4],
+            10 + i,
+        )
     for hidden in ("._a.jpg", ".thumbs/black.png", "notes.txt"):
         draw(folder / hidden.replace(".txt", ".png"), (9, 9), 0).rename(folder / hidden)
     return folder
@@ -137,7 +160,9 @@ def documents(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def finished(folder, documents, tmp_path_factory):
-    return small_run(folder, tmp_path_factory.mktemp("run") / "out", rs3.read_records(documents).records)
+    return small_run(
+        folder, tmp_path_factory.mktemp("run") / "out", rs3.read_records(documents).records
+    )
 
 
 @pytest.fixture
@@ -154,17 +179,29 @@ def test_every_image_is_a_pair_or_dropped_with_a_reason(folder, finished):
     made, dropped = rs3.pairs(finished), pq.read_table(finished / "dropped.parquet").to_pandas()
     images = dropped[dropped.stage == "image"]
     assert images.set_index("name").reason.to_dict() == {
-        "cut": "truncated", "empty": "not_an_image", "tiny": "too_small", "black": "no_caption"}  # fmt: skip
+        "cut": "truncated",
+        "empty": "not_an_image",
+        "tiny": "too_small",
+        "black": "no_caption",
+    }
     assert images.text.isna().all()
-    assert sorted([*made.name, *images.name]) == sorted(rs3input.listed(folder)) and len(made) == 18
+    assert sorted([*made.name, *images.name]) == sorted(input.listed(folder)) and len(made) == 18
     assert made.file.tolist() == sorted(made.file), "in order of the paths"
     candidates = dropped[dropped.stage == "candidate"]
     black = candidates[candidates.name == "black"]
-    assert black.reason.tolist() == ["empty", "empty", "another script", "empty", "broken characters"]
+    assert black.reason.tolist() == [
+        "empty",
+        "empty",
+        "another script",
+        "empty",
+        "broken characters",
+    ]
     assert black.text.tolist()[2:] == ["卫星图像", "...", "cut \ufffd here"]
     assert set(candidates.reason) == {"empty", "another script", "broken characters", "duplicate"}
     table = rs3.choices(finished)
-    assert sum(map(len, table.kept)) + len(candidates) == 18 * 8 + 5, "each candidate is kept, or dropped"
+    assert sum(map(len, table.kept)) + len(candidates) == 18 * 8 + 5, (
+        "each candidate is kept, or dropped"
+    )
 
 
 def test_metadata_goes_into_the_text(finished, given):
@@ -172,9 +209,16 @@ def test_metadata_goes_into_the_text(finished, given):
     airport, pasture, plain = made.loc[AIRPORT], made.loc[PASTURE], made.loc["über 00"]
     assert airport.label == "airport" and airport.country == "United States" and airport.month == 6
     assert (airport.latitude, airport.longitude) == pytest.approx((40.71, -73.94))
-    assert pasture.label == "Pastures; Sea and ocean" and pasture.country == "Portugal" and pasture.month == 12
+    assert (
+        pasture.label == "Pastures; Sea and ocean"
+        and pasture.country == "Portugal"
+        and pasture.month == 12
+    )
     assert airport.metadata == sentence(given[AIRPORT]) and "314 degrees" in airport.metadata
-    assert airport.rotation_safe == sentence(given[AIRPORT], True) and "314" not in airport.rotation_safe
+    assert (
+        airport.rotation_safe == sentence(given[AIRPORT], True)
+        and "314" not in airport.rotation_safe
+    )
     assert airport.caption == f"{airport.metadata} A{airport.visual[1:]}."
     assert plain.metadata == plain.rotation_safe == "" and plain.caption == plain.visual
     assert plain[["label", "latitude", "country", "month"]].isna().all()
@@ -185,24 +229,36 @@ def test_metadata_goes_into_the_text(finished, given):
 def test_the_caption_is_the_one_that_the_parts_choose(folder, finished):
     """Every step again, an image at a time."""
     table, made = rs3.choices(finished).set_index("name"), rs3.pairs(finished).set_index("name")
-    assert table.index.tolist() == list(rs3input.listed(folder))
+    assert table.index.tolist() == list(input.listed(folder))
     a, b = cheap_rankers()
     for name, pair in made.iterrows():
         image = np.array(Image.open(folder / pair.file).convert("RGB"))
-        kept, dropped = captions.clean([rs3work._text(t) for t in Cheap().generate([image], 8)[0]])
+        kept, dropped = captions.clean([stages._text(t) for t in Cheap().generate([image], 8)[0]])
         row = table.loc[name]
-        assert row.kept.tolist() == kept and [(d["text"], d["reason"]) for d in row.dropped] == dropped
+        assert (
+            row.kept.tolist() == kept and [(d["text"], d["reason"]) for d in row.dropped] == dropped
+        )
         for model, got in ((a, row.similarity_a), (b, row.similarity_b)):
-            seen, texts = clip.encode_images(model, [image], quiet=True)[0], clip.encode_texts(model, kept)
+            seen, texts = (
+                clip.encode_images(model, [image], quiet=True)[0],
+                clip.encode_texts(model, kept),
+            )
             lengths = np.linalg.norm(seen) * np.linalg.norm(texts, axis=1)
             assert got == pytest.approx(texts @ seen / lengths, abs=1e-5)
         ranked = captions.rank(row.similarity_a[None], row.similarity_b[None])[0]
         assert row.ranked.tolist() == [p for p in ranked if p >= 0]
-        turned = rotation.similarities(a, [image], [[kept[p] for p in row.ranked]], range(0, 360, 60), quiet=True)
-        assert row.rotations == pytest.approx(turned[0], abs=1e-5) and row.rotations.shape == (6, len(row.ranked))
+        turned = rotation.similarities(
+            a, [image], [[kept[p] for p in row.ranked]], range(0, 360, 60), quiet=True
+        )
+        assert row.rotations == pytest.approx(turned[0], abs=1e-5) and row.rotations.shape == (
+            6,
+            len(row.ranked),
+        )
         picked = rotation.select(turned)[0]
         assert row.chosen == row.ranked[picked] and pair.visual == kept[row.chosen]
-        assert pair.score == row.score == pytest.approx(rotation.scores(turned)[0, picked], abs=1e-5)
+        assert (
+            pair.score == row.score == pytest.approx(rotation.scores(turned)[0, picked], abs=1e-5)
+        )
     assert table.chosen.isna().sum() == 4 and table.loc["black"].rotations.shape == (6, 0)
 
 
@@ -214,7 +270,7 @@ def test_shards_hold_the_original_bytes(folder, finished):
 
 
 def test_more_pairs_than_a_tar_holds(folder, finished, tmp_path, monkeypatch, given):
-    monkeypatch.setattr(rs3, "TAR", 8)
+    monkeypatch.setattr(pipeline, "TAR", 8)
     out = small_run(folder, tmp_path / "out", given)
     tars = sorted(out.glob("*.tar"))
     assert [tar.name for tar in tars] == [f"rs3-train-{i:04d}.tar" for i in range(3)]
@@ -225,12 +281,19 @@ def test_a_second_start_does_no_work(folder, finished, given):
     before = contents(finished)
     times = {path: path.stat().st_mtime_ns for path in finished.rglob("*") if path.is_file()}
     assert small_run(folder, finished, given) == finished and Cheap.calls == 0
-    assert contents(finished) == before and all(path.stat().st_mtime_ns == t for path, t in times.items())
+    assert contents(finished) == before and all(
+        path.stat().st_mtime_ns == t for path, t in times.items()
+    )
 
 
 def test_only_what_is_missing_is_done_again(folder, finished, tmp_path, given):
     out = shutil.copytree(finished, tmp_path / "out")
-    for name in ("dropped.parquet", "write/00002.parquet", "choose/00002.parquet", "choose/00004.parquet"):
+    for name in (
+        "dropped.parquet",
+        "write/00002.parquet",
+        "choose/00002.parquet",
+        "choose/00004.parquet",
+    ):
         (out / name).unlink()
     kept = {path: path.stat().st_mtime_ns for path in out.glob("*/*.parquet")}
     small_run(folder, out, given)
@@ -245,20 +308,26 @@ def test_the_captioner_is_loaded_only_for_a_shard_to_write(folder, finished, tmp
     assert contents(out) == contents(finished)
 
 
-def test_memory_bounds_the_bites_and_they_change_nothing(folder, finished, tmp_path, given, monkeypatch):
-    monkeypatch.setattr(rs3input, "PIXELS", 2000)
-    paths = [folder / file for file in rs3input.listed(folder).values()]
-    bites = list(rs3input.bites(paths))
-    assert [look.row for bite in bites for look in bite] == list(range(len(paths))) and len(bites) > 5
+def test_memory_bounds_the_bites_and_they_change_nothing(
+    folder, finished, tmp_path, given, monkeypatch
+):
+    monkeypatch.setattr(input, "PIXELS", 2000)
+    paths = [folder / file for file in input.listed(folder).values()]
+    bites = list(input.bites(paths))
+    assert [look.row for bite in bites for look in bite] == list(range(len(paths))) and len(
+        bites
+    ) > 5
     out = small_run(folder, tmp_path / "out", given)
     assert rs3.pairs(out).drop(columns="score").equals(rs3.pairs(finished).drop(columns="score"))
 
 
 @pytest.fixture(scope="module")
 def processes():
-    """Processes that are forked from one that has imported everything: each starts within milliseconds."""
+    """Processes that are forked from one that has imported everything: each starts within
+    milliseconds.
+    """
     old = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE)])
+    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE / "rs3")])
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["test_rs3"])
     first = context.Process(target=time.sleep, args=(0,))  # waits until the imports are over
@@ -268,11 +337,15 @@ def processes():
     os.environ.pop("PYTHONPATH") if old is None else os.environ.update(PYTHONPATH=old)
 
 
-def test_killed_at_many_moments_it_ends_with_the_same_bytes(folder, finished, tmp_path, given, processes):
+def test_killed_at_many_moments_it_ends_with_the_same_bytes(
+    folder, finished, tmp_path, given, processes
+):
     generator, reached = random.Random(0), []
     for attempt in range(24):
         out = tmp_path / f"out{attempt % 4}"
-        goal = len(files(out)) + generator.randrange(6)  # a moment told by progress: a busy machine takes its time
+        goal = len(files(out)) + generator.randrange(
+            6
+        )  # a moment told by progress: a busy machine takes its time
         process = processes.Process(target=small_run, args=(folder, out, given))
         process.start()
         while process.is_alive() and len(files(out)) < goal:
@@ -299,7 +372,9 @@ def test_parts_together_are_one_run(folder, finished, tmp_path, given, capsys):
     out = small_run(folder, tmp_path / "out", given, part=(1, 2))
     assert "3 of 6 shards are not there yet, let part 0/2 finish" in capsys.readouterr().out
     assert not (out / "dropped.parquet").exists()
-    with pytest.raises(FileNotFoundError, match="dropped.parquet does not exist: let rs5m rs3 finish first"):
+    with pytest.raises(
+        FileNotFoundError, match="dropped.parquet does not exist: let rs5m rs3 finish first"
+    ):
         rs3.pairs(out)
     small_run(folder, out, given, part=(0, 2))
     assert contents(out) == contents(finished)
@@ -309,7 +384,10 @@ def test_parts_at_the_same_time(folder, finished, tmp_path, given, processes):
     for attempt in range(2):
         out = tmp_path / f"out{attempt}"
         args = folder, out, given
-        parts = [processes.Process(target=small_run, args=args, kwargs={"part": (i, 3)}) for i in range(3)]
+        parts = [
+            processes.Process(target=small_run, args=args, kwargs={"part": (i, 3)})
+            for i in range(3)
+        ]
         for process in parts:
             process.start()
         for process in parts:
@@ -319,13 +397,29 @@ def test_parts_at_the_same_time(folder, finished, tmp_path, given, processes):
 
 
 def test_another_runs_folder_is_refused(folder, finished, tmp_path, given):
-    for option in ({"order": "visual first"}, {"n": 9}, {"criterion": "mean"}, {"angles": [0]}, {"shard_size": 5}):
+    for option in (
+        {"order": "visual first"},
+        {"n": 9},
+        {"criterion": "mean"},
+        {"angles": [0]},
+        {"shard_size": 5},
+    ):
         with pytest.raises(ValueError, match="holds another run .* name a new folder"):
             small_run(folder, finished, given, **option)
     with pytest.raises(ValueError, match=r"holds another run \(records differ"):
         small_run(folder, finished, {})
     with pytest.raises(ValueError, match=r"\(identity differ"):
-        rs3.run(folder, finished, Cheap, cheap_rankers, given, "dear", n=8, shard_size=4, angles=range(0, 360, 60))
+        rs3.run(
+            folder,
+            finished,
+            Cheap,
+            cheap_rankers,
+            given,
+            "dear",
+            n=8,
+            shard_size=4,
+            angles=range(0, 360, 60),
+        )
     other = shutil.copytree(folder, tmp_path / "images")
     draw(other / "black.png", (20, 20), 7)
     with pytest.raises(ValueError, match=r"\(images differ"):
@@ -345,7 +439,9 @@ def test_a_damaged_shard_is_named(folder, finished, tmp_path, given):
     out = shutil.copytree(finished, tmp_path / "out")
     (out / "dropped.parquet").unlink()
     (out / "choose/00001.parquet").write_bytes(b"PAR1")
-    with pytest.raises(ValueError, match="choose/00001.parquet is no whole shard of this run: delete it"):
+    with pytest.raises(
+        ValueError, match="choose/00001.parquet is no whole shard of this run: delete it"
+    ):
         small_run(folder, out, given)
     (out / "choose/00001.parquet").unlink()
     small_run(folder, out, given)
@@ -360,9 +456,17 @@ def test_visual_first_says_what_is_seen_and_what_any_turn_leaves_true(folder, tm
 
 def test_join_reads_well():
     assert rs3.join("a river", "A satellite image.") == "A satellite image. A river."
-    assert rs3.join("a river.", "a satellite image", "visual first") == "A river. A satellite image."
-    assert rs3.join(" a river ", "") == "a river" and rs3.join("", "X.") == "X." and rs3.join("", " ") == ""
-    with pytest.raises(ValueError, match="unknown order 'both': choose metadata first or visual first"):
+    assert (
+        rs3.join("a river.", "a satellite image", "visual first") == "A river. A satellite image."
+    )
+    assert (
+        rs3.join(" a river ", "") == "a river"
+        and rs3.join("", "X.") == "X."
+        and rs3.join("", " ") == ""
+    )
+    with pytest.raises(
+        ValueError, match="unknown order 'both': choose metadata first or visual first"
+    ):
         rs3.join("a", "b", "both")
 
 
@@ -372,7 +476,9 @@ def test_documents_are_told_apart_by_their_keys(documents, given):
     assert sorted(given) == sorted([AIRPORT, PASTURE, "nobody_0_0_rgb"])
     reasons = {Path(name).name: reason for name, reason in found.left_out}
     assert sorted(reasons) == ["broken.json", "gone.json", "large.json", "list.json", "other.json"]
-    assert "not readable json" in reasons["broken.json"] and "neither fMoW's" in reasons["other.json"]
+    assert (
+        "not readable json" in reasons["broken.json"] and "neither fMoW's" in reasons["other.json"]
+    )
     assert "holds a list" in reasons["list.json"] and "4194305 bytes" in reasons["large.json"]
 
 
@@ -391,14 +497,20 @@ def test_metadata_from_a_zip(documents, given, tmp_path):
             if path.name not in ("gone.json", "large.json"):
                 archive.write(path, path.relative_to(documents))
     found = rs3.read_records(tmp_path / "m.zip")
-    assert found.records == given and [name for name, _ in found.left_out] == ["broken", "list", "other"]
+    assert found.records == given and [name for name, _ in found.left_out] == [
+        "broken",
+        "list",
+        "other",
+    ]
 
 
 def test_images_without_any_record_and_records_of_the_pocket_world(tmp_path):
     draw(tmp_path / "in/chip.png", (15, 15), 0)
     bare = rs3.pairs(small_run(tmp_path / "in", tmp_path / "bare"))
     assert len(bare) == 1 and bare.caption[0] == bare.visual[0]
-    record = make("chip", "pocket", labels=("savanna",), latitude=-0.5, longitude=36.5, climate="tropical")
+    record = make(
+        "chip", "pocket", labels=("savanna",), latitude=-0.5, longitude=36.5, climate="tropical"
+    )
     made = rs3.pairs(small_run(tmp_path / "in", tmp_path / "out", {"chip": record}))
     assert made.label[0] == "savanna" and "savanna" in made.caption[0] and made.month.isna().all()
 
@@ -410,7 +522,10 @@ def test_no_pair_at_all(tmp_path):
     assert len(rs3.pairs(out)) == 0 and not list(out.glob("*.tar")) and len(rs3.choices(out)) == 2
     (tmp_path / "in/a.png").unlink()
     Cheap.calls = 0
-    assert rs3.summary(small_run(tmp_path / "in", tmp_path / "again")).iloc[0].tolist() == ["images", 1]
+    assert rs3.summary(small_run(tmp_path / "in", tmp_path / "again")).iloc[0].tolist() == [
+        "images",
+        1,
+    ]
     assert Cheap.calls == 0, "nothing to caption"
 
 
@@ -436,14 +551,19 @@ def test_an_image_that_goes_away_is_named(folder, tmp_path):
 
 
 def test_too_many_bytes_are_not_read(folder, monkeypatch):
-    monkeypatch.setattr(rs3input, "MAX_BYTES", 100)
-    assert next(rs3input.bites([folder / "black.png", folder / f"ben/{PASTURE}.TIF"]))[1].reason == "too_large"
+    monkeypatch.setattr(input, "MAX_BYTES", 100)
+    assert (
+        next(input.bites([folder / "black.png", folder / f"ben/{PASTURE}.TIF"]))[1].reason
+        == "too_large"
+    )
 
 
 def test_a_full_disk_leaves_nothing_half_written(folder, finished, tmp_path, given):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         for size in ("64k", "100k", "200k"):  # full in a stage, later, and at the tar
@@ -464,7 +584,9 @@ def command(tmp_path, *arguments):
     return cli.main(["rs3", "--out", str(tmp_path / "out"), *map(str, arguments)])
 
 
-def test_the_command_prints_what_became_of_the_images(folder, documents, tmp_path, monkeypatch, capsys):
+def test_the_command_prints_what_became_of_the_images(
+    folder, documents, tmp_path, monkeypatch, capsys
+):
     monkeypatch.setattr(cli, "_captioner", lambda *_: (Cheap, "cheap"))
     monkeypatch.setattr(cli, "_rankers", lambda _: cheap_rankers())
     monkeypatch.setattr(cli, "_rankers_name", lambda _: "cheap")
@@ -472,16 +594,37 @@ def test_the_command_prints_what_became_of_the_images(folder, documents, tmp_pat
     assert command(tmp_path, *arguments) == 0
     lines = " ".join(capsys.readouterr().out.split())
     assert "5 metadata documents are left out" in lines and "broken.json" in lines
-    for line in ("images 22", "pairs 18", "pairs without metadata 16", "metadata without an image 1",
-                 "image dropped: too_small 1", "image dropped: no_caption 1", "candidate dropped: another script 19",
-                 "field left out: gsd 1"):  # fmt: skip
+    for line in (
+        "images 22",
+        "pairs 18",
+        "pairs without metadata 16",
+        "metadata without an image 1",
+        "image dropped: too_small 1",
+        "image dropped: no_caption 1",
+        "candidate dropped: another script 19",
+        "field left out: gsd 1",
+    ):
         assert line in lines
     assert rs3.pairs(tmp_path / "out").caption.str.startswith("A ").any()
     assert command(tmp_path, *arguments, "--part", "1/2") == 0, "already whole"
 
 
-@pytest.mark.parametrize("case", ["missing", "empty", "twice", "metadata", "bare", "zip", "part", "scale", "adapter",
-                                  "folder", "surrogate"])  # fmt: skip
+@pytest.mark.parametrize(
+    "case",
+    [
+        "missing",
+        "empty",
+        "twice",
+        "metadata",
+        "bare",
+        "zip",
+        "part",
+        "scale",
+        "adapter",
+        "folder",
+        "surrogate",
+    ],
+)
 def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, monkeypatch):
     images, more, named = tmp_path / "in", [], "in"
     draw(images / "a.png", (15, 15), 0)
@@ -508,7 +651,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
     if case == "folder":
         (tmp_path / "c").mkdir()
         (tmp_path / "c/captioner.json").write_text("{")
-        monkeypatch.setattr(clip, "load", lambda scale: None)
+        monkeypatch.setattr(factory, "load", lambda scale: None)
         more, named = ["--captioner", tmp_path / "c"], "/c holds no whole captioner"
     assert command(tmp_path, "--images", images, *more) == 2
     message = capsys.readouterr().err.splitlines()[-1]
@@ -516,8 +659,17 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
     assert case == "folder" or not (tmp_path / "out").exists(), "refused before any work"
 
 
-@pytest.mark.parametrize("option", [{"order": "x"}, {"criterion": "x"}, {"part": (2, 2)}, {"n": 0}, {"shard_size": 0},
-                                    {"angles": []}])  # fmt: skip
+@pytest.mark.parametrize(
+    "option",
+    [
+        {"order": "x"},
+        {"criterion": "x"},
+        {"part": (2, 2)},
+        {"n": 0},
+        {"shard_size": 0},
+        {"angles": []},
+    ],
+)
 def test_bad_settings_are_refused_before_any_work(option, folder, tmp_path):
     with pytest.raises(ValueError, match="choose|give"):
         small_run(folder, tmp_path / "out", **option)
@@ -539,7 +691,9 @@ def test_a_local_captioner_is_remembered_by_its_files(tmp_path):
 
 
 def test_with_a_real_model(tmp_path):
-    """The general model of scale mini ranks: water captions for water, whatever the checksum wrote first."""
+    """The general model of scale mini ranks: water captions for water, whatever the checksum wrote
+    first.
+    """
 
     class Two:
         def generate(self, images, n):
@@ -548,18 +702,30 @@ def test_with_a_real_model(tmp_path):
     (tmp_path / "in").mkdir()
     Image.new("RGB", (40, 30), (20, 60, 160)).save(tmp_path / "in/lake.png")
     draw(tmp_path / "in/noise.jpg", (15, 15), 0)
-    model = clip.load(scales.get("mini"))
+    model = models.general(scales.get("mini"))
     out = rs3.run(tmp_path / "in", tmp_path / "out", Two, lambda: (model, model))
     table = rs3.choices(out)
-    assert table.rotations[0].shape == (12, 2) and table.similarity_a[0].tolist() == table.similarity_b[0].tolist()
+    assert (
+        table.rotations[0].shape == (12, 2)
+        and table.similarity_a[0].tolist() == table.similarity_b[0].tolist()
+    )
     assert rs3.pairs(out).visual[0] == "a lake of blue water"
 
 
 def test_tables_have_their_schemas_and_the_note_its_digests(folder, finished):
-    for name, schema in (("pairs", rs3.PAIRS), ("dropped", rs3.DROPPED), ("left_out", rs3.LEFT_OUT),
-                         ("write/00000", rs3work.WRITTEN), ("choose/00000", rs3work.CHOSEN)):  # fmt: skip
+    for name, schema in (
+        ("pairs", rs3.PAIRS),
+        ("dropped", rs3.DROPPED),
+        ("left_out", rs3.LEFT_OUT),
+        ("write/00000", stages.WRITTEN),
+        ("choose/00000", stages.CHOSEN),
+    ):
         assert pq.read_schema(finished / f"{name}.parquet").equals(schema)
     about = json.loads((finished / "run.json").read_text())
-    assert len(about["images"]) == 22 and about["records"]["count"] == 3 and about["records"]["without_image"] == 1
+    assert (
+        len(about["images"]) == 22
+        and about["records"]["count"] == 3
+        and about["records"]["without_image"] == 1
+    )
     data = (folder / "black.png").read_bytes()
     assert about["images"]["black.png"] == [len(data), hashlib.sha256(data).hexdigest()]

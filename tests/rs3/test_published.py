@@ -1,12 +1,17 @@
-"""The published captions and ratings, on small made-up files; the real ones are checked in the chapter."""
+"""The published captions and ratings, on small made-up files; the real ones are checked in the
+chapter.
+"""
 
 import numpy as np
 import pytest
 
-from rs5m import published
+from rs5m.rs3 import published
 
-ROWS = ['fmow_port_1_2_rgb.jpg,"a port, at the center and top-left blocks"', "ben_7.jpg,NA",
-        "millionaid_P1.jpg,on top of a hill"]  # fmt: skip
+ROWS = [
+    'fmow_port_1_2_rgb.jpg,"a port, at the center and top-left blocks"',
+    "ben_7.jpg,NA",
+    "millionaid_P1.jpg,on top of a hill",
+]
 RATED = "image_path,description,relevance_detail,hallucination,fluency\n"
 
 
@@ -33,7 +38,9 @@ def test_ratings_come_in_the_order_of_their_files(folder):
     assert np.isnan(found.fluency[0]) and found.hallucination.tolist() == [4, 2]
 
 
-@pytest.mark.parametrize("row", ["ben_7.jpg,x,0,2,3", "ben_7.jpg,x,1,6,3", "sydney_7.jpg,x,1,2,3", "ben_7.jpg,x,a,2,3"])
+@pytest.mark.parametrize(
+    "row", ["ben_7.jpg,x,0,2,3", "ben_7.jpg,x,1,6,3", "sydney_7.jpg,x,1,2,3", "ben_7.jpg,x,a,2,3"]
+)
 def test_odd_ratings_name_their_file(folder, row):
     (folder / "rs5m" / "ratings_1_500.csv").write_text(f"{RATED}static/{row}\n")
     with pytest.raises(ValueError, match="ratings_1_500.csv"):

@@ -1,4 +1,6 @@
-"""Batches from shards: every pair once, the same pixels whoever decodes them, damage named, one geometry for all."""
+"""Batches from shards: every pair once, the same pixels whoever decodes them, damage named, one
+geometry for all.
+"""
 
 import io
 import math
@@ -11,9 +13,12 @@ import pytest
 import torch
 from PIL import Image
 
-from rs5m import clip, images, loader, records
-from rs5m.loader import DRAWS, Memory, Shards, stream, warp
-from rs5m.records import Record
+from rs5m import clip
+from rs5m.data import images, records
+from rs5m.data.records import Record
+from rs5m.tune import augment, loader
+from rs5m.tune.augment import DRAWS, warp
+from rs5m.tune.loader import Memory, Shards, stream
 
 SIZE = 32
 STILL = (0.0, 0.9, 1.0, 0.5, 0.5, 0.5, 0.0)  # the whole of a square image, as it is
@@ -21,7 +26,9 @@ STILL = (0.0, 0.9, 1.0, 0.5, 0.5, 0.5, 0.0)  # the whole of a square image, as i
 
 def picture(height: int, width: int, seed: int = 0, grain: int = 8) -> np.ndarray:
     """Smooth colours: what resampling must not change."""
-    coarse = np.random.default_rng(seed).integers(0, 256, (height // grain + 2, width // grain + 2, 3), np.uint8)
+    coarse = np.random.default_rng(seed).integers(
+        0, 256, (height // grain + 2, width // grain + 2, 3), np.uint8
+    )
     return np.array(Image.fromarray(coarse).resize((width, height), Image.Resampling.BICUBIC))
 
 
@@ -38,7 +45,9 @@ def numbers(count: int, seed: int = 0) -> np.ndarray:
 
 def drawn(**changes) -> np.ndarray:
     names = ("angle", "mirror", "area", "ratio", "x", "y", "caption")
-    return np.array([changes.get(name, value) for name, value in zip(names, STILL, strict=True)], np.float32)
+    return np.array(
+        [changes.get(name, value) for name, value in zip(names, STILL, strict=True)], np.float32
+    )
 
 
 def difference(one, two) -> float:
@@ -65,7 +74,7 @@ def folder(tmp_path):
 
 def box(draws, aspect: float) -> tuple[float, float, float, float]:
     """Left, right, top and bottom of the crop as shares of the image, from its four corners."""
-    (a, b, c), (d, e, f) = loader.matrix(draws, aspect)
+    (a, b, c), (d, e, f) = augment.matrix(draws, aspect)
     width, height = math.hypot(a, b), math.hypot(d, e)
     return (c - width + 1) / 2, (c + width + 1) / 2, (f - height + 1) / 2, (f + height + 1) / 2
 
@@ -85,7 +94,9 @@ def test_crops_have_the_published_area_and_ratio_and_lie_inside(aspect):
     assert min(0.9, most) - 1e-9 <= min(areas) and max(areas) <= most + 1e-9
     assert np.ptp(areas) > 0.95 * (most - 0.9) and (most < 0.9) == (np.ptp(areas) < 1e-9)
     if aspect == 1:
-        assert np.mean(areas) == pytest.approx(0.95, abs=0.01) and np.mean(np.log(ratios)) == pytest.approx(0, abs=0.01)
+        assert np.mean(areas) == pytest.approx(0.95, abs=0.01) and np.mean(
+            np.log(ratios)
+        ) == pytest.approx(0, abs=0.01)
         assert np.mean(lefts[:400]) == pytest.approx(0.5, abs=0.05) == np.mean(tops[:400])
 
 
@@ -155,25 +166,33 @@ def test_a_reduced_decoding_shows_the_same_picture(side):
     content = encoded(image, subsampling=0, quality=98)
     for draws in [None, *numbers(4)]:
         rows = sample(image, draws, SIZE)[..., ::-1]
-        assert difference(loader.cut(content, SIZE, draws), rows) < 2.0
-    reduced = loader.decode(content, side / SIZE)
-    assert min(reduced.shape[:2]) < 2 * SIZE or side >= 16 * SIZE, "no more is decoded than is needed"
+        assert difference(augment.cut(content, SIZE, draws), rows) < 2.0
+    reduced = augment.decode(content, side / SIZE)
+    assert min(reduced.shape[:2]) < 2 * SIZE or side >= 16 * SIZE, (
+        "no more is decoded than is needed"
+    )
 
 
 def sample(image: np.ndarray, draws, size: int) -> np.ndarray:
     """What the draws cut from decoded pixels; without draws, the centred square."""
     height, width = image.shape[:2]
-    return loader._sample(image, view(draws, width / height), size, (width, height))
+    return augment._sample(image, view(draws, width / height), size, (width, height))
 
 
 def view(draws, aspect: float) -> tuple:
-    return loader.matrix(draws, aspect) if draws is not None else ((min(1, 1 / aspect), 0, 0), (0, min(1, aspect), 0))
+    return (
+        augment.matrix(draws, aspect)
+        if draws is not None
+        else ((min(1, 1 / aspect), 0, 0), (0, min(1, aspect), 0))
+    )
 
 
-@pytest.mark.parametrize(("excess", "by"), [(0.5, 1), (1.99, 1), (2, 2), (3.9, 2), (4, 4), (7.99, 4), (8, 8), (99, 8)])
+@pytest.mark.parametrize(
+    ("excess", "by"), [(0.5, 1), (1.99, 1), (2, 2), (3.9, 2), (4, 4), (7.99, 4), (8, 8), (99, 8)]
+)
 def test_how_far_a_jpeg_is_reduced(excess, by):
-    assert loader.decode(encoded(picture(80, 160)), excess).shape == (80 // by, 160 // by, 3)
-    assert loader.decode(encoded(picture(80, 160), "PNG"), excess).shape == (80, 160, 3)
+    assert augment.decode(encoded(picture(80, 160)), excess).shape == (80 // by, 160 // by, 3)
+    assert augment.decode(encoded(picture(80, 160), "PNG"), excess).shape == (80, 160, 3)
 
 
 def odd_pictures() -> dict[str, bytes]:
@@ -184,37 +203,55 @@ def odd_pictures() -> dict[str, bytes]:
     alpha.putalpha(Image.fromarray(picture(60, 90, 1)[..., 0]))
     deep = Image.fromarray(picture(60, 90)[..., 0].astype(np.uint16) * 257)
     return {
-        "grey": encoded(colour.convert("L")), "CMYK": encoded(colour.convert("CMYK")),
-        "turned": encoded(colour, exif=exif), "progressive": encoded(colour, progressive=True),
-        "subsampled": encoded(colour, subsampling=2), "restarts": encoded(colour, restart_marker_blocks=3),
+        "grey": encoded(colour.convert("L")),
+        "CMYK": encoded(colour.convert("CMYK")),
+        "turned": encoded(colour, exif=exif),
+        "progressive": encoded(colour, progressive=True),
+        "subsampled": encoded(colour, subsampling=2),
+        "restarts": encoded(colour, restart_marker_blocks=3),
         "PNG": encoded(colour, "PNG"),
-        "RGB inside": encoded(colour, keep_rgb=True), "alpha": encoded(alpha, "PNG"), "16 bits": encoded(deep, "PNG"),
-        "palette": encoded(colour.quantize(16), "PNG"), "WebP": encoded(colour, "WEBP", lossless=True),
-        "TIFF": encoded(colour, "TIFF"), "GIF": encoded(colour.quantize(16), "GIF"), "BMP": encoded(colour, "BMP"),
-        "trailing bytes": encoded(colour) + b"more", "1 x 1": encoded(picture(1, 1)),
+        "RGB inside": encoded(colour, keep_rgb=True),
+        "alpha": encoded(alpha, "PNG"),
+        "16 bits": encoded(deep, "PNG"),
+        "palette": encoded(colour.quantize(16), "PNG"),
+        "WebP": encoded(colour, "WEBP", lossless=True),
+        "TIFF": encoded(colour, "TIFF"),
+        "GIF": encoded(colour.quantize(16), "GIF"),
+        "BMP": encoded(colour, "BMP"),
+        "trailing bytes": encoded(colour) + b"more",
+        "1 x 1": encoded(picture(1, 1)),
         "1 x 200": encoded(picture(1, 200)),
-    }  # fmt: skip
+    }
 
 
 @pytest.mark.parametrize("name", odd_pictures())
 def test_every_kind_of_picture_decodes_as_pillow_does(name):
     content = odd_pictures()[name]
-    expected = np.asarray(images.decode(content, loader.DECODING))
-    got = loader.decode(content)
+    expected = np.asarray(images.decode(content, augment.DECODING))
+    got = augment.decode(content)
     assert got.shape == expected.shape and difference(got[..., ::-1], expected) < 1.0
-    assert loader.cut(content, SIZE, numbers(1)[0]).shape == (SIZE, SIZE, 3)
+    assert augment.cut(content, SIZE, numbers(1)[0]).shape == (SIZE, SIZE, 3)
 
 
 def test_only_plain_jpegs_take_the_short_way():
-    plain = {name for name, content in odd_pictures().items() if loader.jpeg_size(content)}
-    assert plain == {"grey", "turned", "progressive", "subsampled", "restarts", "RGB inside", "1 x 1", "1 x 200"}
+    plain = {name for name, content in odd_pictures().items() if augment.jpeg_size(content)}
+    assert plain == {
+        "grey",
+        "turned",
+        "progressive",
+        "subsampled",
+        "restarts",
+        "RGB inside",
+        "1 x 1",
+        "1 x 200",
+    }
 
 
 def test_a_jpeg_cut_anywhere_is_damaged():
     whole = encoded(picture(40, 40))
     for cut in [*range(1, len(whole) - 1, 23), len(whole) - 2]:
         with pytest.raises(ValueError, match="^(truncated|not_an_image)$"):
-            loader.decode(whole[:cut])
+            augment.decode(whole[:cut])
 
 
 def grown(content: bytes, height: int, width: int) -> bytes:
@@ -225,9 +262,12 @@ def grown(content: bytes, height: int, width: int) -> bytes:
 
 def test_a_bomb_is_not_decoded(monkeypatch):
     monkeypatch.setattr(cv2, "imdecode", lambda *_: pytest.fail("decoded"))
-    for content in (grown(encoded(picture(40, 40)), 65000, 65000), encoded(picture(40, 40)) + b"\xff\xda" * 101):
+    for content in (
+        grown(encoded(picture(40, 40)), 65000, 65000),
+        encoded(picture(40, 40)) + b"\xff\xda" * 101,
+    ):
         with pytest.raises(ValueError, match="^bomb$"):
-            loader.decode(content[: -2 if content[-2:] == b"\xff\xd9" else None] + b"\xff\xd9")
+            augment.decode(content[: -2 if content[-2:] == b"\xff\xd9" else None] + b"\xff\xd9")
 
 
 def test_broken_headers_are_no_plain_jpegs():
@@ -235,8 +275,8 @@ def test_broken_headers_are_no_plain_jpegs():
     for _ in range(500):
         broken = np.frombuffer(whole, np.uint8).copy()
         broken[generator.integers(2, 700, 5)] = generator.integers(0, 256, 5)
-        size = loader.jpeg_size(broken.tobytes())
-        assert size is None or 0 < size[0] * size[1] <= loader.DECODING.max_pixels
+        size = augment.jpeg_size(broken.tobytes())
+        assert size is None or 0 < size[0] * size[1] <= augment.DECODING.max_pixels
 
 
 # ---------------------------------------------------------------- batches
@@ -246,20 +286,26 @@ def test_without_draws_the_pixels_are_the_evaluations(folder):
     for on_device in (False, True):
         batch = Shards(folder, SIZE, on_device)[np.arange(19), None]
         for i, record in enumerate([*pairs(19)]):
-            expected = clip.crop([np.array(images.decode(record.image, loader.DECODING))], SIZE)[0]
-            assert difference(batch.pixels[i], expected) < 1.0 and batch.captions[i] == record.caption
+            expected = clip.crop([np.array(images.decode(record.image, augment.DECODING))], SIZE)[0]
+            assert (
+                difference(batch.pixels[i], expected) < 1.0 and batch.captions[i] == record.caption
+            )
         assert batch.pixels.dtype == torch.uint8 and batch.pixels.shape == (19, 3, SIZE, SIZE)
         assert batch.draws is None and batch.damaged == [] and (batch.index == np.arange(19)).all()
 
 
 def test_with_draws_the_pixels_are_turned_here_or_later(folder):
     index, draws = np.array([5, 0, 17]), numbers(3)
-    here, later = Shards(folder, SIZE)[index, draws], Shards(folder, SIZE, on_device=True)[index, draws]
+    here, later = (
+        Shards(folder, SIZE)[index, draws],
+        Shards(folder, SIZE, on_device=True)[index, draws],
+    )
     assert here.draws is None and torch.equal(later.draws, torch.from_numpy(draws))
     everything = pairs(19)
     for row, i in enumerate(index):
         assert (
-            here.pixels[row].numpy()[::-1] == loader.cut(everything[i].image, SIZE, draws[row]).transpose(2, 0, 1)
+            here.pixels[row].numpy()[::-1]
+            == augment.cut(everything[i].image, SIZE, draws[row]).transpose(2, 0, 1)
         ).all()
         square = clip.crop([np.array(images.decode(everything[i].image))], SIZE)[0]
         assert difference(later.pixels[row], square) < 3.0
@@ -268,7 +314,9 @@ def test_with_draws_the_pixels_are_turned_here_or_later(folder):
 
 
 def plan(count: int, batch: int, rank: int, ranks: int, seed: int) -> list[tuple]:
-    """Batches of one rank: everything once, shuffled, the ranks in turn; draws by the pair's place in the plan."""
+    """Batches of one rank: everything once, shuffled, the ranks in turn; draws by the pair's place
+    in the plan.
+    """
     order, draws = np.random.default_rng(seed).permutation(count), numbers(count, seed)
     own = np.arange(count)[rank::ranks]
     return [(order[part], draws[part]) for part in np.split(own, range(batch, len(own), batch))]
@@ -283,16 +331,24 @@ def test_every_pair_comes_once_whoever_loads_it(folder):
             for rank in range(ranks):
                 items = plan(len(source), 4, rank, ranks, 7)
                 batches = list(stream(source, iter(items), workers))
-                assert [b.index.tolist() for b in batches] == [index.tolist() for index, _ in items], "in order"
+                assert [b.index.tolist() for b in batches] == [
+                    index.tolist() for index, _ in items
+                ], "in order"
                 for batch in batches:
                     assert isinstance(batch, loader.Batch) and isinstance(batch.index, np.ndarray)
-                    for i, caption, pixels in zip(batch.index, batch.captions, batch.pixels, strict=True):
+                    for i, caption, pixels in zip(
+                        batch.index, batch.captions, batch.pixels, strict=True
+                    ):
                         assert int(i) not in found and caption == f"caption {i}"
                         found[int(i)] = pixels.numpy().tobytes()
             assert sorted(found) == list(range(19))
             seen[workers, ranks] = found
     assert all(found == seen[0, 1] for found in seen.values()), "same draws, same pixels"
-    other = {int(i): p for b in stream(source, plan(19, 4, 0, 1, 8)) for i, p in zip(b.index, b.pixels, strict=True)}
+    other = {
+        int(i): p
+        for b in stream(source, plan(19, 4, 0, 1, 8))
+        for i, p in zip(b.index, b.pixels, strict=True)
+    }
     assert any(other[i].numpy().tobytes() != seen[0, 1][i] for i in other)
 
 
@@ -309,23 +365,41 @@ def test_items_are_read_lazily_and_no_chance_is_taken(folder):
 
 def test_damaged_pairs_are_left_out_and_named(tmp_path):
     good = pairs(6)
-    broken = [good[1]._replace(image=good[1].image[:-90]), good[3]._replace(image=b"no image"), good[4]]
+    broken = [
+        good[1]._replace(image=good[1].image[:-90]),
+        good[3]._replace(image=b"no image"),
+        good[4],
+    ]
     bomb = Record(grown(good[0].image, 65000, 65000), "bomb.jpg", "huge")
-    records.write(tmp_path / "x.tar", [good[0], broken[0], good[2], broken[1], good[4], bomb, good[5]])
+    records.write(
+        tmp_path / "x.tar", [good[0], broken[0], good[2], broken[1], good[4], bomb, good[5]]
+    )
     source = Shards(tmp_path / "x.tar", SIZE, on_device=True)
     assert len(source) == 7 and source.damaged == []
     draws = numbers(7)
-    for items in ((np.arange(7), draws), (torch.arange(7), torch.from_numpy(draws)), (list(range(7)), draws.tolist())):
+    for items in (
+        (np.arange(7), draws),
+        (torch.arange(7), torch.from_numpy(draws)),
+        (list(range(7)), draws.tolist()),
+    ):
         for workers in (0, 1):
             (batch,) = stream(source, [items], workers)
-            assert batch.damaged == ["x.tar 1.jpg: truncated", "x.tar 3.jpg: not_an_image", "x.tar bomb.jpg: bomb"]
+            assert batch.damaged == [
+                "x.tar 1.jpg: truncated",
+                "x.tar 3.jpg: not_an_image",
+                "x.tar bomb.jpg: bomb",
+            ]
             assert batch.index.tolist() == [0, 2, 4, 6] and len(batch.captions) == 4
             assert batch.captions == [good[i].caption for i in (0, 2, 4, 5)]
             assert torch.equal(batch.draws, torch.from_numpy(draws)[[0, 2, 4, 6]])
     alone = Shards(tmp_path / "x.tar", SIZE, on_device=True)[[0, 2, 4, 6], draws[[0, 2, 4, 6]]]
     assert torch.equal(alone.pixels, batch.pixels)
     empty = source[[1, 3], draws[:2]]
-    assert empty.pixels.shape == (0, 3, SIZE, SIZE) and empty.captions == [] and empty.draws.shape == (0, DRAWS)
+    assert (
+        empty.pixels.shape == (0, 3, SIZE, SIZE)
+        and empty.captions == []
+        and empty.draws.shape == (0, DRAWS)
+    )
 
 
 def test_a_truncated_shard_gives_its_whole_pairs(folder):
@@ -335,7 +409,10 @@ def test_a_truncated_shard_gives_its_whole_pairs(folder):
     whole = len(source) - 8
     assert 3 < whole < 11 and source.damaged and source.damaged[0].startswith("a.tar ")
     batch = source[np.arange(len(source)), numbers(len(source))]
-    assert batch.captions == [f"caption {i}" for i in [*range(whole), *range(11, 19)]] and not batch.damaged
+    assert (
+        batch.captions == [f"caption {i}" for i in [*range(whole), *range(11, 19)]]
+        and not batch.damaged
+    )
 
 
 def test_a_shard_that_shrinks_or_changes_after_the_index(folder):
@@ -343,7 +420,9 @@ def test_a_shard_that_shrinks_or_changes_after_the_index(folder):
     data = (folder / "a.tar").read_bytes()
     (folder / "a.tar").write_bytes(data[: len(data) // 2])
     batch = source[np.arange(11), None]
-    assert 0 < len(batch.index) < 11 and all("shorter since it was indexed" in one for one in batch.damaged)
+    assert 0 < len(batch.index) < 11 and all(
+        "shorter since it was indexed" in one for one in batch.damaged
+    )
     assert len(batch.index) + len(batch.damaged) == 11
 
 
@@ -354,7 +433,9 @@ def test_nothing_to_read_is_said(tmp_path):
     with pytest.raises(ValueError, match=r"a.tar holds no whole pair \(it is empty\)"):
         Shards(tmp_path / "a.tar", SIZE)
     (tmp_path / "b.tar").write_bytes(b"<html>" * 300)
-    with pytest.raises(ValueError, match=r"and the other shards hold no whole pair \(b.tar is not a tar file"):
+    with pytest.raises(
+        ValueError, match=r"and the other shards hold no whole pair \(b.tar is not a tar file"
+    ):
         Shards(tmp_path, SIZE)
 
 
@@ -370,7 +451,10 @@ def test_a_source_travels_to_another_process(folder, monkeypatch):
     first = source[item]
     again = pickle.loads(pickle.dumps(source))
     assert len(source._open) == 1 and not again._open
-    assert torch.equal(again[item].pixels, first.pixels) and again.fingerprint() == source.fingerprint()
+    assert (
+        torch.equal(again[item].pixels, first.pixels)
+        and again.fingerprint() == source.fingerprint()
+    )
 
 
 def test_the_fingerprint_follows_the_data_not_the_folder(folder, tmp_path):
@@ -385,7 +469,10 @@ def test_the_fingerprint_follows_the_data_not_the_folder(folder, tmp_path):
 
 def test_the_last_draw_chooses_the_caption(tmp_path):
     texts = ("one", "two", "three")
-    data = {"0.png": encoded(picture(40, 40), "PNG"), "0.json": b'{"captions": ["one", "two", "three"]}'}
+    data = {
+        "0.png": encoded(picture(40, 40), "PNG"),
+        "0.json": b'{"captions": ["one", "two", "three"]}',
+    }
     with tarfile.open(tmp_path / "x.tar", "w") as archive:
         for name, content in data.items():
             info = tarfile.TarInfo(name)
@@ -409,11 +496,17 @@ def test_memory_gives_squares_and_passes_the_draws_on():
     source = Memory(held, [("a",), ("b",), ("c",)], SIZE)
     draws = numbers(2)
     batch = source[[2, 0], draws]
-    assert torch.equal(batch.pixels, clip.crop([held[2], held[0]], SIZE)) and batch.captions == ["c", "a"]
+    assert torch.equal(batch.pixels, clip.crop([held[2], held[0]], SIZE)) and batch.captions == [
+        "c",
+        "a",
+    ]
     assert torch.equal(batch.draws, torch.from_numpy(draws)) and batch.index.tolist() == [2, 0]
     assert source[[1], None].draws is None and len(source) == 3
     same = Memory(np.stack([held[1]] * 2), [("a",)] * 2, SIZE)
-    assert torch.equal(same[[0], None].pixels, same[[1], None].pixels) and same.fingerprint() != source.fingerprint()
+    assert (
+        torch.equal(same[[0], None].pixels, same[[1], None].pixels)
+        and same.fingerprint() != source.fingerprint()
+    )
     assert source.fingerprint() == pickle.loads(pickle.dumps(source)).fingerprint()
     changed = Memory([held[0], held[1], held[2] ^ 1], [("a",), ("b",), ("c",)], SIZE)
     assert changed.fingerprint() != source.fingerprint()

@@ -1,7 +1,8 @@
-"""Tuning: the gradient, the order, what is trained, and runs that are killed, split or fed with nonsense."""
+"""Tuning: the gradient, the order, what is trained, and runs that are killed, split or fed with
+nonsense.
+"""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -14,50 +15,13 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
+from small_tuning import QUICK, VARIABLES, memory, pocket_like, some_pairs, tiny
 from torch import nn
 from torch.nn import functional
 
-from rs5m import adapters, clip, loader, tune
-from rs5m.clip import Model, open_clip
-from rs5m.tune import Settings
-
-ROOT = Path(__file__).parents[1]
-CFG = {"context_length": 16, "vocab_size": 49408, "width": 32, "heads": 2, "layers": 1}
-TEXT = open_clip.CLIPTextCfg(**CFG)
-QUICK = Settings(size=4, learning_rate=3e-3, batch=32, epochs=2)
-VARIABLES = os.environ | {"PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "OMP_NUM_THREADS": "1"}
-
-
-def tiny(seed: int = 0) -> Model:
-    """CLIP's two transformers, small and random."""
-    torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(image_size=32, layers=2, width=64, head_width=32, patch_size=16)
-    net = open_clip.CLIP(32, vision, TEXT).eval()
-    return Model(net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5,) * 3, (0.5,) * 3, 32)
-
-
-def pocket_like() -> Model:
-    """The pocket model's convolutional image tower, random, with a small text tower."""
-    torch.manual_seed(0)
-    vision = open_clip.CLIPVisionCfg(**clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=32)
-    net = open_clip.CustomTextCLIP(32, vision, TEXT).eval()
-    return Model(net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5,) * 3, (0.5,) * 3, 32)
-
-
-def some_pairs(count: int = 64) -> tuple[list[np.ndarray], list[tuple[str, ...]]]:
-    """Images of eight colours, with two captions that name the colour."""
-    generator = np.random.default_rng(0)
-    names = ("black", "blue", "green", "cyan", "red", "magenta", "yellow", "white")
-    images, captions = [], []
-    for i in range(count):
-        colour = np.array([i % 8 & 4, i % 8 & 2, i % 8 & 1], bool) * 200
-        images.append((colour + generator.integers(0, 56, (15, 15, 3))).astype(np.uint8))
-        captions.append((f"{names[i % 8]} land", f"a view of {names[i % 8]}"))
-    return images, captions
-
-
-def memory(count: int = 64) -> loader.Memory:
-    return loader.Memory(*some_pairs(count), 32)
+from rs5m import adapters, clip, tune
+from rs5m.clip import Model, model
+from rs5m.tune import Settings, augment, distributed, loader
 
 
 def snapshot(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -73,16 +37,22 @@ def changed(before: dict, after: dict) -> set[str]:
 
 def test_contrastive_loss_equals_two_cross_entropies():
     generator = torch.Generator().manual_seed(0)
-    image, text = (functional.normalize(torch.randn(11, 7, generator=generator), dim=1) for _ in range(2))
+    image, text = (
+        functional.normalize(torch.randn(11, 7, generator=generator), dim=1) for _ in range(2)
+    )
     total = 0.0
     for i in range(11):
         row = [20 * float(image[i] @ text[j]) for j in range(11)]
         column = [20 * float(image[j] @ text[i]) for j in range(11)]
         total += np.log(np.exp(row).sum()) - row[i] + np.log(np.exp(column).sum()) - column[i]
-    assert float(tune.contrastive_loss(image, text, torch.tensor(20.0))) == pytest.approx(total / 22, rel=1e-5)
+    assert float(tune.contrastive_loss(image, text, torch.tensor(20.0))) == pytest.approx(
+        total / 22, rel=1e-5
+    )
 
 
-def gradients(model: Model, settings: Settings, batch: loader.Batch, scaler=None) -> tuple[float, dict]:
+def gradients(
+    model: Model, settings: Settings, batch: loader.Batch, scaler=None
+) -> tuple[float, dict]:
     """Loss and gradient of `backward`, by the name of the parameter."""
     net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
     torch.manual_seed(1)
@@ -113,22 +83,33 @@ def test_a_divided_batch_has_the_gradient_of_the_whole(make, towers, method):
         cached, parts = gradients(make(), replace(base, chunk=chunk), batch)
         assert cached == pytest.approx(loss, abs=1e-6) and parts.keys() == whole.keys()
         for name, gradient in whole.items():
-            torch.testing.assert_close(parts[name], gradient, atol=2e-6, rtol=2e-4, msg=f"{name}, chunk {chunk}")
-    _, twice = gradients(make(), replace(base, chunk=5), batch, SimpleNamespace(scale=lambda loss: 2 * loss))
+            torch.testing.assert_close(
+                parts[name], gradient, atol=2e-6, rtol=2e-4, msg=f"{name}, chunk {chunk}"
+            )
+    _, twice = gradients(
+        make(), replace(base, chunk=5), batch, SimpleNamespace(scale=lambda loss: 2 * loss)
+    )
     for name, gradient in whole.items():
         torch.testing.assert_close(twice[name], 2 * gradient, atol=4e-6, rtol=2e-4)
 
 
 def test_the_gradient_is_that_of_the_loss_written_out():
-    """Against autograd through the whole in one piece, and against finite differences in double precision."""
+    """Against autograd through the whole in one piece, and against finite differences in double
+    precision.
+    """
     settings, batch, model = Settings(method="full", lock_text=False), a_batch(6), tiny()
     _, found = gradients(model, settings, batch)
 
     def loss(net) -> torch.Tensor:
-        pixels = clip.normalise_pixels(loader.warp(batch.pixels, batch.draws), model).to(next(net.parameters()))
+        pixels = clip.normalise_pixels(augment.warp(batch.pixels, batch.draws), model).to(
+            next(net.parameters())
+        )
         image, text = (
             functional.normalize(v, dim=-1)
-            for v in (net.encode_image(pixels), net.encode_text(clip.tokenize(model, batch.captions)))
+            for v in (
+                net.encode_image(pixels),
+                net.encode_text(clip.tokenize(model, batch.captions)),
+            )
         )
         logits, own = net.logit_scale.exp() * image @ text.T, torch.arange(len(image))
         return (functional.cross_entropy(logits, own) + functional.cross_entropy(logits.T, own)) / 2
@@ -140,7 +121,12 @@ def test_the_gradient_is_that_of_the_loss_written_out():
     for name, p in net.named_parameters():
         torch.testing.assert_close(found[name], p.grad, atol=2e-6, rtol=1e-4)
     net.double()
-    for name in ("visual.conv1.weight", "visual.proj", "transformer.resblocks.0.mlp.c_fc.bias", "logit_scale"):
+    for name in (
+        "visual.conv1.weight",
+        "visual.proj",
+        "transformer.resblocks.0.mlp.c_fc.bias",
+        "logit_scale",
+    ):
         p = dict(net.named_parameters())[name]
         place, step = (0,) * p.ndim, 1e-5
         with torch.no_grad():
@@ -149,7 +135,9 @@ def test_the_gradient_is_that_of_the_loss_written_out():
             p[place] -= 2 * step
             below = loss(net)
             p[place] += step
-        assert float(found[name][place]) == pytest.approx(float(above - below) / 2 / step, abs=1e-5, rel=1e-3)
+        assert float(found[name][place]) == pytest.approx(
+            float(above - below) / 2 / step, abs=1e-5, rel=1e-3
+        )
 
 
 def test_gains_biases_and_the_temperature_do_not_decay():
@@ -159,7 +147,11 @@ def test_gains_biases_and_the_temperature_do_not_decay():
     decay = {names[id(p)] for g in groups if g["weight_decay"] == 0.3 for p in g["params"]}
     rest = {names[id(p)] for g in groups if g["weight_decay"] == 0.0 for p in g["params"]}
     assert decay | rest == set(names.values()) and not decay & rest
-    assert {"logit_scale", "visual.ln_post.weight", "visual.transformer.resblocks.0.mlp.c_fc.bias"} <= rest
+    assert {
+        "logit_scale",
+        "visual.ln_post.weight",
+        "visual.transformer.resblocks.0.mlp.c_fc.bias",
+    } <= rest
     assert {"visual.conv1.weight", "visual.proj", "token_embedding.weight"} <= decay
 
 
@@ -188,10 +180,10 @@ def test_processes_share_a_step_without_loss_or_repetition(monkeypatch):
     steps = tune.plan(25, settings)
     alone = list(tune.items(steps, settings, 1))
     assert len(alone) == len(steps) - 1 and np.array_equal(alone[0][0], steps[1])
-    monkeypatch.setattr(tune, "world", lambda: 3)
+    monkeypatch.setattr(distributed, "world", lambda: 3)
     shares = []
     for r in range(3):
-        monkeypatch.setattr(tune, "rank", lambda r=r: r)
+        monkeypatch.setattr(distributed, "rank", lambda r=r: r)
         shares.append(list(tune.items(steps, settings, 1)))
     for step, (index, chance) in enumerate(alone):
         got = sorted((int(i), *d) for share in shares for i, d in zip(*share[step], strict=True))
@@ -200,16 +192,23 @@ def test_processes_share_a_step_without_loss_or_repetition(monkeypatch):
 
 def test_draws_are_uniform_and_differ_from_step_to_step():
     drawn = np.stack([tune.draws(step, Settings(batch=200)) for step in range(30)])
-    assert drawn.shape == (30, 200, loader.DRAWS) and drawn.min() >= 0 and drawn.max() < 1
-    assert abs(drawn.mean((0, 1)) - 0.5).max() < 0.02 and abs(drawn.std((0, 1)) - 12**-0.5).max() < 0.01
+    assert drawn.shape == (30, 200, augment.DRAWS) and drawn.min() >= 0 and drawn.max() < 1
+    assert (
+        abs(drawn.mean((0, 1)) - 0.5).max() < 0.02
+        and abs(drawn.std((0, 1)) - 12**-0.5).max() < 0.01
+    )
     assert len({step.tobytes() for step in drawn}) == 30
 
 
-@pytest.mark.parametrize(("steps", "warm_up", "peak"), [(1, 0.1, 1), (7, 0.1, 1), (100, 0.1, 10), (100, 25, 25)])
+@pytest.mark.parametrize(
+    ("steps", "warm_up", "peak"), [(1, 0.1, 1), (7, 0.1, 1), (100, 0.1, 10), (100, 25, 25)]
+)
 def test_rate_rises_then_falls_to_nearly_zero(steps, warm_up, peak):
     factors = [tune.rate(step, steps, warm_up) for step in range(steps)]
     assert max(factors) == 1 == factors[peak - 1] and min(factors) > 0
-    assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(factors[peak:], reverse=True)
+    assert factors[:peak] == sorted(factors[:peak]) and factors[peak:] == sorted(
+        factors[peak:], reverse=True
+    )
     assert steps < 7 or factors[-1] < 0.1
     half = peak + (steps - peak) // 2
     assert steps < 100 or factors[half] == pytest.approx(0.5, abs=0.02)
@@ -238,11 +237,16 @@ def test_the_loss_falls(method):
     settings = Settings(method=method, size=8, learning_rate=1e-2, batch=32, epochs=10)
     _, losses = tune.fit(tiny(), memory(), settings)
     assert len(losses) == 20 and np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.5
-    assert np.mean(losses[-4:]) >= np.log(4) - 0.3, "four of the 32 share a colour: less would be a leak"
+    assert np.mean(losses[-4:]) >= np.log(4) - 0.3, (
+        "four of the 32 share a colour: less would be a leak"
+    )
 
 
 def test_the_same_seed_gives_the_same_losses_whatever_the_workers():
-    runs = [tune.fit(tiny(), memory(), replace(QUICK, seed=seed), workers=w) for seed, w in ((3, 0), (3, 2), (4, 0))]
+    runs = [
+        tune.fit(tiny(), memory(), replace(QUICK, seed=seed), workers=w)
+        for seed, w in ((3, 0), (3, 2), (4, 0))
+    ]
     assert runs[0][1] == runs[1][1] != runs[2][1]
     assert not changed(runs[0][0].net.state_dict(), runs[1][0].net.state_dict())
 
@@ -252,7 +256,9 @@ def test_batch_statistics_stay():
     before = snapshot(model.net)
     tune.fit(model, memory(), replace(QUICK, method="full", epochs=1))
     moved = changed(before, model.net.state_dict())
-    assert "visual.trunk.conv_stem.weight" in moved and not [n for n in moved if "running" in n or "tracked" in n]
+    assert "visual.trunk.conv_stem.weight" in moved and not [
+        n for n in moved if "running" in n or "tracked" in n
+    ]
 
 
 def test_the_temperature_is_capped():
@@ -269,17 +275,28 @@ def test_the_gradient_is_clipped(tmp_path):
         model = tiny()
         before = snapshot(model.net)
         folder = tmp_path / str(norm)
-        tune.fit(model, memory(), replace(QUICK, method="full", max_norm=norm, weight_decay=0, epochs=1), folder)
-        moved.append(max(float((before[n] - v).abs().max()) for n, v in model.net.state_dict().items()))
+        tune.fit(
+            model,
+            memory(),
+            replace(QUICK, method="full", max_norm=norm, weight_decay=0, epochs=1),
+            folder,
+        )
+        moved.append(
+            max(float((before[n] - v).abs().max()) for n, v in model.net.state_dict().items())
+        )
         lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
         assert all(line["norm"] > 1e-3 for line in lines), "the norm before clipping is logged"
-    assert 0 < moved[1] < 0.5 * moved[0], "AdamW divides by the gradient's size, EPSILON does not shrink with it"
+    assert 0 < moved[1] < 0.5 * moved[0], (
+        "AdamW divides by the gradient's size, EPSILON does not shrink with it"
+    )
 
 
 def test_a_locked_text_tower_reads_every_caption_once(monkeypatch):
     read = []
     real = clip.encode_texts
-    monkeypatch.setattr(clip, "encode_texts", lambda model, texts: read.extend(texts) or real(model, texts))
+    monkeypatch.setattr(
+        model, "encode_texts", lambda model, texts: read.extend(texts) or real(model, texts)
+    )
     tune.fit(tiny(), memory(), replace(QUICK, epochs=4))
     assert sorted(read) == sorted({text for texts in some_pairs()[1] for text in texts})
     known = {}
@@ -301,7 +318,9 @@ def test_precisions_agree_roughly(precision):
 
 
 def test_an_unknown_precision_is_named():
-    with pytest.raises(ValueError, match="unknown precision 'int4': choose one of auto, float32, bf16, fp16"):
+    with pytest.raises(
+        ValueError, match="unknown precision 'int4': choose one of auto, float32, bf16, fp16"
+    ):
         tune.fit(tiny(), memory(), replace(QUICK, precision="int4"))
 
 
@@ -309,21 +328,24 @@ def test_compiled_towers_give_the_same_losses(monkeypatch):
     real, seen = nn.Module.compile, []
     eager = lambda self: seen.append(self) or real(self, backend="eager")  # noqa: E731  (a compiler may be missing)
     monkeypatch.setattr(nn.Module, "compile", eager)
-    _, losses = tune.fit(tiny(), memory(), replace(QUICK, method="full", lock_text=False, compiled=True))
+    _, losses = tune.fit(
+        tiny(), memory(), replace(QUICK, method="full", lock_text=False, compiled=True)
+    )
     _, plain = tune.fit(tiny(), memory(), replace(QUICK, method="full", lock_text=False))
     assert len(seen) == 2 and losses == pytest.approx(plain, abs=1e-5)
 
 
-# ---------------------------------------------------------------- folders, kills and several processes
+# ---------------------------------------------------------------- folders, kills and several
+# processes
 
 SCRIPT = """
 import sys, torch
-import test_tune
+import small_tuning
 from rs5m import tune
 from dataclasses import replace
 torch.set_num_threads(1)
-settings = replace(test_tune.QUICK, epochs=10, checkpoint_every=3, chunk=CHUNK, method="METHOD", lock_text=False)
-model, losses = tune.fit(test_tune.tiny(), test_tune.memory(), settings, sys.argv[1])
+settings = replace(small_tuning.QUICK, epochs=10, checkpoint_every=3, chunk=CHUNK, method="METHOD", lock_text=False)
+model, losses = tune.fit(small_tuning.tiny(), small_tuning.memory(), settings, sys.argv[1])
 if tune.rank() == 0:
     torch.save((losses, model.net.state_dict()), sys.argv[1] + "/result.pt")
 """
@@ -341,8 +363,12 @@ def result(folder: Path) -> tuple[list[float], dict]:
 
 def unbroken(tmp_path: Path, **options) -> tuple[list[float], dict]:
     folder = tmp_path / "unbroken"
-    subprocess.run([sys.executable, script(tmp_path, **options), folder], env=VARIABLES, check=True,
-                   capture_output=True)  # fmt: skip
+    subprocess.run(
+        [sys.executable, script(tmp_path, **options), folder],
+        env=VARIABLES,
+        check=True,
+        capture_output=True,
+    )
     return result(folder)
 
 
@@ -350,14 +376,26 @@ def unbroken(tmp_path: Path, **options) -> tuple[list[float], dict]:
 def test_two_processes_have_the_curve_of_one(tmp_path, options):
     losses, weights = unbroken(tmp_path, **options)
     folder = tmp_path / "two"
-    run = [sys.executable, "-m", "torch.distributed.run", "--nproc_per_node=2", "--master_port=0", "--standalone"]
-    done = subprocess.run([*run, script(tmp_path, **options), folder], env=VARIABLES, capture_output=True, text=True)
+    run = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=0",
+        "--standalone",
+    ]
+    done = subprocess.run(
+        [*run, script(tmp_path, **options), folder], env=VARIABLES, capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     both, after = result(folder)
     assert len(losses) == 20 and both == pytest.approx(losses, abs=1e-4)
     assert max(losses) - min(losses) > 0.1, "a curve that does not move would agree, too"
     vectors = []
-    for state in (weights, after):  # not weights: AdamW enlarges the rounding of gradients that are zero
+    for state in (
+        weights,
+        after,
+    ):  # not weights: AdamW enlarges the rounding of gradients that are zero
         model = tiny()
         model.net.load_state_dict(state)
         vectors.append(clip.encode_images(model, some_pairs(16)[0], quiet=True))
@@ -372,8 +410,12 @@ def test_killed_at_random_steps_it_goes_on_as_if_unbroken(tmp_path):
         log = folder / "log.jsonl"
         seen = len(log.read_text().splitlines()) if log.is_file() else 0
         until = seen + int(generator.integers(2, 7))
-        run = subprocess.Popen([sys.executable, script(tmp_path), folder], env=VARIABLES, stderr=subprocess.DEVNULL)
-        while run.poll() is None and not (log.is_file() and len(log.read_text().splitlines()) >= until and kills < 4):
+        run = subprocess.Popen(
+            [sys.executable, script(tmp_path), folder], env=VARIABLES, stderr=subprocess.DEVNULL
+        )
+        while run.poll() is None and not (
+            log.is_file() and len(log.read_text().splitlines()) >= until and kills < 4
+        ):
             time.sleep(0.002)
         if run.poll() is None:
             time.sleep(float(generator.random()) * 0.02)
@@ -382,9 +424,13 @@ def test_killed_at_random_steps_it_goes_on_as_if_unbroken(tmp_path):
         run.wait()
     assert kills >= 3, "it was killed"
     again, after = result(folder)
-    assert again == losses and not changed(weights, after), "the same losses to the last bit, the same weights"
+    assert again == losses and not changed(weights, after), (
+        "the same losses to the last bit, the same weights"
+    )
     lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
-    assert [line["step"] for line in lines] == list(range(20)) and [line["loss"] for line in lines] == losses
+    assert [line["step"] for line in lines] == list(range(20)) and [
+        line["loss"] for line in lines
+    ] == losses
     assert not list(folder.glob("*.tmp"))
 
 
@@ -401,7 +447,9 @@ def test_the_folder_of_another_run_is_refused(tmp_path, change):
     tune.fit(tiny(), memory(), QUICK, tmp_path)
     settings = replace(QUICK, seed=1) if change == "settings" else replace(QUICK, chunk=7)
     with pytest.raises(ValueError, match="belongs to another run .* name another folder"):
-        tune.fit(tiny(int(change == "model")), memory(48 if change == "data" else 64), settings, tmp_path)
+        tune.fit(
+            tiny(int(change == "model")), memory(48 if change == "data" else 64), settings, tmp_path
+        )
 
 
 @pytest.mark.parametrize("left", [0, 7, 200, -9])
@@ -417,7 +465,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
     settings = replace(QUICK, method="full", checkpoint_every=1, epochs=6)
     source = memory()
     poisoned = tune.plan(64, settings)[5]  # the sixth step: pixels are made to be no numbers there
-    real = loader.warp
+    real = augment.warp
     calls = []
 
     def warp(pixels, draws):
@@ -425,7 +473,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
         return real(pixels, draws) * (float("nan") if len(calls) == 6 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(loader, "warp", warp)
+        patch.setattr(augment, "warp", warp)
         with pytest.raises(FloatingPointError, match="step 5: loss nan") as caught:
             tune.fit(tiny(), source, settings, tmp_path)
     assert all(str(source.names[i]) in str(caught.value) for i in poisoned[:8])
@@ -439,7 +487,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
 def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
-    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True).returncode:
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True
+    ).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
         with pytest.raises(OSError, match="checkpoint.safetensors could not be written"):
@@ -478,10 +528,15 @@ def test_damaged_pairs_are_named(tmp_path):
             keep = batch.index != 3
             captions = [c for c, k in zip(batch.captions, keep, strict=True) if k]
             return batch._replace(
-                pixels=batch.pixels[keep], captions=captions, index=batch.index[keep], draws=batch.draws[keep],
+                pixels=batch.pixels[keep],
+                captions=captions,
+                index=batch.index[keep],
+                draws=batch.draws[keep],
                 damaged=["x.tar 3: broken"] * int((~keep).sum()),
-            )  # fmt: skip
+            )
 
     _, losses = tune.fit(tiny(), Source(*some_pairs(), 32), QUICK, tmp_path)
     assert np.isfinite(losses).all()
-    assert (tmp_path / "damaged.txt").read_text().splitlines() == ["x.tar 3: broken"] * 2, "once an epoch"
+    assert (tmp_path / "damaged.txt").read_text().splitlines() == ["x.tar 3: broken"] * 2, (
+        "once an epoch"
+    )

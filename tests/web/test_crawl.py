@@ -17,11 +17,18 @@ from types import SimpleNamespace
 
 import pytest
 
-from rs5m import request, web
+from rs5m import web
+from rs5m.web import crawl, request
 
 BODY = bytes(range(256)) * 40
 LIMITS = web.Limits(
-    allow_loopback=True, timeout=2.0, connect=1.0, backoff=0.01, max_wait=0.3, max_bytes=100_000, per_host=4
+    allow_loopback=True,
+    timeout=2.0,
+    connect=1.0,
+    backoff=0.01,
+    max_wait=0.3,
+    max_bytes=100_000,
+    per_host=4,
 )
 
 
@@ -149,7 +156,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.reply(200, b"plain", Content_Encoding="br")
 
     def on_chunked(self, count):
-        self.reply(200, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", Content_Length=[], Transfer_Encoding="chunked")
+        self.reply(
+            200, b"3\r\nabc\r\n2\r\nde\r\n0\r\n\r\n", Content_Length=[], Transfer_Encoding="chunked"
+        )
 
     def on_half_chunked(self, count):
         self.reply(200, b"5\r\nab", Content_Length=[], Transfer_Encoding="chunked")
@@ -172,7 +181,9 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.wfile.write(said)
         self.wfile.flush()
         time.sleep(0.02)
-        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))  # RST, not FIN
+        self.connection.setsockopt(
+            socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0)
+        )  # RST, not FIN
         self.connection.close()
         raise ConnectionAbortedError
 
@@ -230,7 +241,9 @@ def site(server):
 
 @pytest.fixture
 def names(monkeypatch):
-    """A resolver of our own: name -> list of answers, one a call; numbers resolve to themselves. Counts the calls."""
+    """A resolver of our own: name -> list of answers, one a call; numbers resolve to themselves.
+    Counts the calls.
+    """
     real, calls, book = socket.getaddrinfo, Counter(), {}
 
     def resolve(host, port, *args, **kwargs):
@@ -239,7 +252,9 @@ def names(monkeypatch):
             answers = book[host][min(calls[host], len(book[host])) - 1]
             if isinstance(answers, Exception):
                 raise answers
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers]
+            return [
+                (socket.AF_INET, socket.SOCK_STREAM, 6, "", (address, port)) for address in answers
+            ]
         ipaddress.ip_address(host)  # a test that would ask a real resolver fails here
         return real(host, port, *args, **kwargs)
 
@@ -250,7 +265,9 @@ def names(monkeypatch):
 @pytest.fixture
 def no_connection(monkeypatch):
     tried = []
-    monkeypatch.setattr(socket.socket, "connect", lambda self, address: tried.append(address) or 1 / 0)
+    monkeypatch.setattr(
+        socket.socket, "connect", lambda self, address: tried.append(address) or 1 / 0
+    )
     return tried
 
 
@@ -334,11 +351,31 @@ def test_hopeless_urls(url):
 
 def test_normalise_is_idempotent_and_never_raises():
     rng = random.Random(0)
-    pieces = ["http://", "https://", "a.com", "ü", "%", "%2", "%41", "/", "..", "?", "#", "@", ":", "[", "]", "\\", " "]
+    pieces = [
+        "http://",
+        "https://",
+        "a.com",
+        "ü",
+        "%",
+        "%2",
+        "%41",
+        "/",
+        "..",
+        "?",
+        "#",
+        "@",
+        ":",
+        "[",
+        "]",
+        "\\",
+        " ",
+    ]
     pieces += ["::1", "80", "0x7f", "\x00", "\u3002", "xn--", "&", "=", "%2e", "\u202e", "1"]
     kept = 0
     for _ in range(20_000):
-        clean = web.normalise("http://" * (rng.random() < 0.7) + "".join(rng.choices(pieces, k=rng.randint(1, 8))))
+        clean = web.normalise(
+            "http://" * (rng.random() < 0.7) + "".join(rng.choices(pieces, k=rng.randint(1, 8)))
+        )
         if clean is not None:
             kept += 1
             assert clean.isascii() and web.normalise(clean) == clean
@@ -360,7 +397,13 @@ def test_addresses():
         assert web.refused(address, allow_loopback=True), address
     for address in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"]:
         assert web.refused(address) and not web.refused(address, allow_loopback=True)
-    for address in ["8.8.8.8", "93.184.216.34", "2606:2800:220:1::1", "::ffff:8.8.8.8", "64:ff9b::808:808"]:
+    for address in [
+        "8.8.8.8",
+        "93.184.216.34",
+        "2606:2800:220:1::1",
+        "::ffff:8.8.8.8",
+        "64:ff9b::808:808",
+    ]:
         assert not web.refused(address) and not web.refused(address, allow_loopback=True), address
 
 
@@ -375,7 +418,9 @@ def test_refused_before_any_connection(host, no_connection):
     assert not no_connection
 
 
-@pytest.mark.parametrize("host", "0.0.0.0 10.0.0.1 169.254.169.254 [::] [fe80::1] [::ffff:192.168.0.1]".split())
+@pytest.mark.parametrize(
+    "host", "0.0.0.0 10.0.0.1 169.254.169.254 [::] [fe80::1] [::ffff:192.168.0.1]".split()
+)
 def test_allow_loopback_allows_nothing_else(host, no_connection):
     assert web.fetch(f"http://{host}/", LIMITS).status == "refused_address"
     assert not no_connection
@@ -405,12 +450,16 @@ def test_a_name_is_resolved_once_and_asked_by_name(site, names):
 
 
 def test_rebinding_between_check_and_connection(site, names):
-    """The first answer is public; whatever would resolve again, the checked number included, gets loopback."""
+    """The first answer is public; whatever would resolve again, the checked number included, gets
+    loopback.
+    """
     names.book["rebind.example"] = [["93.184.216.34"], ["127.0.0.1"]]
     names.book["93.184.216.34"] = [["127.0.0.1"]]
     got = web.fetch(f"http://rebind.example:{site.server_port}/ok", web.Limits(timeout=2))
     assert got.status == "refused_address" and got.content is None
-    assert names.calls["rebind.example"] == 1 and names.calls["93.184.216.34"] == 1  # it did connect, and saw the peer
+    assert (
+        names.calls["rebind.example"] == 1 and names.calls["93.184.216.34"] == 1
+    )  # it did connect, and saw the peer
     assert not site.hits
 
 
@@ -532,11 +581,11 @@ def test_waits_between_attempts(site):
 
 
 def test_retry_after():
-    assert web._retry_after({}) == 0
-    assert web._retry_after({"Retry-After": "7"}) == 7
-    assert web._retry_after({"Retry-After": "soon"}) == 0
-    assert web._retry_after({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}) == 0
-    assert web._retry_after({"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}) > 1e6
+    assert crawl._retry_after({}) == 0
+    assert crawl._retry_after({"Retry-After": "7"}) == 7
+    assert crawl._retry_after({"Retry-After": "soon"}) == 0
+    assert crawl._retry_after({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}) == 0
+    assert crawl._retry_after({"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}) > 1e6
 
 
 def test_nobody_listens():
@@ -589,12 +638,18 @@ def tls_site(tmp_path, monkeypatch):
 def test_tls_keeps_the_name(tls_site, names, monkeypatch):
     names.book |= {"chips.example": [["127.0.0.1"]], "other.example": [["127.0.0.1"]]}
     port = tls_site.server_port
-    assert web.fetch(f"https://chips.example:{port}/ok", LIMITS).status == "tls_error"  # nobody signed it
+    assert (
+        web.fetch(f"https://chips.example:{port}/ok", LIMITS).status == "tls_error"
+    )  # nobody signed it
     monkeypatch.setattr(request, "_tls", lambda: tls_site.trusted)
     got = web.fetch(f"https://chips.example:{port}/ok", LIMITS)
     assert got.content == BODY and tls_site.asked[-1] == "chips.example"
-    assert web.fetch(f"https://other.example:{port}/ok", LIMITS).status == "tls_error"  # signed for another name
-    drip = web.fetch(f"https://chips.example:{port}/drip", web.Limits(**vars(LIMITS) | {"timeout": 0.4}))
+    assert (
+        web.fetch(f"https://other.example:{port}/ok", LIMITS).status == "tls_error"
+    )  # signed for another name
+    drip = web.fetch(
+        f"https://chips.example:{port}/drip", web.Limits(**vars(LIMITS) | {"timeout": 0.4})
+    )
     assert drip.status == "timeout"
 
 
@@ -607,7 +662,11 @@ def test_plain_http_on_a_tls_port(site):
 
 def test_many_come_in_input_order_and_twice_the_same(site):
     paths = ["ok", "nope", "flaky", "half", "brotli", "gzip", "busy", "to-private", "slow"] * 5
-    urls = [f"{site.base}/{path}?{i}" for i, path in enumerate(paths)] + [None, "ftp://a/", "http://[::1"]
+    urls = [f"{site.base}/{path}?{i}" for i, path in enumerate(paths)] + [
+        None,
+        "ftp://a/",
+        "http://[::1",
+    ]
     one_by_one = [web.fetch(url, LIMITS) for url in urls]
     site.hits.clear()
     assert list(web.fetch_many(urls, LIMITS, workers=16)) == one_by_one
@@ -617,10 +676,14 @@ def test_many_come_in_input_order_and_twice_the_same(site):
 
 
 def test_per_host_bound(site, names):
-    """12 slow requests each for two hosts: never more than `per_host` open at either, yet as many as allowed."""
+    """12 slow requests each for two hosts: never more than `per_host` open at either, yet as many
+    as allowed.
+    """
     site.most.clear()
     names.book |= {host: [["127.0.0.1"]] for host in ("one.example", "two.example")}
-    urls = [f"http://{('one', 'two')[i % 2]}.example:{site.server_port}/slow?{i}" for i in range(24)]
+    urls = [
+        f"http://{('one', 'two')[i % 2]}.example:{site.server_port}/slow?{i}" for i in range(24)
+    ]
     limits = web.Limits(**vars(LIMITS) | {"per_host": 3})
     assert {got.status for got in web.fetch_many(urls, limits, workers=16)} == {"ok"}
     assert site.most["one.example"] == site.most["two.example"] == 3
@@ -650,7 +713,9 @@ def test_a_slow_host_does_not_hold_up_the_others(site, names):
 
 
 def test_a_reader_who_stops_early(site):
-    results = web.fetch_many((f"{site.base}/ok?{i}" for i in range(10**9)), LIMITS, workers=4, window=8)
+    results = web.fetch_many(
+        (f"{site.base}/ok?{i}" for i in range(10**9)), LIMITS, workers=4, window=8
+    )
     assert next(results).status == "ok"
     results.close()
     assert sum(site.hits.values()) <= 16

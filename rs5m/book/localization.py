@@ -1,7 +1,8 @@
-"""Large scenes for semantic localization at mini and local, with queries, polygons and scores. Chapter: selo.
+"""Large scenes for semantic localization at mini and local, with queries, polygons and scores.
+Chapter: selo.
 
-`mini`: blocks of the Blue Marble over Europe and Africa, polygons from the land-cover map. `local`: mosaics of UC
-Merced's test tiles, whose cells are known. Nothing in either was seen in tuning.
+`mini`: blocks of the Blue Marble over Europe and Africa, polygons from the land-cover map. `local`:
+mosaics of UC Merced's test tiles, whose cells are known. Nothing in either was seen in tuning.
 """
 
 from concurrent.futures import ThreadPoolExecutor
@@ -12,39 +13,49 @@ import cv2
 import numpy as np
 from tqdm.auto import tqdm
 
-from rs5m import datasets, features, pocket, selo, testsets, zeroshot
+from rs5m import pocket, selo, zeroshot
+from rs5m.book import sets
+from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
-from rs5m.datasets import Labelled
-from rs5m.scales import Scale, data_folder
-from rs5m.testsets import Query, Scene
+from rs5m.data import datasets
+from rs5m.data.datasets import Labelled
+from rs5m.evaluate import features, testsets
+from rs5m.evaluate.testsets import Query, Scene
 
 SIDE = 256  # pixels of a scene in one degree, and in one tile of a mosaic
 BLOCK = (8, 12)  # degrees of a scene, north to south and west to east
-NORTH, WEST = range(72, -32, -8), range(-24, 60, 12)  # corners of the blocks: all of Europe and Africa
+# corners of the blocks: all of Europe and Africa
+NORTH, WEST = range(72, -32, -8), range(-24, 60, 12)
 AREAS = 3  # polygons of a query at most
 SMALLEST = 1.0  # square degrees of a polygon at least: one chip
 LARGEST = 0.3  # share of a scene that a query's polygons may cover
-GAP = pocket.COVER // 2 + 1  # pixels of the land-cover map: areas and gaps narrower than half a degree do not count
+# pixels of the land-cover map: areas and gaps narrower than half a degree do not count
+GAP = pocket.COVER // 2 + 1
 MOSAIC = (7, 10)  # tiles of a mosaic, rows and columns: the 210 test tiles of UC Merced fill three
 METRICS = ("rsu", "rda", "ras", "rmi")
 
 
 def scenes(scale: Scale) -> list[Scene]:
-    """The scenes of a scale: `blue_marble` at mini, `mosaics` at local, AIR-SLT elsewhere. Chapter: selo."""
+    """The scenes of a scale: `blue_marble` at mini, `mosaics` at local, AIR-SLT elsewhere. Chapter:
+    selo.
+    """
     if scale.name == "mini":
         return blue_marble()
     if scale.name == "local":
-        return mosaics(datasets.test_set("ucm", scale))
+        return mosaics(sets.test_set("ucm", scale))
     return testsets.scenes("air_slt", data_folder(scale))
 
 
 def blue_marble() -> list[Scene]:
-    """One scene for each row of blocks, 8 x 12 degrees enlarged to 2048 x 3072 pixels; read when asked for.
+    """One scene for each row of blocks, 8 x 12 degrees enlarged to 2048 x 3072 pixels; read when
+    asked for.
 
     The rule, fixed before any model was asked:
-    - blocks lie on the grid NORTH x WEST, all their degrees in the test continents by the nearest town;
+    - blocks lie on the grid NORTH x WEST, all their degrees in the test continents by the nearest
+      town;
     - a block's queries are the classes of the test chips for which `areas` finds polygons;
-    - of each row of blocks, the one with most queries is taken, the westernmost of several; one query is too few.
+    - of each row of blocks, the one with most queries is taken, the westernmost of several; one
+      query is too few.
     """
     taken = []
     for north in NORTH:
@@ -81,7 +92,9 @@ def block(world: np.ndarray, pixels: int, north: int, west: int) -> np.ndarray:
 
 
 def enlarged(north: int, west: int) -> np.ndarray:
-    """A block of the Blue Marble, a degree of 15 pixels enlarged to SIDE (cubic): uint8 (2048, 3072, 3)."""
+    """A block of the Blue Marble, a degree of 15 pixels enlarged to SIDE (cubic): uint8 (2048,
+    3072, 3).
+    """
     part = block(pocket.blue_marble(), pocket.CHIP, north, west)
     return cv2.resize(part, (BLOCK[1] * SIDE, BLOCK[0] * SIDE), interpolation=cv2.INTER_CUBIC)
 
@@ -94,11 +107,13 @@ def queries(north: int, west: int) -> list[Query]:
 
 
 def areas(cover: np.ndarray, code: int) -> list[np.ndarray]:
-    """Polygons (k, 2) x, y in pixels of the scene around the compact areas of a land-cover class; [] if none hold.
+    """Polygons (k, 2) x, y in pixels of the scene around the compact areas of a land-cover class;
+    [] if none hold.
 
-    cover: a block of the land-cover map (160, 240). Gaps and then arms narrower than GAP are taken away, what is left
-    of SMALLEST size is outlined. That must be at most AREAS polygons, at most LARGEST of the scene, the class on at
-    least pocket.MAJORITY of it, and at least that share of the class: what is not outlined would count as a mistake.
+    cover: a block of the land-cover map (160, 240). Gaps and then arms narrower than GAP are taken
+    away, what is left of SMALLEST size is outlined. That must be at most AREAS polygons, at most
+    LARGEST of the scene, the class on at least pocket.MAJORITY of it, and at least that share of
+    the class: what is not outlined would count as a mistake.
     """
     mask, disc = (cover == code).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (GAP, GAP))
     smooth = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
@@ -121,14 +136,18 @@ def layouts(tiles: int, seed: int = 0) -> np.ndarray:
 
 
 def scattered(grid: np.ndarray, label: int) -> np.ndarray:
-    """Cells (n, 2) row, column of a label in a mosaic (rows, columns); none where they are over AREAS or touch."""
+    """Cells (n, 2) row, column of a label in a mosaic (rows, columns); none where they are over
+    AREAS or touch.
+    """
     cells = np.argwhere(grid == label)
     apart = np.abs(cells[:, None] - cells).max(-1) + 2 * np.eye(len(cells), dtype=int)
     return cells if len(cells) <= AREAS and apart.min(initial=2) > 1 else cells[:0]
 
 
 def mosaics(test: Labelled, seed: int = 0) -> list[Scene]:
-    """Mosaics of MOSAIC tiles of SIDE pixels in random order; a query for each class with 1 to AREAS cells apart."""
+    """Mosaics of MOSAIC tiles of SIDE pixels in random order; a query for each class with 1 to
+    AREAS cells apart.
+    """
     return [
         Scene(f"mosaic {i + 1}", partial(joined, test.images, grid), _cells(test, grid))
         for i, grid in enumerate(layouts(len(test.labels), seed))
@@ -136,7 +155,8 @@ def mosaics(test: Labelled, seed: int = 0) -> list[Scene]:
 
 
 def _cells(test: Labelled, grid: np.ndarray) -> list[Query]:
-    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (SIDE - 1)  # the boundary of a polygon belongs to it
+    # the boundary of a polygon belongs to it
+    corners = np.array([[0, 0], [1, 0], [1, 1], [0, 1]]) * (SIDE - 1)
     found = []
     for label, folder in enumerate(test.classes):
         if len(cells := scattered(test.labels[grid], label)):
@@ -146,14 +166,18 @@ def _cells(test: Labelled, grid: np.ndarray) -> list[Query]:
 
 
 def joined(images: list[np.ndarray], grid: np.ndarray) -> np.ndarray:
-    """The mosaic of a grid of tiles: uint8 (rows x SIDE, columns x SIDE, 3); a tile of another size is resized."""
+    """The mosaic of a grid of tiles: uint8 (rows x SIDE, columns x SIDE, 3); a tile of another size
+    is resized.
+    """
     shape = (SIDE, SIDE)
     tiles = [[cv2.resize(images[i], shape, interpolation=cv2.INTER_CUBIC) for i in row] for row in grid]
     return np.concatenate([np.concatenate(row, 1) for row in tiles])
 
 
 class Scores(NamedTuple):
-    """A scene through a model: windows (n, 4), cosines (queries, n), and the scene's height and width."""
+    """A scene through a model: windows (n, 4), cosines (queries, n), and the scene's height and
+    width.
+    """
 
     windows: np.ndarray
     cosines: np.ndarray
@@ -161,7 +185,9 @@ class Scores(NamedTuple):
 
 
 def scores(model: Model, scenes: list[Scene], name: str) -> list[Scores]:
-    """The cosines of every window of every scene with every query; vectors are kept in runs/. Chapter: selo."""
+    """The cosines of every window of every scene with every query; vectors are kept in runs/.
+    Chapter: selo.
+    """
     store, counts = features.Store(model), [len(scene.queries) for scene in scenes]
     text = store.texts([query.caption for scene in scenes for query in scene.queries], f"selo-{name}")
     texts = np.split(zeroshot.normalise(text), np.cumsum(counts)[:-1])
@@ -172,7 +198,9 @@ def scores(model: Model, scenes: list[Scene], name: str) -> list[Scores]:
 
 
 def informed(scene: Scene, seen: Scores) -> Scores:
-    """The scores of a model that knows the truth: the share of a window that a query's polygons cover."""
+    """The scores of a model that knows the truth: the share of a window that a query's polygons
+    cover.
+    """
     tables = [cv2.integral(selo.mask(query.regions, *seen.shape)) for query in scene.queries]
     r0, r1, c0, c1 = seen.windows.T
     inside = np.stack([t[r1, c1] - t[r0, c1] - t[r1, c0] + t[r0, c0] for t in tables])

@@ -1,13 +1,14 @@
-"""Test images, texts and scenes as vectors, streamed through a model once and kept on disk. Chapter: zeroshot.
+"""Test images, texts and scenes as vectors, streamed through a model once and kept on disk.
+Chapter: zeroshot.
 
-What is kept lies in runs/evaluate/, under a name made of the model's weights, the data's names and bytes, and all that
-stands between the two: image size, normalisation, precision, device, the libraries' versions and this code.
+What is kept lies in runs/evaluate/, under a name made of the model's weights, the data's names and
+bytes, and all that stands between the two: image size, normalisation, precision, device, the
+libraries' versions and this code.
 """
 
 import hashlib
 import json
 import os
-import sys
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -22,8 +23,10 @@ import torch
 from torch import nn
 from tqdm.auto import tqdm
 
-from rs5m import clip, datasets, localize, quickgelu, results, selo
-from rs5m.clip import Model
+from rs5m import clip, results, selo
+from rs5m.clip import Model, activation
+from rs5m.data import datasets
+from rs5m.evaluate import localize
 
 LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "pillow", "opencv-python-headless")
 TEXTS = 2048  # texts between two steps of the bar; a multiple of the batch of clip.encode_texts
@@ -31,14 +34,17 @@ THREADS = 16  # decoding threads at most: beyond, Python's lock is what they wai
 
 
 class Encoded(NamedTuple):
-    """Un-normalised vectors (m, dim) float32 of the readable images, which ones those are, and who was left out."""
+    """Un-normalised vectors (m, dim) float32 of the readable images, which ones those are, and who
+    was left out.
+    """
 
     vectors: np.ndarray
     kept: np.ndarray  # (m,) int, ascending
     skipped: list[str]
 
 
-# ---------------------------------------------------------------- who the model is, what the data are
+# ---------------------------------------------------------------- who the model is, what the data
+# are
 
 
 def weights_digest(net: nn.Module) -> str:
@@ -51,11 +57,15 @@ def weights_digest(net: nn.Module) -> str:
 
 
 def identity(model: Model) -> dict:
-    """All of a model, its preprocessing and this machine that a vector depends on. Chapter: zeroshot."""
+    """All of a model, its preprocessing and this machine that a vector depends on. Chapter:
+    zeroshot.
+    """
     return {
         "weights": weights_digest(model.net),
         "architecture": model.name,
-        "quick_gelu": quickgelu.uses(model.net),  # the same weights under another activation are another model
+        "quick_gelu": activation.uses(
+            model.net
+        ),  # the same weights under another activation are another model
         "image_size": model.image_size,
         "mean": [float(value) for value in model.mean],
         "std": [float(value) for value in model.std],
@@ -66,7 +76,7 @@ def identity(model: Model) -> dict:
 
 
 def data_digest(images) -> str:
-    """SHA-256 over the names and bytes of a set's images (`rs5m.testsets.Images`), as hex."""
+    """SHA-256 over the names and bytes of a set's images (`rs5m.evaluate.testsets.Images`), as hex."""
     total = hashlib.sha256()
     for i, name in enumerate(tqdm(images.names, desc="reading", unit="image", leave=False)):
         content = images.read(i)
@@ -81,7 +91,8 @@ def data_digest(images) -> str:
 def lookup(model: Model) -> np.ndarray:
     """What the network reads in place of each of the 256 values, by channel: (256, 1, 3) float32.
 
-    Made by the functions that normalise whole images, so looking up gives their very numbers, ten times faster.
+    Made by the functions that normalise whole images, so looking up gives their very numbers, ten
+    times faster.
     """
     values = torch.arange(256).view(1, 1, 256, 1).expand(1, 3, 256, 1)
     table = clip.normalise_pixels(values.float().div_(255), model)
@@ -89,7 +100,9 @@ def lookup(model: Model) -> np.ndarray:
 
 
 def square(content: bytes, size: int) -> np.ndarray | None:
-    """Encoded bytes to the square (size, size, 3) uint8 that the network sees, or None where they hold no image."""
+    """Encoded bytes to the square (size, size, 3) uint8 that the network sees, or None where they
+    hold no image.
+    """
     image = datasets.decode(content)
     if image is None:
         return None
@@ -101,12 +114,14 @@ def processors() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def batches(images, model: Model, batch: int, ahead: int) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
+def batches(
+    images, model: Model, batch: int, ahead: int
+) -> Iterator[tuple[np.ndarray, torch.Tensor]]:
     """(indices (b,), normalised pixels (b, 3, size, size)) of the readable images, in order.
 
-    The pixels are valid until the next step. All processors decode; `ahead` batches are begun before they are asked
-    for. On a GPU that fills the encoder's time; on a CPU the encoder itself takes every core, so that working in turns
-    is faster than sharing them, and `ahead` is 0.
+    The pixels are valid until the next step. All processors decode; `ahead` batches are begun
+    before they are asked for. On a GPU that fills the encoder's time; on a CPU the encoder itself
+    takes every core, so that working in turns is faster than sharing them, and `ahead` is 0.
     """
     table, workers = lookup(model), min(THREADS, processors())
     buffers = np.empty((ahead + 1, batch, model.image_size, model.image_size, 3), np.float32)
@@ -126,7 +141,10 @@ def batches(images, model: Model, batch: int, ahead: int) -> Iterator[tuple[np.n
             if start is not None:
                 indices = range(start, min(start + batch, len(images.names)))
                 buffer = buffers[start // batch % (ahead + 1)][: len(indices)]
-                parts = [pool.submit(load, indices[w::workers], buffer[w::workers]) for w in range(workers)]
+                parts = [
+                    pool.submit(load, indices[w::workers], buffer[w::workers])
+                    for w in range(workers)
+                ]
                 begun.append((indices, buffer, parts))
             if len(begun) > ahead or (start is None and begun):
                 yield _finished(*begun.popleft())
@@ -142,10 +160,11 @@ def _finished(indices: range, buffer: np.ndarray, parts: list) -> tuple[np.ndarr
 
 @torch.inference_mode()
 def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encoded:
-    """Vectors of a set's images (`rs5m.testsets.Images`), decoded, cropped and encoded by batch. Chapter: zeroshot.
+    """Vectors of a set's images (`rs5m.evaluate.testsets.Images`), decoded, cropped and encoded by
+    batch. Chapter: zeroshot.
 
-    The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; a few batches are in memory at a time.
-    ValueError where no image is readable.
+    The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; a few batches are in
+    memory at a time. ValueError where no image is readable.
     """
     batch, vectors, kept = batch or clip.block(), [], []
     ahead = 0 if clip.device().type == "cpu" else 2
@@ -153,7 +172,9 @@ def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encode
     with tqdm(total=len(images.names), desc=name, unit="image") as bar:
         for indices, pixels in batches(images, model, batch, ahead):
             if len(indices):
-                vectors.append(clip.encode_pixels(model, pixels.to(clip.device()), exact=True).cpu())
+                vectors.append(
+                    clip.encode_pixels(model, pixels.to(clip.device()), exact=True).cpu()
+                )
                 kept.append(indices)
             bar.update(min(batch, len(images.names) - bar.n))
     if not kept:
@@ -164,7 +185,9 @@ def encode(model: Model, images, name: str = "images", batch: int = 0) -> Encode
 
 
 class Seen(NamedTuple):
-    """A scene through a model: windows int (n, 4), their un-normalised vectors (n, dim), the scene's size in pixels."""
+    """A scene through a model: windows int (n, 4), their un-normalised vectors (n, dim), the
+    scene's size in pixels.
+    """
 
     windows: np.ndarray
     vectors: np.ndarray
@@ -176,9 +199,11 @@ class Seen(NamedTuple):
 
 
 class Store:
-    """One model's vectors in runs/evaluate/: loaded where this model met these data before, else encoded.
+    """One model's vectors in runs/evaluate/: loaded where this model met these data before, else
+    encoded.
 
-    seconds: what encoding took, on this run, by what was encoded; nothing was encoded where it stays empty.
+    seconds: what encoding took, on this run, by what was encoded; nothing was encoded where it
+    stays empty.
     """
 
     def __init__(self, model: Model):
@@ -192,7 +217,7 @@ class Store:
             make(folder)
             self.seconds[stage] = self.seconds.get(stage, 0) + time.perf_counter() - began
 
-        inputs = (sorted(self.identity.items()), data, clip, datasets, sys.modules[__name__])
+        inputs = (sorted(self.identity.items()), data)
         return results.artefact(stage, "evaluate", inputs, timed)
 
     def images(self, images, name: str) -> Encoded:
@@ -211,8 +236,12 @@ class Store:
         return Encoded(np.load(folder / "vectors.npy"), np.load(folder / "kept.npy"), skipped)
 
     def texts(self, texts: Sequence[str], name: str) -> np.ndarray:
-        """Un-normalised vectors (n, dim) of texts, each different one encoded once: equal texts tie exactly."""
-        order = sorted(set(texts), key=lambda text: (len(text), text))  # of one length each, as encode_texts wants them
+        """Un-normalised vectors (n, dim) of texts, each different one encoded once: equal texts tie
+        exactly.
+        """
+        order = sorted(
+            set(texts), key=lambda text: (len(text), text)
+        )  # of one length each, as encode_texts wants them
 
         def make(folder: Path) -> None:
             steps = tqdm(range(0, len(order), TEXTS), desc=f"{name}, {len(order)} texts")
@@ -224,7 +253,9 @@ class Store:
         return vectors[[place[text] for text in texts]]
 
     def scenes(self, scenes: list, name: str) -> list[Seen]:
-        """Every window of every scene (`rs5m.testsets.Scene`), encoded once for all queries."""
+        """Every window of every scene (`rs5m.evaluate.testsets.Scene`), encoded once for all
+        queries.
+        """
         bar = tqdm(scenes, desc=f"{name}, reading", unit="scene", leave=False)
         data = [(scene.name, datasets.fingerprint([scene.read()])) for scene in bar]
 
@@ -232,10 +263,16 @@ class Store:
             for i, scene in enumerate(tqdm(scenes, desc=name, unit="scene")):
                 image = scene.read()
                 windows = selo.windows(*image.shape[:2])
-                np.save(folder / f"{i}-vectors.npy", localize.window_vectors(self.model, image, windows, quiet=True))
+                np.save(
+                    folder / f"{i}-vectors.npy",
+                    localize.window_vectors(self.model, image, windows, quiet=True),
+                )
                 np.save(folder / f"{i}-windows.npy", windows)
                 np.save(folder / f"{i}-size.npy", image.shape[:2])
 
-        folder = self.kept(f"windows-{name}", (data, results.digest(localize, selo)), make)
-        files = [[folder / f"{i}-{part}.npy" for part in ("windows", "vectors", "size")] for i in range(len(scenes))]
+        folder = self.kept(f"windows-{name}", data, make)
+        files = [
+            [folder / f"{i}-{part}.npy" for part in ("windows", "vectors", "size")]
+            for i in range(len(scenes))
+        ]
         return [Seen(np.load(w), np.load(v), *np.load(size).tolist()) for w, v, size in files]

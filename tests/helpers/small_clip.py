@@ -1,4 +1,6 @@
-"""Small CLIPs for tests: two architectures known to open_clip by name, random or trained on the known photographs."""
+"""Small CLIPs for tests: two architectures known to open_clip by name, random or trained on the
+known photographs.
+"""
 
 import json
 import math
@@ -7,8 +9,8 @@ from pathlib import Path
 import torch
 from torch.nn import functional
 
-from rs5m import clip, quickgelu
-from rs5m.clip import Model, open_clip
+from rs5m import clip
+from rs5m.clip import Model, activation, open_clip
 
 CONFIG = {
     "embed_dim": 32,
@@ -34,8 +36,9 @@ def random(quick: bool, seed: int = 0) -> Model:
 def trained(quick: bool, seed: int, steps: int = 50, sparse: bool = True) -> Model:
     """A CLIP that learned the photographs with one activation, in about three seconds.
 
-    sparse: its feed-forward units begin far below zero and weigh much in the sum, as in CLIPs after long training;
-    there the two activations differ by as much as they pass on. Dense units hide the difference.
+    sparse: its feed-forward units begin far below zero and weigh much in the sum, as in CLIPs after
+    long training; there the two activations differ by as much as they pass on. Dense units hide the
+    difference.
     """
     model = random(quick, seed)
     net = model.net.requires_grad_(True)
@@ -48,15 +51,20 @@ def trained(quick: bool, seed: int, steps: int = 50, sparse: bool = True) -> Mod
         net.logit_scale.fill_(math.log(100))
     net.token_embedding.requires_grad_(False)
     net.logit_scale.requires_grad_(False)
-    pixels = clip.preprocess(quickgelu.pictures(model.image_size), model)
-    tokens = model.tokenizer(quickgelu.captions())
+    pixels = clip.preprocess(activation.pictures(model.image_size), model)
+    tokens = model.tokenizer(activation.captions())
     optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], weight_decay=0)
     match = torch.arange(len(tokens))
     for step in range(steps):
         optimiser.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
-        image, text = (functional.normalize(v, dim=-1) for v in (net.encode_image(pixels), net.encode_text(tokens)))
+        image, text = (
+            functional.normalize(v, dim=-1)
+            for v in (net.encode_image(pixels), net.encode_text(tokens))
+        )
         logits = 100 * image @ text.T
-        loss = (functional.cross_entropy(logits, match) + functional.cross_entropy(logits.T, match)) / 2
+        loss = (
+            functional.cross_entropy(logits, match) + functional.cross_entropy(logits.T, match)
+        ) / 2
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -67,7 +75,13 @@ def trained(quick: bool, seed: int, steps: int = 50, sparse: bool = True) -> Mod
 def logits(net: torch.nn.Module, seed: int = 0) -> torch.Tensor:
     """float32 logits (5, 4) of random pixels and tokens, by the network alone."""
     generator = torch.Generator().manual_seed(seed)
-    pixels, tokens = torch.randn(5, 3, 32, 32, generator=generator), open_clip.get_tokenizer(NAME)(list("abcd"))
+    pixels, tokens = (
+        torch.randn(5, 3, 32, 32, generator=generator),
+        open_clip.get_tokenizer(NAME)(list("abcd")),
+    )
     with torch.inference_mode():
-        image, text = net.encode_image(pixels, normalize=True), net.encode_text(tokens, normalize=True)
+        image, text = (
+            net.encode_image(pixels, normalize=True),
+            net.encode_text(tokens, normalize=True),
+        )
         return net.logit_scale.exp() * image @ text.T

@@ -1,4 +1,6 @@
-"""Streamed encoding: the vectors of `clip.encode_images`, whatever is skipped; nothing twice; killed runs."""
+"""Streamed encoding: the vectors of `clip.encode_images`, whatever is skipped; nothing twice;
+killed runs.
+"""
 
 import dataclasses
 import io
@@ -16,9 +18,12 @@ import torch
 from PIL import Image
 from torch import nn
 
-from rs5m import clip, datasets, features
+from rs5m import clip
+from rs5m.clip import model
+from rs5m.data import datasets
+from rs5m.evaluate import features
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SIZES = ((64, 64), (40, 100), (96, 96), (100, 40), (33, 31))
 
 
@@ -63,7 +68,8 @@ def contents(count: int = 23) -> list[bytes]:
     generator = np.random.default_rng(0)
     shapes = [SIZES[i % len(SIZES)] for i in range(count)]
     return [
-        encoded(generator.integers(0, 256, (*s, 3), np.uint8), ("JPEG", "PNG")[i % 2]) for i, s in enumerate(shapes)
+        encoded(generator.integers(0, 256, (*s, 3), np.uint8), ("JPEG", "PNG")[i % 2])
+        for i, s in enumerate(shapes)
     ]
 
 
@@ -94,14 +100,24 @@ def test_vectors_are_those_of_encode_images():
     model, found = small(), contents()
     got = features.encode(model, images(found), batch=8)
     plain = clip.encode_images(model, [datasets.decode(c) for c in found], batch=8, quiet=True)
-    assert np.array_equal(got.vectors, plain) and got.kept.tolist() == list(range(23)) and got.skipped == []
+    assert (
+        np.array_equal(got.vectors, plain)
+        and got.kept.tolist() == list(range(23))
+        and got.skipped == []
+    )
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
 def test_corrupt_images_are_left_out_and_named(batch):
     model, found = small(), contents()
     plain = clip.encode_images(model, [datasets.decode(c) for c in found], quiet=True)
-    bad = {0: b"", 5: b"no image", 6: found[6][: len(found[6]) // 2], 7: b"\xff\xd8\xff", 22: b"GIF89a"}
+    bad = {
+        0: b"",
+        5: b"no image",
+        6: found[6][: len(found[6]) // 2],
+        7: b"\xff\xd8\xff",
+        22: b"GIF89a",
+    }
     for i, content in bad.items():
         found[i] = content
     got = features.encode(model, images(found), batch=batch)
@@ -145,7 +161,10 @@ def test_nothing_is_encoded_twice(capsys):
     assert model.net.calls["images"] == 22 and not again.seconds
     said = capsys.readouterr().out
     assert "images-aid: loaded" in said and "aid: skipped 1 unreadable images: 3.jpg" in said
-    assert np.array_equal(first.vectors, second.vectors) and first.kept.tolist() == second.kept.tolist()
+    assert (
+        np.array_equal(first.vectors, second.vectors)
+        and first.kept.tolist() == second.kept.tolist()
+    )
     assert first.skipped == second.skipped == ["3.jpg"]
 
 
@@ -195,7 +214,7 @@ def test_another_byte_or_name_is_encoded_anew():
 
 def test_vectors_are_float32_where_the_device_would_round(monkeypatch):
     plain = features.encode(small(), images(contents()))
-    monkeypatch.setattr(clip, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
+    monkeypatch.setattr(model, "autocast", lambda: torch.autocast("cpu", torch.bfloat16))
     assert (features.encode(small(), images(contents())).vectors == plain.vectors).all()
 
 
@@ -216,8 +235,15 @@ def test_the_digest_of_weights_knows_names_kinds_and_shapes():
         return features.weights_digest(net)
 
     plain = torch.arange(6.0)
-    nets = [digest(a=plain), digest(b=plain), digest(a=plain.view(2, 3)), digest(a=plain.view(torch.int32)),
-            digest(a=plain, b=plain), digest(a=torch.tensor(1.0)), digest(a=plain.bfloat16())]  # fmt: skip
+    nets = [
+        digest(a=plain),
+        digest(b=plain),
+        digest(a=plain.view(2, 3)),
+        digest(a=plain.view(torch.int32)),
+        digest(a=plain, b=plain),
+        digest(a=torch.tensor(1.0)),
+        digest(a=plain.bfloat16()),
+    ]
     assert len(set(nets)) == len(nets)
     square = torch.rand(2, 3, 4, 4)  # the order in memory is no weight
     assert digest(a=square) == digest(a=square.to(memory_format=torch.channels_last)), (
@@ -228,7 +254,9 @@ def test_the_digest_of_weights_knows_names_kinds_and_shapes():
 def test_texts_are_encoded_once_each_and_come_back_in_order(capsys):
     model, texts = small(), ["a river", "b", "a river", "forest", "b", "c", "harbour"]
     vectors = features.Store(model).texts(texts, "rsicd")
-    assert vectors == pytest.approx(clip.encode_texts(model, texts)) and np.array_equal(vectors[0], vectors[2])
+    assert vectors == pytest.approx(clip.encode_texts(model, texts)) and np.array_equal(
+        vectors[0], vectors[2]
+    )
     asked = model.net.calls["texts"]
     assert asked == 5 + 7, "five different ones, and seven by the slow twin"
     features.Store(model).texts(texts, "rsicd")
@@ -250,23 +278,30 @@ SLOW = """
 import sys, time
 sys.path[:0] = [{tests!r}, {root!r}]
 import test_features as t
-from rs5m import clip, features
-real, pause = clip.encode_pixels, float(sys.argv[1])
+from rs5m.clip import model
+from rs5m.evaluate import features
+real, pause = model.encode_pixels, float(sys.argv[1])
 def slow(model, pixels, exact):
     print("batch", flush=True)
     time.sleep(pause if model.net.calls["images"] else 0)
     return real(model, pixels, exact)
-clip.encode_pixels = slow
-clip.block = lambda: 8
+model.encode_pixels = slow
+model.block = lambda: 8
 features.Store(t.small()).images(t.images(t.contents()), "aid")
 """
 
 
 def worker(folder: Path, pause: float) -> subprocess.Popen:
-    code = SLOW.format(tests=str(ROOT / "tests"), root=str(ROOT))
+    code = SLOW.format(tests=str(ROOT / "tests/evaluate"), root=str(ROOT))
     environment = os.environ | {"OMP_NUM_THREADS": "1"}
-    return subprocess.Popen([sys.executable, "-c", code, str(pause)], cwd=folder, stdout=subprocess.PIPE,
-                            stderr=subprocess.DEVNULL, env=environment, text=True)  # fmt: skip
+    return subprocess.Popen(
+        [sys.executable, "-c", code, str(pause)],
+        cwd=folder,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        env=environment,
+        text=True,
+    )
 
 
 def test_a_killed_run_leaves_nothing_half_made(tmp_path):

@@ -1,4 +1,6 @@
-"""A cheap judge for tests of the pipeline: the mean blue of a picture; importable by a child process."""
+"""A cheap judge for tests of the pipeline: the mean blue of a picture; importable by a child
+process.
+"""
 
 import os
 import sys
@@ -20,7 +22,7 @@ def mean_blue(pictures):
 
 @dataclass(frozen=True)
 class Cheap:
-    """Stands where rs5m.pub11work.Model stands."""
+    """Stands where rs5m.book.judge.Model stands."""
 
     def identity(self):
         return ["cheap"]

@@ -1,4 +1,5 @@
-"""What the official evaluation reports: published names, the paper's column, what cannot be compared, the table.
+"""What the official evaluation reports: published names, the paper's column, what cannot be
+compared, the table.
 
 Chapter: zeroshot, retrieval, selo.
 """
@@ -10,13 +11,25 @@ from typing import NamedTuple
 
 import pandas as pd
 
-from rs5m import hub, paper
+from rs5m import paper
+from rs5m.clip import released
 
 KS = (1, 5, 10)
 RECALLS = {"image_to_text": "image2text", "text_to_image": "text2image"}
-SELO = {"rsu": "↑ Rsu [0 ~ 1]", "rda": "↑ Rda [0 ~ 1]", "ras": "↓ Ras [0 ~ 1]", "rmi": "↑ Rmi [0 ~ 1]"}
-TITLES = {"eurosat": "EuroSAT", "resisc45": "RESISC45", "aid": "AID", "rsitmd": "RSITMD", "rsicd": "RSICD",
-          "air_slt": "AIR-SLT"}  # fmt: skip
+SELO = {
+    "rsu": "↑ Rsu [0 ~ 1]",
+    "rda": "↑ Rda [0 ~ 1]",
+    "ras": "↓ Ras [0 ~ 1]",
+    "rmi": "↑ Rmi [0 ~ 1]",
+}
+TITLES = {
+    "eurosat": "EuroSAT",
+    "resisc45": "RESISC45",
+    "aid": "AID",
+    "rsitmd": "RSITMD",
+    "rsicd": "RSICD",
+    "air_slt": "AIR-SLT",
+}
 TUNED = {  # released names by the paper's columns: model, what it was tuned on
     "GeoRSCLIP-ViT-B-32": ("GeoRSCLIP ViT-B/32", "RS5M"),
     "GeoRSCLIP-ViT-H-14": ("GeoRSCLIP ViT-H/14", "RS5M"),
@@ -39,36 +52,64 @@ def names(task: str, name: str) -> dict[str, str]:
         return {"top1": f"{TITLES[name]}-zeroshot-acc"}
     if task == "selo":
         return SELO
-    recalls = {f"{ours}_R@{k}": f"retrieval-{theirs}-R@{k}-{name}" for ours, theirs in RECALLS.items() for k in KS}
+    recalls = {
+        f"{ours}_R@{k}": f"retrieval-{theirs}-R@{k}-{name}"
+        for ours, theirs in RECALLS.items()
+        for k in KS
+    }
     return recalls | {"mean_recall": f"retrieval-mean-recall-{name}"}
 
 
 def column(name: str, checkpoint: str | Path | None) -> Column:
-    """The paper's column of a model, by the name of its release; else GeoRSCLIP of the nearest size as a reference."""
-    files = {release.file: known for known, release in hub.RELEASED.items()}
+    """The paper's column of a model, by the name of its release; else GeoRSCLIP of the nearest size
+    as a reference.
+    """
+    files = {release.file: known for known, release in released.RELEASED.items()}
     release = files.get(Path(checkpoint).name, "") if checkpoint else name
-    architecture = hub.RELEASED[name].architecture if name in hub.RELEASED else name
-    if release in TUNED and hub.RELEASED[release].architecture == architecture:
+    architecture = released.RELEASED[name].architecture if name in released.RELEASED else name
+    if release in TUNED and released.RELEASED[release].architecture == architecture:
         return Column(*TUNED[release], True)
     if (name, str(checkpoint)) == ("ViT-B-32-quickgelu", "openai"):
         return Column("CLIP ViT-B/32", "none", True)
-    return Column("GeoRSCLIP ViT-H/14" if "ViT-H" in architecture else "GeoRSCLIP ViT-B/32", "RS5M", False)
+    return Column(
+        "GeoRSCLIP ViT-H/14" if "ViT-H" in architecture else "GeoRSCLIP ViT-B/32", "RS5M", False
+    )
 
 
 def published(task: str, name: str, at: Column) -> dict[str, float]:
     """Official name -> the paper's value in that column, as far as the paper has one."""
     rows = paper.table("results")
-    rows = rows[(rows["dataset"] == TITLES[name]) & (rows["model"] == at.model) & (rows["tuned_on"] == at.tuned_on)]
+    rows = rows[
+        (rows["dataset"] == TITLES[name])
+        & (rows["model"] == at.model)
+        & (rows["tuned_on"] == at.tuned_on)
+    ]
     values = dict(zip(rows["metric"], rows["value"], strict=True))
-    spelled = {"top1": "top-1", "mean_recall": "mean recall"} | {key: key.capitalize() for key in SELO}
-    theirs = {key: spelled.get(key, key.replace("_R@", " R@").replace("_", "-")) for key in names(task, name)}
-    return {official: values[theirs[key]] for key, official in names(task, name).items() if theirs[key] in values}
+    spelled = {"top1": "top-1", "mean_recall": "mean recall"} | {
+        key: key.capitalize() for key in SELO
+    }
+    theirs = {
+        key: spelled.get(key, key.replace("_R@", " R@").replace("_", "-"))
+        for key in names(task, name)
+    }
+    return {
+        official: values[theirs[key]]
+        for key, official in names(task, name).items()
+        if theirs[key] in values
+    }
 
 
 def sorted_out(scored: dict, why: dict, at: Column) -> dict:
-    """Values of whole official sets under their official names; all others, with the reasons, under not_comparable."""
+    """Values of whole official sets under their official names; all others, with the reasons, under
+    not_comparable.
+    """
     report = {key: {} for key in ("metrics", "intervals", "not_comparable", "extra")}
-    report["paper"] = {"model": at.model, "tuned_on": at.tuned_on, "same_model": at.same, "values": {}}
+    report["paper"] = {
+        "model": at.model,
+        "tuned_on": at.tuned_on,
+        "same_model": at.same,
+        "values": {},
+    }
     for (task, name), result in scored.items():
         report["extra"][f"{task} {name}"] = result.extra
         if reasons := why[task, name]:
@@ -76,7 +117,10 @@ def sorted_out(scored: dict, why: dict, at: Column) -> dict:
             report["not_comparable"][f"{task} {name}"] = told
             continue
         for key, official in names(task, name).items():
-            report["metrics"][official], report["intervals"][official] = result.values[key], result.intervals[key]
+            report["metrics"][official], report["intervals"][official] = (
+                result.values[key],
+                result.intervals[key],
+            )
         report["paper"]["values"] |= published(task, name, at)
     return report
 
@@ -94,20 +138,31 @@ def show(report: dict) -> None:
     theirs = f"paper, {at['model']}" + ("" if at["same_model"] else " (another model)")
     rows = []
     for name, value in report["metrics"].items():
-        row = {"metric": name, "this run": _text(name, value), "95 %": _between(name, report["intervals"][name])}
+        row = {
+            "metric": name,
+            "this run": _text(name, value),
+            "95 %": _between(name, report["intervals"][name]),
+        }
         published = at["values"].get(name)
         gap = "" if published is None else _text(name, value - published, "+")
-        rows.append(row | {theirs: "" if published is None else _text(name, published), "difference": gap})
+        rows.append(
+            row | {theirs: "" if published is None else _text(name, published), "difference": gap}
+        )
     if rows:
         print(pd.DataFrame(rows).to_string(index=False))
     for name, told in report["not_comparable"].items():
         print(f"\n{name}: not comparable with the paper, {'; '.join(told['why'])}")
         values = told["values"].items()
-        rows = [{"value": k, "this run": _text(k, v), "95 %": _between(k, told["intervals"][k])} for k, v in values]
+        rows = [
+            {"value": k, "this run": _text(k, v), "95 %": _between(k, told["intervals"][k])}
+            for k, v in values
+        ]
         print(pd.DataFrame(rows).to_string(index=False))
     for entry in report["left_out"]:
         files = entry.get("files", [])
-        print(f"left out: {entry['task']} {entry['set']}: {entry['reason']}{': ' * bool(files)}{', '.join(files[:10])}")
+        print(
+            f"left out: {entry['task']} {entry['set']}: {entry['reason']}{': ' * bool(files)}{', '.join(files[:10])}"
+        )
 
 
 def _text(name: str, value: float, sign: str = "") -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from rs5m import cards
+from rs5m.evaluate import cards
 
 
 def jpeg(seed: int, size: tuple[int, int] = (64, 64)) -> bytes:
@@ -27,7 +27,10 @@ def labelled(folder: Path, root: str, name: str, each: int = 2) -> None:
     known = cards.card(name)
     for c, label in enumerate(known["classes"]):
         for i in range(each):
-            write(folder / root / label / f"{label}_{i + 1:03d}.jpg", jpeg(10 * c + i, tuple(known["size"])))
+            write(
+                folder / root / label / f"{label}_{i + 1:03d}.jpg",
+                jpeg(10 * c + i, tuple(known["size"])),
+            )
 
 
 def eurosat(folder: Path) -> None:
@@ -42,7 +45,9 @@ def aid(folder: Path) -> None:
     labelled(folder, "AID", "aid", 1)
 
 
-def captioned(folder: Path, name: str, images: str, encoding: str, title: str, count: int = 3) -> None:
+def captioned(
+    folder: Path, name: str, images: str, encoding: str, title: str, count: int = 3
+) -> None:
     """A csv whose rows are not in the order of the names, five captions for each image."""
     size = tuple(cards.card(name).get("size", (64, 64)))
     rows = ["filename,title"]
@@ -66,7 +71,10 @@ def air_slt(folder: Path, swap: bool = False) -> None:
         write(folder / "AIR-SLT" / "imgs" / f"{i}.jpg", jpeg(i, (900, 600)))
         points = [[800.5, 50.0], [890.0, 60.0], [850.0, 300.0]]
         points = [[y, x] for x, y in points] if swap else points
-        entries += [{"caption": f"a pond {n}.\n", "jpg_name": f"{i}.jpg", "points": [points]} for n in range(2)]
+        entries += [
+            {"caption": f"a pond {n}.\n", "jpg_name": f"{i}.jpg", "points": [points]}
+            for n in range(2)
+        ]
     write(folder / "AIR-SLT" / "annotations" / "anno.json", json.dumps(entries).encode())
 
 

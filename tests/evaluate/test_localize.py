@@ -4,7 +4,10 @@ import cv2
 import numpy as np
 import pytest
 
-from rs5m import clip, localize, selo
+from rs5m import clip, selo
+from rs5m.book import plots
+from rs5m.clip import model
+from rs5m.evaluate import localize
 from rs5m.zeroshot import normalise
 
 
@@ -25,10 +28,13 @@ def asked(monkeypatch) -> list:
 
     def texts(model, texts, **_):
         calls.append(("texts", len(texts)))
-        return np.array([np.random.default_rng(list(text.encode())).normal(size=4) for text in texts], np.float32)
+        return np.array(
+            [np.random.default_rng(list(text.encode())).normal(size=4) for text in texts],
+            np.float32,
+        )
 
-    monkeypatch.setattr(clip, "encode_images", images)
-    monkeypatch.setattr(clip, "encode_texts", texts)
+    monkeypatch.setattr(model, "encode_images", images)
+    monkeypatch.setattr(model, "encode_texts", texts)
     return calls
 
 
@@ -37,7 +43,9 @@ def test_windows_are_cut_and_resized_one_like_the_other(image):
     found = localize.cut(image, windows)
     assert found.shape == (len(windows), 256, 256, 3) and found.dtype == np.uint8
     for one, (r0, r1, c0, c1) in zip(found, windows, strict=True):
-        assert (one == cv2.resize(image[r0:r1, c0:c1], (256, 256), interpolation=cv2.INTER_CUBIC)).all()
+        assert (
+            one == cv2.resize(image[r0:r1, c0:c1], (256, 256), interpolation=cv2.INTER_CUBIC)
+        ).all()
 
 
 def test_cosines_are_those_of_one_window_and_one_text_at_a_time(image, asked):
@@ -59,7 +67,9 @@ def test_every_window_is_encoded_once_for_all_texts(image, asked):
 
 def test_batches_do_not_change_vectors(image, asked):
     windows = selo.windows(*image.shape[:2])
-    one, many = (localize.window_vectors(None, image, windows, batch=batch, quiet=True) for batch in (1, 64))
+    one, many = (
+        localize.window_vectors(None, image, windows, batch=batch, quiet=True) for batch in (1, 64)
+    )
     assert (one == many).all()
 
 
@@ -71,7 +81,7 @@ def test_an_image_of_another_kind_is_named(image):
 def test_the_picture_shows_map_polygons_and_centres(image):
     heat = np.zeros((600, 900), np.uint8)
     heat[200:400, 300:600] = 255
-    axis = localize.heat_map(image, heat, [[[300, 200], [600, 200], [600, 400]]], "a lake")
+    axis = plots.heat_map(image, heat, [[[300, 200], [600, 200], [600, 400]]], "a lake")
     assert axis.get_title() == "a lake" and len(axis.images) == 2 and len(axis.patches) == 1
     assert len(axis.lines) == len(selo.attention_centres(heat)) == 1
     assert axis.get_xlim() == (0, 900) and axis.get_ylim() == (600, 0)

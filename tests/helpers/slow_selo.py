@@ -1,4 +1,6 @@
-"""Semantic localization the plain way, window by window and pixel by pixel: twin of tests and bench."""
+"""Semantic localization the plain way, window by window and pixel by pixel: twin of tests and
+bench.
+"""
 
 import tempfile
 from pathlib import Path
@@ -34,7 +36,9 @@ def through_files(image, spans, folder=None):
         for r0, r1, c0, c1 in spans:
             window = cv2.resize(image[r0:r1, c0:c1], (256, 256), interpolation=cv2.INTER_CUBIC)
             cv2.imwrite(str(Path(place) / f"{r0}_{r1}_{c0}_{c1}.png"), window)
-        return [cv2.imread(str(Path(place) / f"{r0}_{r1}_{c0}_{c1}.png")) for r0, r1, c0, c1 in spans]
+        return [
+            cv2.imread(str(Path(place) / f"{r0}_{r1}_{c0}_{c1}.png")) for r0, r1, c0, c1 in spans
+        ]
 
 
 def mean_map(spans, scores, height, width):

@@ -1,0 +1,1 @@
+"""The book's own layer: scales, shared runs, figures, the scorecard."""

@@ -1,0 +1,89 @@
+"""The judge of the pocket web: the scale's general model and a detector fitted on the pocket world.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+
+from rs5m import filters
+from rs5m.book import models
+from rs5m.filters import (
+    Detector,
+    Thresholds,
+    choose_thresholds,
+    features,
+    fit_detector,
+    probability,
+    prompts,
+    score_features,
+)
+from rs5m.pub11.input import save
+
+
+@dataclass(frozen=True)
+class Model:
+    """The judge of outliers: the general model of a scale and a detector, fitted on the pocket
+    world or from a file.
+    """
+
+    scale: str = "mini"
+    detector: str = ""
+
+    def identity(self) -> list[str]:
+        """What run.json remembers of it."""
+        return [self.scale, hashlib.sha256(Path(self.detector).read_bytes()).hexdigest() if self.detector else "pocket"]
+
+    def prepare(self, out: Path) -> None:
+        """Leave detector.npz in `out`: the given one, else one fitted on `pocketweb.labelled`."""
+        from rs5m.book import scales
+
+        if not (out / "detector.npz").is_file():
+            if self.detector:
+                detector, thresholds = filters.load_detector(Path(self.detector))
+            else:
+                detector, thresholds, table = pocket_detector(models.general(scales.get(self.scale)))
+                save(pa.Table.from_pandas(table, preserve_index=False), out / "validation.parquet")
+            filters.save_detector(out / "detector.npz", detector, thresholds)
+
+    def load(self, out: Path):
+        """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
+        from rs5m.book import scales
+
+        model, (detector, _) = models.general(scales.get(self.scale)), filters.load_detector(out / "detector.npz")
+        text = filters.prompts(model)
+
+        def values(pictures):
+            vectors = filters.features(model, pictures)
+            return filters.score_features(vectors, text), filters.probability(detector, vectors)
+
+        return values
+
+    def reasons(self, score: np.ndarray, probability: np.ndarray, out: Path) -> list[str | None]:
+        """`filters.joint` of many; a picture without scores is kept here, an earlier stage has
+        dropped it.
+        """
+        _, thresholds = filters.load_detector(out / "detector.npz")
+        return filters.joint_all(score, probability, thresholds)
+
+
+def pocket_detector(model, seed: int = 0) -> tuple[Detector, Thresholds, pd.DataFrame]:
+    """Detector and thresholds from `pocketweb.labelled`, and the validation split: score,
+    probability, label.
+
+    The detector is fitted on the train half alone; thresholds and rule are chosen on the validation
+    half, whose places and photographs are others. Chapter: filters.
+    """
+    from rs5m.pocket import webpages
+
+    images, labels, validation = webpages.labelled(seed=seed)
+    vectors = features(model, images)
+    detector = fit_detector(vectors[~validation], labels[~validation], seed)
+    values = {"score": score_features(vectors, prompts(model)), "probability": probability(detector, vectors)}
+    table = pd.DataFrame(values | {"label": labels})[validation].reset_index(drop=True)
+    return detector, choose_thresholds(table.score.to_numpy(), table.probability.to_numpy(), table.label), table

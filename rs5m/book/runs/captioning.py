@@ -1,0 +1,114 @@
+"""The captioned set, the captioner and the two rankers that learn from it. Chapter: captions.
+
+Nothing learned here has seen Europe or Africa, where the pocket world is tested, or the test split
+of UC Merced.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import sys
+import time
+import zipfile
+from collections.abc import Callable
+from functools import cache
+from pathlib import Path
+import numpy as np
+import pandas as pd
+from PIL import Image
+from rs5m import captions, clip, dedup, filters, keywords, pocket, pub11, results, rotation, rs3, tune, web
+from rs5m.book import head, judge, models, sets
+from rs5m.book.scales import Scale, data_folder
+from rs5m.captions import metadata, prefix, sentences
+from rs5m.captions.sentences import Record
+from rs5m.data import datasets, images, records
+from rs5m.data.datasets import Pairs
+from rs5m.pocket import pictures, webpages
+from rs5m.pub11 import stages
+from rs5m.rs3 import input, stages
+from rs5m.book.runs.web import web_pairs, crawl
+
+# its chips and their composed captions play the captioned set; RS3 has the other continents
+ANNOTATED = "Americas"
+
+
+def _where(chips: pocket.Chips) -> np.ndarray:
+    at = zip(chips.places, chips.latitude, chips.longitude, strict=True)
+    return np.array([pocket.continent(place["country_code"], *rest) for place, *rest in at])
+
+
+@cache
+def annotated(scale: Scale) -> Pairs:
+    """The captioned set, the part that RSITMD plays for the paper's BLIP-2. Chapter: captions.
+
+    `mini`: the training chips of the Americas with composed captions. `local`: UC Merced's training
+    split with what people wrote.
+    """
+    if scale.name == "local":
+        return sets.pairs("ucm", scale)
+    chips = pocket.chips("train")
+    index, texts = np.flatnonzero(_where(chips) == ANNOTATED), pocket.captions(chips)
+    return Pairs("Americas", [chips.images[i] for i in index], [texts[i] for i in index], [])
+
+
+def _key(scale: Scale) -> tuple:
+    """What the learned things of a scale depend on, without decoding more than need be."""
+    pairs = annotated(scale)
+    web_run = crawl(scale).name  # its name holds a hash of all that made it
+    return scale, web_run, datasets.fingerprint(pairs.images, pairs.captions)
+
+
+@cache
+def _features(scale: Scale, part: Callable[[Scale], Pairs], ranker: str) -> np.ndarray:
+    """The upright trunk features of a part's images; the captioner and model A read the same."""
+    return head.features(RANKERS[ranker](scale), part(scale).images, angles=(0,))
+
+
+def captioner_folder(scale: Scale) -> Path:
+    """Where the scale's prefix captioner is kept, trained on PUB11's pairs and the captioned set.
+    Chapter: captions.
+    """
+
+    def make(folder: Path) -> None:
+        model = models.general(scale)
+        vectors = np.concatenate([_features(scale, part, "A")[:, 0] for part in (web_pairs, annotated)])
+        texts = web_pairs(scale).captions + annotated(scale).captions
+        prefix.fit(vectors @ head.weight(model).T, texts, model=model)[0].save(folder)
+
+    return results.artefact("captioner", scale.name, _key(scale), make)
+
+
+def captioner(scale: Scale, model: clip.Model | None = None) -> prefix.PrefixCaptioner:
+    """The prefix captioner of `captioner_folder`; model: the scale's general model, if it is loaded
+    already.
+    """
+    return prefix.load(captioner_folder(scale), model or models.general(scale))
+
+
+def rankers_folder(scale: Scale) -> Path:
+    """Where the heads of models A and B are kept. Chapter: captions."""
+
+    def make(folder: Path) -> None:
+        part = annotated if scale.name == "local" else web_pairs
+        for name, load in RANKERS.items():
+            model = load(scale)
+            texts = head.Captions(model, part(scale).captions)
+            np.save(folder / f"{name}.npy", head.fit(model, _features(scale, part, name), texts)[0])
+
+    return results.artefact("rankers", scale.name, _key(scale), make)
+
+
+RANKERS = {"A": models.general, "B": models.second}
+
+
+def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
+    """Models A and B of the ranking, their heads tuned on PUB11's pairs (`local`: on the captioned
+    set).
+
+    The paper's two have read the web; the pocket's general models have read no pair at all.
+    Chapter: captions.
+    """
+    folder = rankers_folder(scale)
+    a, b = (head.attach(load(scale), np.load(folder / f"{name}.npy")) for name, load in RANKERS.items())
+    return a, b

@@ -1,0 +1,1 @@
+"""Records, shards, images and data sets. Chapter: data."""

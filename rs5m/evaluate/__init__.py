@@ -1,0 +1,1 @@
+"""The official evaluation: `rs5m evaluate`. Chapters: zeroshot, retrieval, selo."""

@@ -1,0 +1,24 @@
+"""PUB11: from web pairs to remote-sensing pairs. Chapter: pub11."""
+
+import lazy_loader
+
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "pipeline": [
+            "COLUMNS",
+            "SHARD",
+            "STAGES",
+            "TAR",
+            "attrition",
+            "content",
+            "finish",
+            "judge",
+            "run",
+            "runner",
+            "work",
+        ],
+        "input": ["claim", "digest", "inputs", "save", "select", "shards"],
+        "stages": ["FETCHED", "Fetcher", "LOOKED", "Looker"],
+    },
+)
