@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from rs5m import retrieval
 from rs5m.retrieval import Hits
 
-GOLDEN = Path(__file__).parents[2] / "shared/golden/retrieval"
+GOLDEN = Path(__file__).parent / "golden/retrieval"
 
 
 def normal(seed: int, images: int = 40, dim: int = 6):
@@ -57,12 +57,6 @@ def over_orders(scores: np.ndarray, right: np.ndarray, k: int) -> float:
     return float(np.mean([right[list(draw)].any() for draw in draws]))
 
 
-golden = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason="golden values are not beside this checkout"
-)
-
-
-@golden
 def test_golden_values():
     data, expected = (
         np.load(GOLDEN / "retrieval.npz"),
@@ -72,7 +66,6 @@ def test_golden_values():
     assert found.keys() == expected.keys() and found == pytest.approx(expected, abs=1e-9)
 
 
-@golden
 def test_the_golden_vectors_hold_no_tie_so_they_say_nothing_about_ties():
     data = np.load(GOLDEN / "retrieval.npz")
     found = retrieval.hits(data["image"], data["text"], data["image_of_text"])

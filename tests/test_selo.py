@@ -13,12 +13,9 @@ from scipy.ndimage import maximum_filter
 
 from rs5m import selo
 
-GOLDEN = Path(__file__).parents[2] / "shared/golden/selo"
+GOLDEN = Path(__file__).parent / "golden/selo"
 KEYS = ("rsu", "rda", "ras", "rmi")
 SQUARE = [[300, 200], [700, 200], [700, 600], [300, 600]]
-needs_golden = pytest.mark.skipif(
-    not GOLDEN.is_dir(), reason="golden values are not beside this checkout"
-)
 
 
 def spot(height: int = 800, width: int = 1200, at=(500, 400), side: int = 400) -> np.ndarray:
@@ -46,7 +43,6 @@ def cases(count: int = 6):
         )
 
 
-@needs_golden
 def test_golden_metrics():
     expected = json.loads((GOLDEN / "expected.json").read_text())
     assert len(expected) == 12
@@ -57,7 +53,6 @@ def test_golden_metrics():
         assert found == pytest.approx({key: case[key] for key in KEYS}, abs=1e-9), case["map"]
 
 
-@needs_golden
 def test_golden_windows_and_the_whole_path():
     for case in json.loads((GOLDEN / "pipeline.json").read_text()):
         size, scores = (case["height"], case["width"]), case["scores"]
@@ -188,7 +183,7 @@ def test_pixels_of_zero_are_no_maximum():
 
 
 def test_maxima_that_touch_at_a_corner_are_one():
-    """The ridge of a slanted bar is a chain of pixels: nine pieces where corners do not join them."""
+    """The ridge of a slanted bar is a chain of pixels: nine pieces if corners did not join them."""
     heat = np.zeros((900, 900), np.uint8)
     cv2.line(heat, (150, 150), (700, 700), 255, 100)
     assert selo.attention_centres(heat) == slow_selo.centres(heat / 255.0)
