@@ -14,6 +14,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rs5m import reach
+from rs5m.files import whole
 
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
 
@@ -30,9 +31,7 @@ def root() -> Path:
 
 
 def provenance(scale: str, seed: int) -> dict:
-    """Scale, device, versions, commit and seed: what every result carries beside its seconds and
-    its date.
-    """
+    """Scale, device, versions, commit and seed of a run."""
     from rs5m.device import device  # torch is slow to import, and a table needs none of it
 
     commit = subprocess.run(
@@ -50,29 +49,65 @@ def provenance(scale: str, seed: int) -> dict:
 
 
 def save(name: str, scale: str, values: dict, seconds: float, seed: int = 0) -> Path:
-    """Write results/<scale>/<name>.json: the values with their provenance, by a temporary name and
-    a rename.
+    """Write results/<scale>/<name>.json, {values, provenance}; NaN becomes null.
+
+    Values that are already there leave the file's bytes alone, so that two equal runs leave git
+    nothing to show; what differs between them goes to runs/<scale>/ran/<name>.json, which git
+    ignores. ValueError for an infinite value, TypeError for one that is not JSON.
+
+    Args:
+        name: the chapter's, the file's stem.
+        scale: the folder in results/.
+        values: what was found, no measured times among them.
+        seconds: what finding it took.
+        seed: of the run.
     """
     path = root() / "results" / scale / f"{name}.json"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    record = {
-        "values": values,
-        "provenance": provenance(scale, seed),
-        "seconds": round(seconds, 1),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(record, indent=1, sort_keys=True) + "\n")
-    temporary.replace(path)
+    origin, held = provenance(scale, seed), load(name, scale) or {}
+    ran = {key: origin.pop(key) for key in ("commit", "device")}
+    ran |= {"seconds": round(seconds, 1), "date": datetime.now(UTC).isoformat(timespec="seconds")}
+    if json.loads(_text(values)) != held.get("values"):
+        _write(path, {"values": values, "provenance": origin})
+    path.touch()  # the time tells tools/reproduce.py that this run wrote it
+    _write(_ran(name, scale), ran)
     return path
 
 
 def load(name: str, scale: str) -> dict | None:
-    """The record that `save` wrote ({values, provenance, seconds, date}), or None where there is
-    none.
+    """What `save` wrote, {values, provenance, ran}, or None where there is no result.
+
+    ran: seconds, date, commit and device of the last run here, or {} if it ran elsewhere.
     """
-    path = root() / "results" / scale / f"{name}.json"
-    return json.loads(path.read_text()) if path.is_file() else None
+    path, ran = root() / "results" / scale / f"{name}.json", _ran(name, scale)
+    if not path.is_file():
+        return None
+    return json.loads(path.read_text()) | {
+        "ran": json.loads(ran.read_text()) if ran.is_file() else {}
+    }
+
+
+def _ran(name: str, scale: str) -> Path:
+    return root() / "runs" / scale / "ran" / f"{name}.json"
+
+
+def _text(record: object) -> str:
+    """JSON that every reader accepts: no NaN, no infinity."""
+    return json.dumps(_plain(record), indent=1, sort_keys=True, allow_nan=False) + "\n"
+
+
+def _plain(value: object) -> object:
+    if isinstance(value, dict):
+        return {key: _plain(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    return None if isinstance(value, float) and value != value else value
+
+
+def _write(path: Path, record: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    text = _text(record)
+    with whole(path) as temporary:
+        temporary.write_text(text)
 
 
 def digest(*parts) -> str:
