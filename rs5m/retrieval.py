@@ -17,14 +17,13 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rs5m.zeroshot import normalise
+from rs5m.intervals import RESAMPLES, percentiles
+from rs5m.vectors import normalise
 
 KS = (1, 5, 10)
-RESAMPLES = 2000
 ENTRIES = 2**24  # scores in one block: about 250 MB with its copies
-STEPS = (
-    2**30
-)  # from a cosine of 0 to 1, for int32; steps of float32 are too fine near 0, where ties would be missed
+# from a cosine of 0 to 1, for int32; steps of float32 are too fine near 0 and would miss ties
+STEPS = 2**30
 
 
 class Hits(NamedTuple):
@@ -122,21 +121,14 @@ def summary(hits: Hits, ks: Sequence[int] = KS) -> dict[str, float]:
     return found | {"mean_recall": float(np.mean(list(found.values())))}
 
 
-def interval(
-    hits: Hits, image_of_text: np.ndarray, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
+def interval(hits: Hits, image_of_text: np.ndarray, seed: int = 0) -> tuple[float, float]:
     """Bootstrap interval of the mean recall, in %: images are drawn with replacement, each brings
     its captions.
     """
-    low, high = np.quantile(
-        _resampled([hits], image_of_text, seed)[:, 0], ((1 - level) / 2, (1 + level) / 2)
-    )
-    return float(low), float(high)
+    return percentiles(_resampled([hits], image_of_text, seed)[:, 0])
 
 
-def paired_difference(
-    before: Hits, after: Hits | list[Hits], image_of_text, level: float = 0.95, seed: int = 0
-) -> dict:
+def paired_difference(before: Hits, after: Hits | list[Hits], image_of_text, seed: int = 0) -> dict:
     """Gain in mean recall on the same pairs, in points: gain, low, high, and `seeds`, the gain of
     each of `after`.
 
@@ -148,10 +140,10 @@ def paired_difference(
     generator = np.random.default_rng([seed, 1])
     drawn = generator.integers(1, len(found[0]), (len(found), len(after)))
     change = np.take_along_axis(found, drawn, 1).mean(1) - found[:, 0]
-    low, high = np.quantile(change, ((1 - level) / 2, (1 + level) / 2))
+    low, high = percentiles(change)
     start = summary(before, range(before.text.shape[1]))["mean_recall"]
     gains = [summary(hit, range(hit.text.shape[1]))["mean_recall"] - start for hit in after]
-    return {"gain": float(np.mean(gains)), "low": float(low), "high": float(high), "seeds": gains}
+    return {"gain": float(np.mean(gains)), "low": low, "high": high, "seeds": gains}
 
 
 def _resampled(models: list[Hits], image_of_text: np.ndarray, seed: int) -> np.ndarray:
@@ -197,7 +189,8 @@ def _checked(image, text, image_of_text) -> tuple[np.ndarray, np.ndarray, np.nda
         or of.max() >= len(image)
     ):
         raise ValueError(
-            f"image_of_text {of.shape} must give each of {len(text)} texts an image from 0 to {len(image) - 1}"
+            f"image_of_text {of.shape} must give each of {len(text)} texts an image from 0 to "
+            f"{len(image) - 1}"
         )
     if not (np.isfinite(image).all() and np.isfinite(text).all()):
         raise ValueError(

@@ -4,13 +4,8 @@ Chapter: zeroshot.
 
 import numpy as np
 
-RESAMPLES = 2000
-
-
-def normalise(vectors: np.ndarray) -> np.ndarray:
-    """Vectors of length one along the last axis; a zero vector stays zero."""
-    length = np.linalg.norm(vectors, axis=-1, keepdims=True)
-    return vectors / np.where(length == 0, 1, length)
+from rs5m.intervals import balanced, balanced_draws, percentiles
+from rs5m.vectors import normalise
 
 
 def classifier(text: np.ndarray, protocol: str = "rs5m") -> np.ndarray:
@@ -42,7 +37,8 @@ def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 
     if np.isnan(scores).any():
         count = np.isnan(scores).any(1).sum()
         raise ValueError(
-            f"{count} of {len(scores)} images have no numbers for scores: the model's vectors are broken"
+            f"{count} of {len(scores)} images have no numbers for scores: the model's vectors are "
+            "broken"
         )
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return (best == np.asarray(label)[:, None]).any(1)
@@ -55,9 +51,10 @@ def confusion(image: np.ndarray, classifier: np.ndarray, label: np.ndarray) -> n
     The diagonal's mean over the classes that have images is the balanced accuracy; the row of
     another class is zero.
     """
-    said, found = logits(image, classifier).argmax(1), np.zeros((len(classifier), len(classifier)))
-    np.add.at(found, (np.asarray(label), said), 1)
-    return 100 * found / np.maximum(found.sum(1, keepdims=True), 1)
+    from sklearn.metrics import confusion_matrix  # a second to import
+
+    said, classes = logits(image, classifier).argmax(1), np.arange(len(classifier))
+    return 100 * confusion_matrix(label, said, labels=classes, normalize="true")
 
 
 def accuracy(
@@ -70,28 +67,11 @@ def accuracy(
     return result | {"balanced": balanced(hits(image, classifier, label), label)}
 
 
-def balanced(hit: np.ndarray, label: np.ndarray) -> float:
-    """The mean over classes of the share of hits, in %: a class counts the same however many images
-    it has.
-    """
-    label = np.asarray(label)
-    return 100 * float(np.mean([hit[label == c].mean() for c in np.unique(label)]))
-
-
-def _resampled(hit: np.ndarray, label: np.ndarray, seed: int) -> np.ndarray:
-    """Balanced accuracy of RESAMPLES bootstrap samples, drawn within each class.
-
-    Within a class of n images with a distinct values, a sample is a multinomial draw of how often
-    each value occurs: the same distribution as drawing images one by one, at the cost of the values
-    instead of the images.
-    """
-    generator = np.random.default_rng(seed)
-    means = []
-    for c in np.unique(label):
-        values, counts = np.unique(hit[label == c].astype(float), return_counts=True)
-        draws = generator.multinomial(counts.sum(), counts / counts.sum(), size=RESAMPLES)
-        means.append(draws @ values / counts.sum())
-    return 100 * np.mean(means, axis=0)
+def measure(image: np.ndarray, classifier: np.ndarray, label: np.ndarray) -> dict:
+    """`accuracy` with the bootstrap interval of the balanced one (low, high) and the hits (n,)."""
+    hit = hits(image, classifier, label)
+    low, high = interval(hit, label)
+    return accuracy(image, classifier, label) | {"low": low, "high": high, "hit": hit}
 
 
 def interval(
@@ -100,9 +80,7 @@ def interval(
     """Bootstrap confidence interval of the balanced accuracy, in %. Images are resampled within
     their classes.
     """
-    tail = (1 - level) / 2
-    low, high = np.quantile(_resampled(hit, np.asarray(label), seed), (tail, 1 - tail))
-    return float(low), float(high)
+    return percentiles(balanced_draws(hit, label, seed), level)
 
 
 def paired_difference(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rs5m import clip, paper, results, zeroshot
+from rs5m import clip, intervals, paper, results, zeroshot
 from rs5m.book import models
 from rs5m.book.scales import Scale
 from rs5m.clip import Model
@@ -154,39 +154,11 @@ def measure(vectors: dict, data: Labelled, protocol: str = "rs5m") -> dict:
 
 
 
-def gain_over_seeds(before, after, label: np.ndarray, resamples: int = 2000, level: float = 0.95) -> dict:
-    """Gain in balanced accuracy, its interval over seeds and images, and the gain of each seed, in
-    points.
-
-    before, after: hits bool (n,), or a list of them, one for each seed; each resample draws seeds
-    on both sides, then images within their classes. Chapter: tune.
-    """
-    before, after = (np.atleast_2d(np.asarray(side, float)) for side in (before, after))
-    label, generator = np.asarray(label), np.random.default_rng(0)
-    both = np.concatenate([before, after])  # (seeds of both sides, n)
-    found = np.zeros((resamples, len(both)))  # balanced accuracy of each seed in each resample
-    classes = np.unique(label)
-    # images that went alike in all models are exchangeable: draw how many of each kind
-    for c in classes:
-        kinds, counts = np.unique(both[:, label == c], axis=1, return_counts=True)
-        drawn = generator.multinomial(counts.sum(), counts / counts.sum(), resamples)
-        found += drawn @ kinds.T / counts.sum() / len(classes)
-    means = []
-    for side in np.split(found, [len(before)], axis=1):
-        count = side.shape[1]
-        means.append((side * generator.multinomial(count, np.full(count, 1 / count), resamples)).sum(1) / count)
-    # what is equal is so but for rounding: zero is to be zero
-    change = 100 * (means[1] - means[0]).round(9)
-    low, high = np.quantile(change, ((1 - level) / 2, (1 + level) / 2))
-    gains = [zeroshot.balanced(hit - before.mean(0), label) for hit in after]
-    return {"gain": float(np.mean(gains)), "low": float(low), "high": float(high), "seeds": gains}
-
-
 def mean_over_seeds(measured: list[dict], label: np.ndarray) -> dict:
     """Means of what `measure` gave for each seed; the interval of the balanced accuracy is over
     seeds and images.
     """
     hits = [one["hit"] for one in measured]
     means = {key: float(np.mean([one[key] for one in measured])) for key in ("top1", "top5", "balanced")}
-    bounds = gain_over_seeds(np.zeros(len(label)), hits, label) if len(hits) > 1 else measured[0]
+    bounds = intervals.gain_over_seeds(np.zeros(len(label)), hits, label) if len(hits) > 1 else measured[0]
     return means | {"low": bounds["low"], "high": bounds["high"]}

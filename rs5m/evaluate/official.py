@@ -17,13 +17,12 @@ import numpy as np
 import torch
 from tqdm.auto import tqdm
 
-from rs5m import clip, paper, pocket, results, retrieval, selo, zeroshot
+from rs5m import clip, intervals, paper, pocket, results, retrieval, selo, zeroshot
 from rs5m.clip import released
 from rs5m.data import datasets
 from rs5m.evaluate import cards, features, prompts, testsets
 from rs5m.evaluate.reporting import KS, RECALLS, SELO, TITLES, column, show, sorted_out, write
 
-RESAMPLES = 2000
 LAYOUT = (
     "eurosat-rgb/2750/, RESISC45/, AID/, rsitmd/, rsicd/ and AIR-SLT/ as in the hub's rs5m_test_data, or "
     "eurosat_rgb.zip and ucm_q92.zip with captions/ucm_captions.json"
@@ -212,24 +211,10 @@ def score_classes(store: features.Store, found: Found) -> Scored:
     extra["images"] = len(label)
     return Scored(
         {"top1": round(extra["rs5m_top1"], 2)},
-        {"top1": top1_interval(hit, label)},
+        {"top1": intervals.stratified_share(hit, label)},
         extra,
         encoded.skipped,
     )
-
-
-def top1_interval(
-    hit: np.ndarray, label: np.ndarray, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval of the share of hits, in %; images are drawn within their classes, hence
-    binomial counts.
-    """
-    generator, total = np.random.default_rng(seed), np.zeros(RESAMPLES)
-    for c in np.unique(label):
-        members = hit[label == c]
-        total += generator.binomial(len(members), members.mean(), RESAMPLES)
-    low, high = np.quantile(100 * total / len(hit), ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
 
 
 def score_captions(store: features.Store, found: Found) -> Scored:
@@ -245,25 +230,9 @@ def score_captions(store: features.Store, found: Found) -> Scored:
     for name, hit, owner in zip(
         RECALLS, hits, (np.arange(len(captions)), image_of_text), strict=True
     ):
-        intervals |= {f"{name}_R@{k}": share_interval(hit[:, i], owner) for i, k in enumerate(KS)}
+        intervals |= {f"{name}_R@{k}": intervals.clustered_share(hit[:, i], owner) for i, k in enumerate(KS)}
     extra = {"images": len(captions), "captions": len(text)}
     return Scored(retrieval.summary(hits, KS), intervals, extra, [*data.left_out, *encoded.skipped])
-
-
-def share_interval(
-    hit: np.ndarray, owner: np.ndarray, level: float = 0.95, seed: int = 0
-) -> tuple[float, float]:
-    """Bootstrap interval of a share of hits, in %, over images: an image brings all the rows it
-    owns.
-    """
-    generator, count = np.random.default_rng(seed), owner.max() + 1
-    hits, rows = np.bincount(owner, hit, count), np.bincount(owner, minlength=count)
-    shares = np.empty(RESAMPLES)
-    for r in range(RESAMPLES):
-        drawn = generator.integers(0, count, count)
-        shares[r] = hits[drawn].sum() / rows[drawn].sum()
-    low, high = np.quantile(100 * shares, ((1 - level) / 2, (1 + level) / 2))
-    return float(low), float(high)
 
 
 def score_scenes(store: features.Store, found: Found) -> Scored:

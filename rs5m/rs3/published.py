@@ -5,10 +5,9 @@ At scale `local` the folder RS5M_DATA holds 10,000 captions (rs5m/rs3_captions_1
 of some of them (rs5m/ratings_*.csv). Neither is part of this package.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 
 from rs5m.clip import MAX_TOKENS, open_clip
@@ -85,22 +84,3 @@ def clip_reads(texts: Sequence[str]) -> pd.DataFrame:
     codes = [tokenizer.encode(text) for text in texts]
     read = [tokenizer.decode(code[: MAX_TOKENS - 2]) for code in codes]
     return pd.DataFrame({"tokens": [len(code) + 2 for code in codes], "read": read})
-
-
-def interval(
-    statistic: Callable, *columns: Sequence[float], seed: int = 0
-) -> tuple[float, float, float]:
-    """The statistic with its 95 % bootstrap interval (2000 resamples of the rows): value, low,
-    high.
-
-    columns: arrays (n,); rows with a NaN are left out. statistic: of arrays (..., n) over the last
-    axis. ValueError where no row is left. Chapter: rs3.
-    """
-    rows = np.stack([np.asarray(column, float) for column in columns])
-    rows = rows[:, ~np.isnan(rows).any(0)]
-    if not rows.size:
-        raise ValueError("no rows to resample")
-    draws = np.random.default_rng(seed).integers(0, rows.shape[1], (2000, rows.shape[1]))
-    return float(statistic(*rows)), *map(
-        float, np.nanquantile(statistic(*rows[:, draws]), [0.025, 0.975])
-    )

@@ -119,50 +119,6 @@ def test_some_takes_at_most_so_many_of_each_class():
     assert few.names == sets.some(data, 8).names != sets.some(data, 8, seed=1).names
 
 
-def test_the_gain_over_seeds_counts_seeds_and_images():
-    generator = np.random.default_rng(0)
-    label = np.repeat([0, 1], [40, 120])
-    before = generator.random(160) < 0.3
-    same = [before | (generator.random(160) < 0.3)] * 3
-    found = testing.gain_over_seeds(before, same, label)
-    change = [hit.astype(float) - before for hit in same]
-    expected = [100 * np.mean([c[label == 0].mean(), c[label == 1].mean()]) for c in change]
-    assert found["gain"] == pytest.approx(expected[0]) and found["seeds"] == pytest.approx(expected)
-    assert found["low"] < found["gain"] < found["high"]
-    apart = [before, before | (generator.random(160) < 0.3), np.ones(160, bool)]
-    wider = testing.gain_over_seeds(before, apart, label)
-    assert wider["high"] - wider["low"] > 2 * (found["high"] - found["low"]), "seeds that differ widen the interval"
-    nothing = testing.gain_over_seeds([before] * 2, [before] * 3, label)
-    assert nothing["gain"] == nothing["low"] == nothing["high"] == 0
-
-
-def by_drawing(before, after, label, resamples, generator) -> np.ndarray:
-    """The bootstrap said plainly: draw seeds on both sides, then images one by one within their
-    classes.
-    """
-    found = []
-    for _ in range(resamples):
-        sides = [
-            np.mean([side[i] for i in generator.integers(0, len(side), len(side))], axis=0) for side in (before, after)
-        ]
-        drawn = [generator.choice(np.flatnonzero(label == c), (label == c).sum()) for c in np.unique(label)]
-        found.append(100 * np.mean([(sides[1] - sides[0])[index].mean() for index in drawn]))
-    return np.array(found)
-
-
-@pytest.mark.parametrize("kind", ["hits", "numbers"])
-def test_the_interval_over_seeds_is_that_of_drawing_one_by_one(kind):
-    generator = np.random.default_rng(5)
-    label = np.repeat([0, 1, 2], [30, 50, 80])
-    before, after = generator.random((2, 160)), generator.random((3, 160)) + [[0.1], [0.2], [0.5]]
-    if kind == "hits":
-        before, after = before < 0.3, after > 0.6
-    found = testing.gain_over_seeds(before, after, label, resamples=20_000)
-    plain = by_drawing(before.astype(float), after.astype(float), label, 4000, generator)
-    assert (found["low"], found["high"]) == pytest.approx(np.quantile(plain, (0.025, 0.975)), abs=1.0)
-    assert plain.std() > 2 and found["gain"] == pytest.approx(plain.mean(), abs=0.5)
-
-
 # ---------------------------------------------------------------- the words alone
 
 

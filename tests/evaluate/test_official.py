@@ -409,33 +409,6 @@ def test_bad_input_is_one_sentence(data, monkeypatch, capsys, what):
 # ---------------------------------------------------------------- parts
 
 
-def test_the_interval_of_top1_equals_drawing_one_by_one():
-    generator, label = np.random.default_rng(0), np.repeat([0, 1, 2], [20, 60, 15])
-    hit = generator.random(95) < np.array([0.2, 0.6, 0.9])[label]
-    groups = [hit[label == c] for c in range(3)]
-    drawn = [
-        np.concatenate([g[generator.integers(0, len(g), len(g))] for g in groups]).mean()
-        for _ in range(2000)
-    ]
-    low, high = official.top1_interval(hit, label)
-    assert (low, high) == pytest.approx(100 * np.quantile(drawn, (0.025, 0.975)), abs=1.5)
-    assert low < 100 * hit.mean() < high and (low, high) == official.top1_interval(hit, label)
-    assert official.top1_interval(label >= 0, label) == (100, 100)
-
-
-def test_the_interval_of_a_share_draws_images_with_their_rows():
-    """Rows of one image that hit or miss together make the interval as wide as that of the images
-    alone.
-    """
-    image = np.random.default_rng(0).random(60) < 0.4
-    owner = np.repeat(np.arange(60), 5)
-    alone = official.share_interval(image, np.arange(60))
-    assert official.share_interval(image[owner], owner) == pytest.approx(alone)
-    free = np.random.default_rng(1).permutation(image[owner])
-    low, high = official.share_interval(free, owner)
-    assert high - low < 0.7 * (alone[1] - alone[0])
-
-
 COLUMNS = {
     ("GeoRSCLIP-ViT-B-32", None): ("GeoRSCLIP ViT-B/32", "RS5M", True),
     ("GeoRSCLIP-ViT-H-14", None): ("GeoRSCLIP ViT-H/14", "RS5M", True),

@@ -65,12 +65,3 @@ def test_clip_reads_what_its_tokenizer_keeps():
     kept = open_clip.get_tokenizer("ViT-B-32")(texts)
     assert found.tokens[0] == (kept[0] != 0).sum() == 5 and found.tokens[1] == 92
     assert found["read"][0].split() == ["a", "port", "."] and len(found["read"][1].split()) == 75
-
-
-def test_interval_of_a_mean():
-    sample = np.random.default_rng(1).normal(3, 1, 400)
-    value, low, high = published.interval(lambda x: x.mean(axis=-1), np.r_[sample, np.nan])
-    assert value == pytest.approx(sample.mean())
-    assert high - low == pytest.approx(2 * 1.96 * sample.std() / 20, rel=0.1)
-    with pytest.raises(ValueError, match="no rows"):
-        published.interval(lambda x: x.mean(axis=-1), [np.nan])
