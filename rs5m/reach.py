@@ -1,5 +1,5 @@
-"""What a module can reach inside this package, found by reading imports: the part of an artefact's
-key that is code.
+"""What a module can reach inside this package, found by reading its source: the part of an
+artefact's key that is code.
 
 A stage's key must change when code or a resource that the stage can run changes, and only then. No
 list is kept by hand: imports are followed wherever they stand, those inside functions too, and so
@@ -10,6 +10,7 @@ lazy face, "keywords.toml"). Chapter: setup.
 import ast
 import hashlib
 from functools import cache
+from importlib.util import resolve_name
 from pathlib import Path
 
 PACKAGE = Path(__file__).parent
@@ -27,53 +28,57 @@ def _modules(package: Path) -> dict[str, Path]:
 
 @cache
 def _resources(package: Path) -> list[Path]:
-    files = (
-        path for path in package.rglob("*") if path.is_file() and "__pycache__" not in path.parts
-    )
-    return sorted(path for path in files if path.suffix not in (".py", ".pyc"))
+    """Every file that is not Python."""
+    files = (path for path in package.rglob("*") if path.is_file())
+    return [path for path in files if path.suffix != ".py" and "__pycache__" not in path.parts]
+
+
+def _imports(node: ast.AST, inside: str, modules: dict[str, Path]) -> set[str]:
+    """The names that one statement imports; `from a import b` imports a.b where that is a module,
+    so a room of a package is reached without the other rooms, a name of its face is not.
+    """
+    if isinstance(node, ast.Import):
+        return {alias.name for alias in node.names}
+    if not isinstance(node, ast.ImportFrom):
+        return set()
+    module = resolve_name("." * node.level + (node.module or ""), inside)
+    rooms = {f"{module}.{alias.name}" for alias in node.names}
+    return {room if room in modules else module for room in rooms}
 
 
 @cache
-def _direct(name: str, package: Path) -> tuple[set[str], set[Path]]:
-    """What one module names: modules, and resources by file name or in the folder beside it that
-    has its own name.
+def _direct(name: str, package: Path) -> tuple[set[str], set[str], set[Path]]:
+    """What one module names: modules; the rooms that it opens once one of its names is used, if it
+    is a face; resources, by file name or in the folder beside it that has its own name.
     """
     path, modules = _modules(package)[name], _modules(package)
-    named, texts = set(), set()
+    face = path.name == "__init__.py"
+    imports, texts = set(), set()
     for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.Import):
-            named |= {alias.name for alias in node.names}
-        elif isinstance(node, ast.ImportFrom) and node.module:
-            for alias in (
-                node.names
-            ):  # a room of a package is reached without the other rooms, a name of its face is not
-                room = f"{node.module}.{alias.name}"
-                named.add(room if room in modules else node.module)
-        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+        imports |= _imports(node, name if face else name.rpartition(".")[0], modules)
+        if isinstance(node, ast.Constant) and isinstance(node.value, str):
             texts.add(node.value)
-    if path.name == "__init__.py":
-        named |= {f"{name}.{text}" for text in texts}  # the rooms that a lazy face opens
-    held = {
-        file
-        for file in _resources(package)
-        if file.name in texts or file.parent == path.with_suffix("")
-    }
-    return {one for one in named | texts if one in modules} - {name}, held
+    rooms = {f"{name}.{text}" for text in texts} if face else set()
+    beside = path.with_suffix("")
+    held = {file for file in _resources(package) if file.name in texts or file.parent == beside}
+    return (imports | texts) & modules.keys(), rooms & modules.keys(), held
 
 
 def reached(name: str, package: Path = PACKAGE) -> list[Path]:
     """The files of all modules and resources that the module of that dotted name can reach, itself
-    included, sorted.
+    included, sorted. The packages around a module run with it, but their lazy faces stay shut.
     """
-    modules, files, seen, todo = _modules(package), set(), set(), [name]
+    files, seen, todo = set(), set(), [(name, True)]
     while todo:
-        one = todo.pop()
-        if one in seen:
+        one, opened = todo.pop()
+        if (one, opened) in seen:
             continue
-        seen.add(one)
-        rooms, held = _direct(one, package)
-        todo += rooms
-        files |= held | {modules[one]}
+        seen.add((one, opened))
+        imports, rooms, held = _direct(one, package)
+        files |= held | {_modules(package)[one]}
+        todo += [(other, True) for other in imports | (rooms if opened else set())]
+        if parent := one.rpartition(".")[0]:
+            todo.append((parent, False))
     return sorted(files)
 
 
