@@ -25,11 +25,13 @@ setup: $(STAMP)  ## install everything into .venv (about 3 minutes, once)
 $(STAMP):  # named after the pins' checksum: a change of them installs, nothing else does
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 	  || { echo "make setup needs Python 3.11 or newer: install it, or name it with make PYTHON=..."; exit 1; }
-	@$(PYTHON) -m venv $(VENV)
 	@echo "installing into $(VENV), about 3 minutes"
-	@$(BIN)/python -m pip install -q -c constraints.txt -e '.[book,test]' 2>&1 | tee $(VENV)/setup.log \
+	@$(PYTHON) -m venv $(VENV); \
+	$(BIN)/python -m pip install -q -c constraints.txt -e '.[book,test]' 2>&1 | tee $(VENV)/setup.log \
 	  || { grep -qE 'Retrying|Connection|from versions: none' $(VENV)/setup.log \
-	  && echo "make setup cannot reach the package index: check the network or pip's index setting and run it again"; exit 1; }
+	  && echo "make setup cannot reach the package index: check the network or pip's index setting and run it again"; exit 1; }; \
+	slowest=$$(cat $(VENV)/setup.seconds 2>/dev/null || echo 0); \
+	echo $$((SECONDS > slowest ? SECONDS : slowest)) > $(VENV)/setup.seconds  # a later set-up finds most of it done
 	@rm -f $(VENV)/.setup-* && touch $@
 
 reproduce: $(STAMP)  ## run every chapter at SCALE and render the book into _build/html

@@ -237,6 +237,10 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     assert re.search(r"\[1/2\] clip +[\d.]+ s", first.stdout) and re.search(
         r"\[2/2\] index +[\d.]+ s", first.stdout
     )
+    timing = json.loads((small_book / "results/mini/timing.json").read_text())
+    assert timing["run"] == "cold" and set(timing["chapters"]) == {"clip", "index"}
+    assert timing["seconds"] >= sum(timing["chapters"].values()) > 0
+    assert set(timing["gigabytes"]) == {".venv", "runs/mini", "_build", "cache"}
     html = small_book / "_build" / "html" / "clip.html"
     assert "blob/main/book/clip.ipynb" in html.read_text() and "1.23</span>" in html.read_text()
     assert 'alt="One dot in the middle."' in html.read_text() and "{glue" not in html.read_text()
@@ -251,12 +255,12 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     third = tool("reproduce.py", small_book)
     assert ran.read_text() == "mini" and "Do it twice." in html.read_text(), third.stderr
 
-    (small_book / "results" / "mini" / "clip.json").write_text(
-        "{}"
-    )  # a result that somebody edited
+    result = small_book / "results" / "mini" / "clip.json"
+    result.write_text("{}")  # somebody edited it
     assert "clip        up to date" not in tool("reproduce.py", small_book, "--render").stdout
     tool("reproduce.py", small_book)
     assert ran.read_text() == "minimini"
+    assert json.loads((small_book / "results/mini/timing.json").read_text()) == timing
 
 
 def test_a_failing_cell_stops_with_its_place(small_book):

@@ -6,7 +6,8 @@
 A chapter runs again when its code, the code or result of a chapter before it, rs5m/,
 constraints.txt, the Python version or the data behind the scale changed; an edit of its prose alone
 is rendered with the outputs it already has. runs/<scale>/book/ keeps what ran; _build/html always
-holds the scale rendered last.
+holds the scale rendered last. A run of all chapters writes what it took to
+results/<scale>/timing.json where no such file is: remove it to measure anew.
 """
 
 import argparse
@@ -18,14 +19,29 @@ import shutil
 import subprocess
 import sys
 import time
+from datetime import UTC, datetime
 from pathlib import Path
 
 import nbformat
 import notebooks
 
+from rs5m import pocket, results
 from rs5m.book import scales
+from rs5m.files import whole
 
-VOLATILE = {"seconds", "date", "commit"}  # differ between two runs that found the same
+OPTIONS = {  # of papermill
+    "kernel_name": "python3",
+    "progress_bar": False,
+    "start_timeout": 300,
+    "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
+}
+KERNEL = {  # where the reader has not set them
+    "JUPYTER_PREFER_ENV_PATH": "1",  # the kernel of this environment, not the user's
+    "PYTHONHASHSEED": "0",
+    "GOMP_SPINCOUNT": "2000",  # threads that spin for long crawl on a busy machine
+}
+COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+TIMING = "timing.json"
 
 
 def digest(*parts: object) -> str:
@@ -36,13 +52,13 @@ def file_digest(path: Path) -> str:
     return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
+def files_of(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.is_file())
+
+
 def surroundings(root: Path, scale: scales.Scale) -> str:
     """Digest of everything outside the chapters that can change what they find."""
-    files = [
-        path
-        for path in sorted((root / "rs5m").rglob("*"))
-        if path.is_file() and "__pycache__" not in path.parts
-    ]
+    files = [path for path in files_of(root / "rs5m") if "__pycache__" not in path.parts]
     files += [path for path in [root / "constraints.txt"] if path.exists()]
     held = [f"{path.relative_to(root)} {file_digest(path)}" for path in files]
     for folder, _, names in os.walk(scales.data_folder(scale)) if scale.needs else []:
@@ -50,15 +66,8 @@ def surroundings(root: Path, scale: scales.Scale) -> str:
     return digest(scale, sys.version_info[:3], *sorted(held))
 
 
-def findings(path: Path) -> str:
-    """Digest of a result file without what differs between two runs that found the same."""
-
-    def stable(value):
-        if isinstance(value, dict):
-            return {key: stable(item) for key, item in value.items() if key not in VOLATILE}
-        return [stable(item) for item in value] if isinstance(value, list) else value
-
-    return digest(json.dumps(stable(json.loads(path.read_text())), sort_keys=True))
+def tags_of(cell: nbformat.NotebookNode) -> list[str]:
+    return cell.metadata.get("tags", [])
 
 
 def order(pages: list[str]) -> list[str]:
@@ -87,9 +96,7 @@ class Chapter:
         record = self.recorded()
         if not self.ran.exists() or record.get("key") != key:
             return False
-        if not record[
-            "results"
-        ]:  # a page that finds nothing reports what others found, at other scales too
+        if not record["results"]:  # it reports what others found, at other scales too
             return record["elsewhere"] == self.elsewhere()
         kept = ((self.root / path, sha) for path, sha in record["results"].items())
         return all(path.exists() and file_digest(path) == sha for path, sha in kept)
@@ -97,9 +104,8 @@ class Chapter:
     def elsewhere(self) -> str:
         """Digest of what the other scales found."""
         paths = sorted(self.root.glob("results/*/*.json"))
-        return digest(
-            *(f"{path} {findings(path)}" for path in paths if path.parent.name != self.scale)
-        )
+        others = [path for path in paths if path.parent.name != self.scale and path.name != TIMING]
+        return digest(*(f"{path} {file_digest(path)}" for path in others))
 
     def results(self) -> dict[str, int]:
         """path -> time of writing, for every result of this scale."""
@@ -111,53 +117,36 @@ class Chapter:
         previous one alone.
         """
         self.folder.mkdir(parents=True, exist_ok=True)
-        source, target = (
-            self.folder / f".{self.page}.source.ipynb",
-            self.folder / f".{self.page}.ipynb",
-        )
+        source = self.folder / f".{self.page}.source.ipynb"
+        target = self.folder / f".{self.page}.ipynb"
         nbformat.write(self.source, source)
         before, start = self.results(), time.perf_counter()
         self.execute(source, target)
         seconds = round(time.perf_counter() - start, 1)
         self.check(nbformat.read(target, 4))
-        wrote = {
-            path: file_digest(self.root / path)
-            for path, at in self.results().items()
-            if before.get(path) != at
-        }
+        wrote = [path for path, at in self.results().items() if before.get(path) != at]
         self.record.unlink(missing_ok=True)
         target.replace(self.ran)
         source.unlink()
-        fresh = self.folder / f".{self.page}.json"
-        record = {"key": key, "seconds": seconds, "results": wrote, "elsewhere": self.elsewhere()}
-        fresh.write_text(json.dumps(record, indent=1))
-        fresh.replace(self.record)
+        record = {"key": key, "seconds": seconds, "elsewhere": self.elsewhere()}
+        record["results"] = {path: file_digest(self.root / path) for path in wrote}
+        with whole(self.record) as temporary:
+            temporary.write_text(json.dumps(record, indent=1))
         return seconds
 
     def execute(self, source: Path, target: Path) -> None:
         import papermill
         from nbclient.exceptions import DeadKernelError
 
-        if not any("parameters" in cell.metadata.get("tags", []) for cell in self.source.cells):
+        if not any("parameters" in tags_of(cell) for cell in self.source.cells):
             raise SystemExit(
                 f"book/{self.page}.md has code but no cell tagged parameters that sets scale"
             )
-        os.environ.setdefault(
-            "JUPYTER_PREFER_ENV_PATH", "1"
-        )  # the kernel of this environment, not the user's
-        os.environ.setdefault("PYTHONHASHSEED", "0")
-        os.environ.setdefault(
-            "GOMP_SPINCOUNT", "2000"
-        )  # threads that spin for long crawl on a busy machine
-        options = {
-            "kernel_name": "python3",
-            "cwd": self.root,
-            "progress_bar": False,
-            "start_timeout": 300,
-            "extra_arguments": ["--IPKernelApp.log_level=CRITICAL"],
-        }
+        os.environ.update(KERNEL | os.environ)
         try:
-            papermill.execute_notebook(source, target, {"scale": self.scale}, **options)
+            papermill.execute_notebook(
+                source, target, {"scale": self.scale}, cwd=self.root, **OPTIONS
+            )
         except papermill.PapermillExecutionError as error:
             raise SystemExit(self.failure(error.source, "\n".join(error.traceback))) from None
         except DeadKernelError:
@@ -170,82 +159,104 @@ class Chapter:
         number = self.code.index(code) + 1 if code in self.code else "that sets the scale"
         text = (self.root / "book" / f"{self.page}.md").read_text(encoding="utf-8")
         line = text[: max(text.find(code), 0)].count("\n") + 1
-        plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", traceback)
-        return f"\n{self.page} stopped in code cell {number} (book/{self.page}.md, line {line}):\n\n{code}\n\n{plain}"
+        place = f"code cell {number} (book/{self.page}.md, line {line})"
+        return f"\n{self.page} stopped in {place}:\n\n{code}\n\n{COLOURS.sub('', traceback)}"
 
     def check(self, ran: nbformat.NotebookNode) -> None:
         """Every picture has a text for those who cannot see it."""
         for cell in self.merged(ran).cells:
+            shown = cell.metadata.get("mystnb", {})
             drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-            hidden = any(tag.startswith("remove") for tag in cell.metadata.get("tags", []))
-            if (
-                drawn
-                and not hidden
-                and not cell.metadata.get("mystnb", {}).get("image", {}).get("alt")
-            ):
-                number = (
-                    self.code.index(cell.source) + 1
-                    if cell.source in self.code
-                    else "of parameters"
-                )
-                cure = "add mystnb: image: alt: to that cell"
-                raise SystemExit(
-                    f"\n{self.page}: code cell {number} draws a figure without alt text; {cure}"
-                )
+            hidden = any(tag.startswith("remove") for tag in tags_of(cell))
+            if drawn and not hidden and not shown.get("image", {}).get("alt"):
+                known = cell.source in self.code
+                number = self.code.index(cell.source) + 1 if known else "of parameters"
+                said = f"{self.page}: code cell {number} draws a figure without alt text"
+                raise SystemExit(f"\n{said}; add mystnb: image: alt: to that cell")
 
     def merged(self, ran: nbformat.NotebookNode) -> nbformat.NotebookNode:
         """Today's prose with the outputs of that run, the parameters cell showing the scale that
         ran.
         """
         page = nbformat.from_dict(self.source)
-        injected = "injected-parameters"
-        done = [
-            cell
-            for cell in notebooks.code_cells(ran)
-            if injected not in cell.metadata.get("tags", [])
-        ]
+        pattern, mine = re.compile(r'^scale = "\w+"', re.M), f'scale = "{self.scale}"'
+        done = [c for c in notebooks.code_cells(ran) if "injected-parameters" not in tags_of(c)]
         for cell, executed in zip(notebooks.code_cells(page), done, strict=True):
             cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
-            if "parameters" in cell.metadata.get("tags", []):
-                cell.source = re.sub(
-                    r'^scale = "\w+"', f'scale = "{self.scale}"', cell.source, flags=re.M
-                )
+            if "parameters" in tags_of(cell):
+                cell.source = pattern.sub(mine, cell.source)
         return page
 
 
 def run_chapters(
     root: Path, scale: str, around: str, only_render: bool
-) -> dict[str, nbformat.NotebookNode | None]:
-    """Run what is not current, in order, a line each; page -> what to render (None for a page of
-    prose alone).
+) -> tuple[dict[str, nbformat.NotebookNode | None], dict[str, float]]:
+    """Run what is not current, in order, a line each.
+
+    Returns page -> what to render (None for a page of prose alone), and page -> the seconds that it
+    took, for those that ran now.
     """
     pages = notebooks.toc(root)
-    chain, rendered = "", dict.fromkeys(pages)
+    chain, rendered, took = "", dict.fromkeys(pages), {}
     for number, page in enumerate(order(pages), 1):
         source = notebooks.read(root, page)
         if not notebooks.code_cells(source):
             continue
         chapter = Chapter(root, scale, page, source)
-        key = chain = digest(around, chain, *chapter.code)
-        if not chapter.current(key):
-            if only_render:
-                cure = f"run `make reproduce SCALE={scale}` first"
-                raise SystemExit(
-                    f"{page} has not run at scale {scale} since its code changed: {cure}"
-                )
-            print(f"[{number}/{len(pages)}] {page:<12}", end="", flush=True)
-            print(f"{chapter.run(key):8.1f} s", flush=True)
-        else:
-            print(f"[{number}/{len(pages)}] {page:<12}up to date", flush=True)
-        chain = digest(
-            chain, *(findings(root / path) for path in sorted(chapter.recorded()["results"]))
-        )
+        key = digest(around, chain, *chapter.code)
+        current = chapter.current(key)
+        if only_render and not current:
+            cure = f"run `make reproduce SCALE={scale}` first"
+            raise SystemExit(f"{page} has not run at scale {scale} since its code changed: {cure}")
+        print(f"[{number}/{len(pages)}] {page:<12}", end="", flush=True)
+        if not current:
+            took[page] = chapter.run(key)
+        print("up to date" if current else f"{took[page]:8.1f} s", flush=True)
+        found = chapter.recorded()["results"]
+        chain = digest(key, *(file_digest(root / path) for path in sorted(found)))
         rendered[page] = chapter.merged(nbformat.read(chapter.ran, 4))
-    return rendered
+    return rendered, took
+
+
+def gigabytes(folder: Path) -> float:
+    """What a folder takes on the disk, as `du` counts it."""
+    kept = (path for path in files_of(folder) if not path.is_symlink())
+    return round(sum(path.stat().st_blocks for path in kept) * 512 / 1e9, 2)
+
+
+def keep_timing(root: Path, scale: str, cold: bool, seconds: float, took: dict[str, float]) -> None:
+    """Write results/<scale>/timing.json where none is, or a cold run's over a warm one's.
+
+    Args:
+        root: of the project.
+        scale: that ran.
+        cold: no chapter had run before at this scale, so that no stage was loaded.
+        seconds: wall clock of chapters and rendering.
+        took: seconds of each chapter.
+    """
+    path, setup = root / "results" / scale / TIMING, root / ".venv" / "setup.seconds"
+    if path.exists() and not (cold and json.loads(path.read_text())["run"] == "warm"):
+        return
+    folders = {name: root / name for name in (".venv", f"runs/{scale}", "_build")}
+    folders["cache"] = pocket.cache_folder()
+    origin = results.provenance(scale, seed=0)
+    record = {
+        "run": "cold" if cold else "warm",
+        "seconds": round(seconds),
+        "setup_seconds": int(setup.read_text()) if setup.exists() else None,
+        "chapters": took,
+        "gigabytes": {name: gigabytes(folder) for name, folder in folders.items()},
+        "cpus": os.cpu_count(),
+        "date": datetime.now(UTC).date().isoformat(),
+    } | {key: origin[key] for key in ("device", "machine", "python", "commit")}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with whole(path) as temporary:
+        temporary.write_text(json.dumps(record, indent=1) + "\n")
+    print(f"{path.relative_to(root)}: {record['run']}, {seconds / 60:.1f} minutes")
 
 
 def assemble(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> Path:
-    """A folder for jupyter-book: executed notebooks, pages of prose, and every other file of book/."""
+    """The folder for jupyter-book: executed notebooks, pages of prose, the other files of book/."""
     folder = root / "_build" / "source"
     shutil.rmtree(folder, ignore_errors=True)
     shutil.copytree(root / "book", folder, ignore=shutil.ignore_patterns("*.md", "*.ipynb", ".*"))
@@ -253,7 +264,7 @@ def assemble(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> P
     address = "{}/blob/{}/".format(*notebooks.repository(root))
 
     def links(text: str) -> str:
-        """A page that ran is an .ipynb here, and a file outside book/ lives in the repository only."""
+        """A page that ran is an .ipynb here; a file outside book/ is in the repository only."""
         text = re.sub(rf"(?<=\]\()({ran})\.md\b", r"\1.ipynb", text)
         return re.sub(r"(?<=\]\()\.\./", address, text)
 
@@ -280,12 +291,8 @@ def complaints(root: Path, said: str) -> str:
         before = (root / "book" / f"{page}.md").read_text(encoding="utf-8").partition(cell)[0]
         return f"book/{page}.md:{before.count(chr(10)) + line - 1}:"
 
-    plain = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", said).replace(
-        f"{root / '_build' / 'source'}/", ""
-    )
-    lines = [
-        line for line in plain.splitlines() if "WARNING" in line or "ERROR" in line
-    ] or plain.splitlines()[-30:]
+    lines = COLOURS.sub("", said).replace(f"{root / '_build' / 'source'}/", "").splitlines()
+    lines = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-30:]
     return re.sub(r"^([\w-]+)\.ipynb:(\d{5,}):", place, "\n".join(lines), flags=re.M)
 
 
@@ -294,33 +301,16 @@ def render(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> Non
     it rewrites.
     """
     build, folder = root / "_build", assemble(root, rendered)
-    files = [
-        root / "_config.yml",
-        root / "_toc.yml",
-        *sorted(path for path in folder.rglob("*") if path.is_file()),
-    ]
-    wanted, stamp = (
-        digest(*(f"{path.name} {file_digest(path)}" for path in files)),
-        build / "html.sha256",
-    )
+    config, toc, stamp = root / "_config.yml", root / "_toc.yml", build / "html.sha256"
+    files = [config, toc, *files_of(folder)]
+    wanted = digest(*(f"{path.name} {file_digest(path)}" for path in files))
     if (build / "html").exists() and stamp.exists() and stamp.read_text() == wanted:
         return print("book        up to date")
     start = time.perf_counter()
     shutil.rmtree(build / "new", ignore_errors=True)
-    command = [
-        Path(sys.executable).with_name("jupyter-book"),
-        "build",
-        folder,
-        "--path-output",
-        build / "new",
-        "--config",
-        root / "_config.yml",
-        "--toc",
-        root / "_toc.yml",
-        "-W",
-        "-n",
-        "--keep-going",
-    ]
+    command = [Path(sys.executable).with_name("jupyter-book"), "build", folder]
+    command += ["--path-output", build / "new", "--config", config, "--toc", toc]
+    command += ["-W", "-n", "--keep-going"]
     said = subprocess.run(
         command, cwd=root, text=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )
@@ -350,7 +340,11 @@ def main(arguments: list[str] | None = None) -> None:
         around = surroundings(root, scales.get(options.scale))
     except (ValueError, FileNotFoundError) as error:  # an unknown scale, a scale without its data
         raise SystemExit(str(error)) from None
-    render(root, run_chapters(root, options.scale, around, options.render))
+    start, cold = time.perf_counter(), not (root / "runs" / options.scale / "book").exists()
+    rendered, took = run_chapters(root, options.scale, around, options.render)
+    render(root, rendered)
+    if len(took) == sum(notebook is not None for notebook in rendered.values()):
+        keep_timing(root, options.scale, cold, time.perf_counter() - start, took)
     print(f"scale {options.scale}: _build/html/index.html")
 
 
