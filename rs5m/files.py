@@ -1,4 +1,5 @@
-"""Files that are whole or not there, and what tells one file's content from another's."""
+"""Files that are whole or not there, every file of a folder, and what tells one content from
+another."""
 
 import errno
 import hashlib
@@ -6,6 +7,8 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+POINTER = b"version https://git-lfs"  # how the text begins that a clone without Git LFS has
 
 
 @contextmanager
@@ -37,3 +40,34 @@ def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with Path(path).open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def walk(folder: str | Path) -> Iterator[Path]:
+    """Every file under a folder, in order of names, linked folders followed; a link to nothing is a
+    file, too.
+
+    A linked folder that holds itself is not entered again.
+    """
+    return _walk(Path(folder), ())
+
+
+def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
+    here = folder.resolve()
+    if here in above:
+        return
+    for path in sorted(folder.iterdir()):
+        if path.is_dir():
+            yield from _walk(path, (*above, here))
+        else:
+            yield path
+
+
+def content(path: str | Path) -> bytes:
+    """The bytes of a file; ValueError for a pointer of Git LFS in its place."""
+    found = Path(path).read_bytes()
+    if found.startswith(POINTER):
+        raise ValueError(
+            f"{path} is a pointer of Git LFS, not the file itself: run `git lfs pull` in its "
+            "repository, or download the file"
+        )
+    return found
