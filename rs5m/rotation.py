@@ -12,14 +12,16 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from rs5m import clip
 from rs5m.zeroshot import normalise
+
+if TYPE_CHECKING:
+    import torch  # slow to import, and `select` needs none of it
 
 CRITERIA = ("mean_minus_deviation", "lowest_variance", "worst_case", "mean")
 ANGLES = tuple(range(0, 360, 30))  # degrees, counter-clockwise
@@ -147,6 +149,8 @@ def rotate(
     the image. ValueError for a wrong image or angle. Paper: rotation-invariant selection. Chapter:
     rotation.
     """
+    import torch
+
     pixels = _squares(images, side(size, angles)).to(device or clip.device()).float()
     views = dict(_views(pixels, angles, size, mirrored))
     return torch.stack([views[place] for place in range(len(views))], 1)
@@ -170,13 +174,15 @@ def _views(
     for rest, members in groups.items():
         sampled = _sampled(pixels, math.radians(rest), size)
         for place, turns in members:
-            view = torch.rot90(sampled, turns, (2, 3))
+            view = sampled.rot90(turns, (2, 3))
             yield place, view
             if mirrored:
                 yield place + len(angles), view.flip(3)
 
 
 def _sampled(pixels: torch.Tensor, angle: float, size: int) -> torch.Tensor:
+    from torch.nn import functional
+
     n, channels, whole, _ = pixels.shape
     if not angle:
         margin = (whole - size) // 2
@@ -185,7 +191,7 @@ def _sampled(pixels: torch.Tensor, angle: float, size: int) -> torch.Tensor:
         1, whole - 1
     )  # grid units are half the way between the outermost pixel centres
     cos, sin = scale * math.cos(angle), scale * math.sin(angle)
-    theta = torch.tensor([[[cos, -sin, 0], [sin, cos, 0]]], device=pixels.device)
+    theta = pixels.new_tensor([[[cos, -sin, 0], [sin, cos, 0]]])
     grid = functional.affine_grid(theta, [1, channels, size, size], align_corners=True).expand(
         n, -1, -1, -1
     )
@@ -194,7 +200,6 @@ def _sampled(pixels: torch.Tensor, angle: float, size: int) -> torch.Tensor:
     )  # border: rounding only
 
 
-@torch.inference_mode()
 def similarities(
     model: clip.Model,
     images: Images,
@@ -240,11 +245,12 @@ def similarities(
 def _encode(
     model: clip.Model, pixels: torch.Tensor, angles: Sequence[float], mirrored: bool
 ) -> np.ndarray:
+    import torch
+
     model.net.eval()
-    pixels = clip.normalise_pixels(
-        pixels.to(clip.device()).float().div_(255), model
-    )  # linear, so once for all views
-    vectors = {}
-    for place, view in _views(pixels, angles, model.image_size, mirrored):
-        vectors[place] = clip.encode_pixels(model, view)
-    return torch.stack([vectors[place] for place in range(len(vectors))], 1).cpu().numpy()
+    with torch.inference_mode():
+        # linear, so once for all views
+        pixels = clip.normalise_pixels(pixels.to(clip.device()).float().div_(255), model)
+        views = _views(pixels, angles, model.image_size, mirrored)  # one is held at a time
+        vectors = {place: clip.encode_pixels(model, view) for place, view in views}
+        return torch.stack([vectors[place] for place in range(len(vectors))], 1).cpu().numpy()

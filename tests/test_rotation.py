@@ -12,7 +12,7 @@ from scipy import ndimage
 from torch import nn
 
 from rs5m import clip, rotation
-from rs5m.clip import Model, model, open_clip
+from rs5m.clip import Model, open_clip
 from rs5m.rotation import CRITERIA
 from rs5m.zeroshot import normalise
 
@@ -387,8 +387,8 @@ def test_each_caption_is_encoded_once_and_each_image_resized_once(monkeypatch):
         seen["images"] += len(images)
         return crop(images, size)
 
-    monkeypatch.setattr(model, "encode_texts", encode_texts)
-    monkeypatch.setattr(model, "crop", count)
+    monkeypatch.setattr(clip, "encode_texts", encode_texts)
+    monkeypatch.setattr(clip, "crop", count)
     rotation.similarities(
         tiny(), random_images(4, 40, 40), CAPTIONS, SOME, True, batch=3, quiet=True
     )
