@@ -99,7 +99,8 @@ def small_book(tmp_path: Path) -> Path:
     for name in ("_config.yml", "constraints.txt"):
         (tmp_path / name).write_text((ROOT / name).read_text())
     (tmp_path / "book" / "references.bib").write_text(
-        "@misc{doe2024, author={Doe, Ann and Roe, Bo and Poe, Cy}, title={T}, year={2024}, doi={10.1/x}}"
+        "@misc{doe2024, author={Doe, Ann and Roe, Bo and Poe, Cy}, title={T}, year={2024}, "
+        "doi={10.1/x}}"
     )
     (tmp_path / "_toc.yml").write_text("format: jb-book\nroot: index\nchapters:\n- file: clip\n")
     (tmp_path / "book" / "index.md").write_text(HEAD + "# Start\n\n[](clip.md)\n\n" + SCALE_CELL)
@@ -148,7 +149,10 @@ def test_page_code(page):
     parameters = [cell for cell in code if "parameters" in cell.metadata.get("tags", [])]
     assert [cell.source.strip() for cell in parameters] == ['scale = "mini"'] * bool(code)
     for cell in code:
-        assert len(cell.source.splitlines()) <= 30, f"a cell of over 30 lines: {cell.source[:60]}"
+        lines = cell.source.splitlines()
+        assert len(lines) <= 30, f"a cell of over 30 lines: {cell.source[:60]}"
+        long = [line for line in lines if len(line) > 88]
+        assert not long, f"over 88 columns: {long}"
         shown = cell.metadata.get("mystnb", {})
         assert "figure" not in shown or shown.get("image", {}).get("alt"), (
             f"no alt text: {shown['figure']}"
@@ -390,7 +394,9 @@ def test_the_guard_blocks_datagrams_and_connect_ex():
 
 
 def test_the_guard_lets_loopback_through():
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        with socket.create_connection(("localhost", server.getsockname()[1]), timeout=5) as client:
-            server.accept()[0].sendall(b"hello")
-            assert client.recv(5) == b"hello"
+    with (
+        socket.create_server(("127.0.0.1", 0)) as server,
+        socket.create_connection(("localhost", server.getsockname()[1]), timeout=5) as client,
+    ):
+        server.accept()[0].sendall(b"hello")
+        assert client.recv(5) == b"hello"

@@ -1,151 +1,137 @@
-"""Writes the scorecard block of README.md and results/scorecard.png from results/.
+"""Writes the measured parts of README.md, and its picture, from results/.
 
-python tools/readme.py            write the block and the figure python tools/readme.py --check
-change nothing, fail when the block is out of date (seconds and days aside)
+    python tools/readme.py            write what is out of date
+    python tools/readme.py --check    change nothing, fail when something is out of date
+
+Two blocks between markers: cost, from results/mini/timing.json, and findings, from the chapters'
+results. Minutes and gigabytes are another machine's: those stated may be off by a factor of 1.5.
 """
 
 import argparse
+import json
 import re
-from pathlib import Path
+from collections import Counter
 
 from rs5m import paper, results
-from rs5m.book import scales, scorecard
+from rs5m.book import scorecard
 
 CURE = "python tools/readme.py"
-START, END = "<!-- scorecard:start -->", "<!-- scorecard:end -->"
-BLOCK = re.compile(f"{START}\n.*?{END}\n?", re.DOTALL)
+BLOCK = r"<!-- {0}:start -->\n(.*?)<!-- {0}:end -->"
+MEASURED = re.compile(r"\d[\d.]*(?= (?:minutes|GB))")
+FACTOR = 1.5
 FIGURE = "results/scorecard.png"
-VOLATILE = re.compile(
-    r"\d[\d.,]* (?:minutes|GB)|\d{4}-\d\d-\d\d"
-)  # differ between two runs that found the same
-SIZES = (".venv", "runs", "_build")
 
 
-def records(scale: str) -> list[dict]:
-    """Every chapter's result of a scale, in the order of the files' names; reports of `rs5m
-    evaluate` are none.
-    """
-    paths = sorted((results.root() / "results" / scale).glob("*.json"))
-    return [record for path in paths if "values" in (record := results.load(path.stem, scale))]
+def cost() -> str:
+    """The two commands with what they cost; without numbers before a complete run."""
+    path = results.root() / "results" / "mini" / "timing.json"
+    timing = json.loads(path.read_text()) if path.is_file() else {}
+    setup, run = "", ""
+    if timing:
+        disk = timing["gigabytes"]
+        if timing["setup_seconds"]:
+            setup = f": {timing['setup_seconds'] / 60:.0f} minutes, {disk.pop('.venv'):.1f} GB"
+        size = sum(size for name, size in disk.items() if name != ".venv")
+        run = f": {timing['seconds'] / 60:.0f} minutes, {size:.1f} GB"
+        run += f" ({timing['run']}, {timing['cpus']} CPU cores)"
+    return f"```bash\nmake setup       # once{setup}\nmake reproduce   # every chapter{run}\n```\n"
 
 
-def time_needed() -> list[str]:
-    """One line for each scale that has run: the chapters' seconds and the machine they were taken
-    on.
-    """
-    lines = []
-    for name, scale in scales.SCALES.items():
-        if found := records(name):
-            minutes = sum(record["seconds"] for record in found) / 60
-            devices = ", ".join(sorted({record["provenance"]["device"] for record in found}))
-            day = max(record["date"] for record in found)[:10]
-            lines.append(
-                f"- `{name}`: about {minutes:.0f} minutes for the chapters (device {devices}, {day}; "
-                f"meant for {scale.machine})."
-            )
-    return lines
+def gain(values: dict) -> str:
+    return f"{values['gain']:+.1f} [{values['low']:+.1f}, {values['high']:+.1f}]"
 
 
-def disk_needed(root: Path) -> float:
-    """Gigabytes of the environment and of what a run writes, as `du` counts them."""
-    files = (
-        path
-        for name in SIZES
-        for path in (root / name).rglob("*")
-        if path.is_file() and not path.is_symlink()
-    )
-    return sum(path.stat().st_blocks * 512 for path in files) / 1e9
+def change(chapter: str, scale: str, test: str, measure: str) -> str:
+    """A measure of the general model, of the one tuned on the book's own pairs, and the gain."""
+    values, tuned = results.load(chapter, scale)["values"]["tests"][test], "pub11+rs3"
+    before, after = (values["models"][model][measure] for model in ("general", tuned))
+    factor = 100 if measure == "rmi" else 1
+    levels = f"{scorecard.NAMES[test]} {before * factor:.1f} to {after * factor:.1f}"
+    return f"{levels}, {gain(values['gain'][tuned])}"
 
 
-def scales_table() -> str:
-    lines = ["| scale | model | tested on | machine | data to fetch |", "|---|---|---|---|---|"]
-    for name, scale in scales.SCALES.items():
-        tests = ", ".join(scale.tests)
-        lines.append(
-            f"| `{name}` | {scale.model} | {tests} | {scale.machine} | {scale.needs or 'none'} |"
-        )
-    return "\n".join(lines)
+def both(chapter: str, measure: str, local: str) -> str:
+    shown = (("mini", "pocket"), ("local", local))
+    return "; ".join(change(chapter, scale, test, measure) for scale, test in shown)
 
 
-def published() -> str:
-    """One sentence on the paper's published numbers; the chapter's page has their table."""
-    numbers = paper.compare(scorecard.published())
-    ran = (numbers["verdict"] != "not attempted").sum()
-    count = len(paper.table("results"))
+def rows() -> dict[str, str]:
+    """Six questions, and what was measured."""
+    turned, built = (results.load(name, "mini")["values"] for name in ("rotation", "rs3"))
+    filters = results.load("filters", "local")["values"]
+    words = results.load("keywords", "mini")["values"]["found"]
+    seen, own = turned["halves_gain_of_free"]["mean_minus_deviation"], turned["own_ranker"]
+    return {
+        "Does tuning on the rebuilt pairs help [zero-shot classification](book/zeroshot.md)?": both(
+            "zeroshot", "balanced", "eurosat"
+        ),
+        "Does it help [retrieval](book/retrieval.md) (mean recall)?": both(
+            "retrieval", "mean_recall", "ucm"
+        ),
+        "Does it help [localization](book/selo.md) in large scenes (Rmi)?": both(
+            "selo", "rmi", "ucm"
+        ),
+        "Does [ranking over rotations](book/rotation.md) choose captions without directions?": (
+            f"{gain(seen)} if the ranker sees directions, {gain(own)} if it hardly does; "
+            f"after tuning on the choice, {gain(built['change'][scorecard.TURNED])}"
+        ),
+        "Do the [outlier filters](book/filters.md) carry over to other imagery?": (
+            f"{filters['reported']['recall']['rate']:.0f} % of the pocket web's views are kept, "
+            f"{filters['real_images_kept']['EuroSAT']['rate']:.0f} % of EuroSAT's"
+        ),
+        "What does a [keyword filter](book/keywords.md) find?": (
+            f"{words['says so']['rate']:.0f} % of captions that name the view from above, "
+            f"{words['silent']['rate']:.0f} % of those that do not"
+        ),
+    }
+
+
+def findings() -> str:
+    numbers = paper.compare(scorecard.published())["verdict"]
+    verdicts = Counter(paper.compare(scorecard.rows())["verdict"])
+    counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    table = "\n".join(f"| {question} | {measured} |" for question, measured in rows().items())
     return (
-        f"Of the paper's {count} published numbers, {ran} have been measured again with the published weights; "
-        "[the chapter](book/scorecard.md) lists each with what it needs."
+        f"| question | measured (%; gains in points, with 95 % intervals) |\n|---|---|\n{table}\n\n"
+        "The [scorecard](book/scorecard.md) tells what the tuning pairs knew of each test set, and "
+        f"gives every verdict its reason: {counted}. "
+        f"Of the paper's {len(numbers)} published numbers, "
+        f"{sum(numbers != 'not attempted')} have been measured again with the released weights.\n"
     )
 
 
-def block(root: Path, disk: str) -> str:
-    """The text between the markers; `disk` is the sentence on disk space, measured or kept."""
-    frame = paper.compare(scorecard.rows()).drop(columns=["difference"])
-    parts = [
-        START,
-        paper.to_markdown(frame),
-        "",
-        published(),
-        "",
-        "Time, from the stored results:",
-        "",
-        *time_needed(),
-        "",
-        disk,
-        "",
-        "The scales:",
-        "",
-        scales_table(),
-        END,
-        "",
-    ]
-    return "\n".join(parts)
-
-
-def measured(root: Path) -> str:
-    from datetime import UTC, datetime
-
-    day = datetime.now(UTC).date().isoformat()
-    return (
-        f"Disk: about {disk_needed(root):.1f} GB for the environment and one run (measured {day})."
-    )
+def agree(held: str, wanted: str) -> bool:
+    """The same text, its minutes and gigabytes within FACTOR of each other."""
+    if MEASURED.sub("", held) != MEASURED.sub("", wanted):
+        return False
+    pairs = zip(MEASURED.findall(held), MEASURED.findall(wanted), strict=True)
+    return all(float(a) <= FACTOR * float(b) and float(b) <= FACTOR * float(a) for a, b in pairs)
 
 
 def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing, fail when the block is out of date"
-    )
-    options = parser.parse_args(arguments)
-    root = results.root()
-    path = root / "README.md"
+    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
+    check = parser.parse_args(arguments).check
+    path, stale = results.root() / "README.md", []
     text = path.read_text(encoding="utf-8")
-    held = BLOCK.search(text)
-    if not held:
-        raise SystemExit(
-            f"README.md has no block between {START} and {END}: put the two lines back"
-        )
-    if options.check:
-        wanted = block(
-            root, next((line for line in held[0].splitlines() if line.startswith("Disk:")), "")
-        )
-        if VOLATILE.sub("", wanted) != VOLATILE.sub("", held[0]):
-            raise SystemExit(
-                f"README.md does not show what results/ holds: run `{CURE}` and commit the result"
-            )
-        return
-    kept = next((line for line in held[0].splitlines() if line.startswith("Disk:")), "")
-    if (root / FIGURE).exists() and VOLATILE.sub("", block(root, kept)) == VOLATILE.sub(
-        "", held[0]
-    ):
-        return print("README.md   up to date")
-    wanted = block(root, measured(root))
-    path.write_text(text[: held.start()] + wanted + text[held.end() :], encoding="utf-8")
-    if scorecard.found():
-        scorecard.figure(root / FIGURE)
-    print(f"README.md  written, {len(scorecard.rows())} rows")
+    for name, block in (("cost", cost), ("findings", findings)):
+        held = re.search(BLOCK.format(name), text, re.DOTALL)
+        if not held:
+            raise SystemExit(f"README.md has no block between the markers {name}:start and :end")
+        wanted = block()
+        if not agree(held[1], wanted):
+            stale.append(name)
+            text = text[: held.start(1)] + wanted + text[held.end(1) :]
+    if check and stale:
+        raise SystemExit(f"README.md: {', '.join(stale)} out of date: run `{CURE}` and commit")
+    figure = results.root() / FIGURE
+    if not check and ("findings" in stale or not figure.exists()):
+        scorecard.figure(figure)
+    if stale:
+        path.write_text(text, encoding="utf-8")
+    print(f"README.md   {', '.join(stale)} written" if stale else "README.md   up to date")
 
 
 if __name__ == "__main__":

@@ -305,7 +305,8 @@ def render(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> Non
     files = [config, toc, *files_of(folder)]
     wanted = digest(*(f"{path.name} {file_digest(path)}" for path in files))
     if (build / "html").exists() and stamp.exists() and stamp.read_text() == wanted:
-        return print("book        up to date")
+        print("book        up to date")
+        return
     start = time.perf_counter()
     shutil.rmtree(build / "new", ignore_errors=True)
     command = [Path(sys.executable).with_name("jupyter-book"), "build", folder]
