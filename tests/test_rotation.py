@@ -7,34 +7,22 @@ from itertools import product
 
 import numpy as np
 import pytest
+import small
 import torch
 from scipy import ndimage
 from torch import nn
 
 from rs5m import clip, rotation
-from rs5m.clip import Model, open_clip
+from rs5m.clip import Model
 from rs5m.rotation import CRITERIA
 from rs5m.zeroshot import normalise
 
-SIZE = 32
+SIZE = small.SIDE
 SOME = (0, 17.5, 45, 90, 133, 180, 270, 301.25, -30, 725)
 
 
 def tiny(seed: int = 0) -> Model:
-    """CLIP's two transformers, small and random."""
-    torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(
-        image_size=SIZE, layers=2, width=64, head_width=32, patch_size=16
-    )
-    text = open_clip.CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
-    net = open_clip.CLIP(32, vision, text).eval().to(clip.device())
-    return Model(
-        net,
-        open_clip.tokenizer.SimpleTokenizer(context_length=16),
-        (0.5, 0.4, 0.3),
-        (0.2, 0.3, 0.4),
-        SIZE,
-    )
+    return small.model(small.vit(seed).to(clip.device()), (0.5, 0.4, 0.3), (0.2, 0.3, 0.4))
 
 
 def random_images(count: int, *shape: int, seed: int = 0) -> list[np.ndarray]:

@@ -10,6 +10,7 @@ import signal
 from functools import cache
 
 import pytest
+import small
 import torch
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
@@ -20,7 +21,7 @@ from rs5m import adapters, clip
 from rs5m.adapters import methods, towers, tuners
 from rs5m.clip import open_clip
 
-SIDE = 32  # pixels
+SIDE = small.SIDE
 SIZE = 4  # rank, width of the bottleneck, length of the prefix
 TEXT = open_clip.CLIPTextCfg(context_length=16, vocab_size=500, width=32, heads=2, layers=2)
 ROOTS = {
@@ -46,11 +47,7 @@ def copied(make):
 @copied
 def vit(seed: int = 0) -> nn.Module:
     """CLIP's two transformers, small and random."""
-    torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(
-        image_size=SIDE, layers=2, width=64, head_width=32, patch_size=16
-    )
-    return stirred(open_clip.CLIP(32, vision, TEXT).eval())
+    return stirred(small.vit(seed, TEXT))
 
 
 @copied
@@ -60,11 +57,7 @@ def pocket(seed: int = 0) -> nn.Module:
     from transformers import BertConfig
 
     clip.quiet_transformers()
-    torch.manual_seed(seed)
-    vision = open_clip.CLIPVisionCfg(
-        **clip.TOWERS["image"], timm_model_name="tf_efficientnet_lite0", image_size=SIDE
-    )
-    net = open_clip.CustomTextCLIP(32, vision, TEXT)
+    net = small.pocket(seed, TEXT)
     slim = efficientnet._gen_efficientnet_lite(
         "lite", channel_multiplier=0.1, depth_multiplier=0.3, pad_type="same"
     )
@@ -278,11 +271,12 @@ def test_the_start_is_the_general_model_and_so_is_what_is_switched_off(kind, tow
     for each in (net, wrapped):
         if method in EXACT:
             torch.testing.assert_close(vectors(each), general(kind), rtol=0, atol=2e-6)
-        else:  # the prefix takes its share: most of it from the first tokens of a causal text, which see few others
+        else:
+            # The prefix takes its share: most of it from the first tokens of a causal text, which
+            # see few others.
             got = vectors(each)
-            assert (got * general(kind)).sum(1).min() > 0.8 and (
-                got - general(kind)
-            ).abs().max() > 1e-4
+            assert (got * general(kind)).sum(1).min() > 0.8
+            assert (got - general(kind)).abs().max() > 1e-4
     assert not any(module.training for module in wrapped.modules())
     if method in MARKS:
         assert (vectors(shaken(wrapped)) - general(kind)).abs().max() > 1e-3
@@ -547,11 +541,8 @@ def test_an_adapter_for_another_base_model_is_refused(tmp_path, method):
         ValueError, match="base model: positional_embedding is 16x32 there and absent here"
     ):
         adapters.load(pocket(), tmp_path)
-    wider = open_clip.CLIPVisionCfg(
-        image_size=SIDE, layers=2, width=96, head_width=32, patch_size=16
-    )
     with pytest.raises(ValueError, match="visual.class_embedding is 64 there and 96 here"):
-        adapters.load(open_clip.CLIP(32, wider, TEXT), tmp_path)
+        adapters.load(small.vit(text=TEXT, width=96), tmp_path)
     with torch.no_grad():
         net = vit()
         net.logit_scale += 1  # no vector depends on it
@@ -567,22 +558,39 @@ def rewritten(path, tensors=None, **changes) -> None:
     )
 
 
+def renamed(path) -> None:
+    rewritten(path, {f"{name}2": tensor for name, tensor in load_file(path).items()})
+
+
+def flattened(path) -> None:
+    rewritten(path, {name: tensor.flatten() for name, tensor in load_file(path).items()})
+
+
 DAMAGE = {
     "absent": (lambda path: path.unlink(), "No such file"),
     "cut short": (lambda path: path.write_bytes(path.read_bytes()[:-100]), "cannot be loaded"),
-    "cut in the header": (lambda path: path.write_bytes(path.read_bytes()[:100]), "cannot be loaded"),
+    "cut in the header": (
+        lambda path: path.write_bytes(path.read_bytes()[:100]),
+        "cannot be loaded",
+    ),
     "empty": (lambda path: path.write_bytes(b""), "cannot be loaded"),
     "a pickle": (lambda path: torch.save({"a": torch.ones(2)}, path), "cannot be loaded"),
     "of someone else": (lambda path: save_file(load_file(path), path), "rs5m"),
-    "of a size that would not fit": (lambda path: rewritten(path, size=10**9), "of size 1000000000 has"),
+    "of a size that would not fit": (
+        lambda path: rewritten(path, size=10**9),
+        "of size 1000000000 has",
+    ),
     "of no size": (lambda path: rewritten(path, size="4"), "size is '4'"),
     "of no method": (lambda path: rewritten(path, method="prompt"), "unknown method 'prompt'"),
     "of another method": (lambda path: rewritten(path, method="dora"), "and dora of size 4 has"),
     "of no tower": (lambda path: rewritten(path, towers=[]), "towers are"),
-    "of a strange base": (lambda path: rewritten(path, base={"logit_scale": 3}), "cannot be loaded"),
-    "with other names": (lambda path: rewritten(path, {f"{n}2": t for n, t in load_file(path).items()}), "lora_A"),
-    "with other shapes": (lambda path: rewritten(path, {n: t.flatten() for n, t in load_file(path).items()}), "shape"),
-}  # fmt: skip
+    "of a strange base": (
+        lambda path: rewritten(path, base={"logit_scale": 3}),
+        "cannot be loaded",
+    ),
+    "with other names": (renamed, "lora_A"),
+    "with other shapes": (flattened, "shape"),
+}
 
 
 @pytest.mark.filterwarnings("ignore")
@@ -751,12 +759,9 @@ def test_bad_arguments_are_named(arguments, says):
 
 
 def test_an_architecture_without_known_places_is_refused():
-    resnet = open_clip.CLIPVisionCfg(image_size=SIDE, layers=(1, 1, 1, 1), width=8)
-    normed = open_clip.CLIPVisionCfg(
-        image_size=SIDE, layers=1, width=64, head_width=32, patch_size=16, qk_norm=True
-    )
+    resnet, normed = {"layers": (1, 1, 1, 1), "width": 8}, {"layers": 1, "qk_norm": True}
     for vision in (resnet, normed):
-        net = open_clip.CLIP(32, vision, TEXT)
+        net = small.vit(text=TEXT, **vision)
         with pytest.raises(ValueError, match="no place in the image tower .*: choose full or head"):
             adapters.prepare(net, "lora")
         adapters.prepare(net, "lora", SIZE, ("text",))
