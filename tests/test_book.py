@@ -32,7 +32,7 @@ CLIP = """# Clip it
 (sec)=
 ## A part
 
-{cite:t}`doe2024` in {ref}`sec`, {numref}`fig`, {doc}`the start <index>`: {glue:text}`x:.2f`.
+{cite:t}`doe2024` in {ref}`sec`, {numref}`fig`, [the start](index.md): {glue:text}`x:.2f`.
 
 :::{note}
 For {cite}`doe2024`.
@@ -129,6 +129,7 @@ def test_page_style(page):
     assert len(re.findall(r"^# \S", prose, re.M)) == 1, "one H1"
     assert not re.search(r"(?<![\w.])/(work|root|home|tmp|Users)/", text), "a path of one machine"
     assert not re.search(r"!\[\s*\]\(", prose), "an image without alt text"
+    assert not re.search(r"^%", prose, re.M), "MyST takes a line that begins with % for a comment"
     for directive in re.findall(
         r"^(?:`{3,}|:{3,})\{(?:figure|image)\}.*?^(?:`{3,}|:{3,})\s*$", prose, re.M | re.S
     ):

@@ -17,6 +17,7 @@ import myst
 import nbformat
 import yaml
 
+ROOT = Path(__file__).parents[1]
 CURE = "make notebooks"
 COLAB = "https://colab.research.google.com"
 SETUP = """# @title Set-up on Colab {{ display-mode: "form" }}
@@ -36,9 +37,8 @@ def toc(root: Path) -> list[str]:
     pages = [tree["root"]] + [page["file"] for part in parts for page in part.get("chapters", [])]
     for page in pages:
         if not (root / "book" / f"{page}.md").exists():
-            raise SystemExit(
-                f"_toc.yml names {page}, but book/{page}.md does not exist: write it or drop the line"
-            )
+            cure = "write it or drop the line"
+            raise SystemExit(f"_toc.yml names {page}, but book/{page}.md does not exist: {cure}")
     return pages
 
 
@@ -66,11 +66,8 @@ class Book:
         self.title = {page: myst.title(notebook) for page, notebook in self.source.items()}
         self.cited = myst.citations(root / "book" / "references.bib")
         self.labels, self.complete = {}, False
-        self.labels = {
-            label: (page, text)
-            for page in self.source
-            for label, text in self.collect(page).items()
-        }
+        found = [(page, self.collect(page).items()) for page in self.source]
+        self.labels = {label: (page, text) for page, items in found for label, text in items}
         self.complete = True
 
     def collect(self, page: str) -> dict[str, str]:
@@ -81,7 +78,7 @@ class Book:
         return convert.labels
 
     def address(self, page: str) -> str:
-        """Where a reader of a notebook goes for another page: its notebook on Colab, or its source."""
+        """Where a notebook's reader goes for another page: its notebook on Colab, or its source."""
         place = f"{self.url}/blob/{self.branch}/book/{page}"
         if not code_cells(self.source[page]):
             return f"{place}.md"
@@ -125,9 +122,8 @@ def stale(root: Path) -> dict[str, str]:
     pages = [page for page in book.source if code_cells(book.source[page])]
     wanted = {f"book/{page}.ipynb": sibling(book, page) for page in pages}
     extra = {f"book/{path.name}": "" for path in (root / "book").glob("*.ipynb")}
-    held = {
-        path: (root / path).read_text(encoding="utf-8") for path in wanted if (root / path).exists()
-    }
+    there = [path for path in wanted if (root / path).exists()]
+    held = {path: (root / path).read_text(encoding="utf-8") for path in there}
     return {path: text for path, text in (extra | wanted).items() if held.get(path) != text}
 
 
@@ -135,19 +131,13 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument(
-        "--check", action="store_true", help="change nothing, fail when a sibling is out of date"
-    )
-    parser.add_argument(
-        "--root", type=Path, default=Path(__file__).parents[1], help="folder of _toc.yml"
-    )
+    parser.add_argument("--check", action="store_true", help="change nothing, only compare")
+    parser.add_argument("--root", type=Path, default=ROOT, help="folder of _toc.yml")
     options = parser.parse_args(arguments)
     found = stale(options.root)
     if options.check and found:
-        names = ", ".join(found)
-        raise SystemExit(
-            f"{names}: not what the .md source gives; run `{CURE}` and commit the result"
-        )
+        cure = f"run `{CURE}` and commit the result"
+        raise SystemExit(f"{', '.join(found)}: not what the .md source gives; {cure}")
     for path, text in found.items():
         file = options.root / path
         file.write_text(text, encoding="utf-8") if text else file.unlink()
