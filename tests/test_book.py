@@ -235,6 +235,7 @@ def test_an_unknown_directive_stops_the_conversion(small_book):
     assert said.returncode == 1 and "{mystery}" in said.stderr and "book/clip.md" in said.stderr
 
 
+@pytest.mark.slow
 def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     page, ran = small_book / "book" / "clip.md", small_book / "ran.txt"
     first = tool("reproduce.py", small_book)
@@ -268,6 +269,7 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     assert json.loads((small_book / "results/mini/timing.json").read_text()) == timing
 
 
+@pytest.mark.slow
 def test_a_failing_cell_stops_with_its_place(small_book):
     page = small_book / "book" / "clip.md"
     page.write_text(page.read_text().replace('"x": 1', '"x": 1 / 0'))
@@ -280,6 +282,7 @@ def test_a_failing_cell_stops_with_its_place(small_book):
     assert not (small_book / "runs" / "mini" / "book" / "clip.ipynb").exists()
 
 
+@pytest.mark.slow
 def test_a_figure_without_alt_text_stops_the_run(small_book):
     page = small_book / "book" / "clip.md"
     page.write_text(page.read_text().replace("  image:\n    alt: One dot in the middle.\n", ""))
@@ -287,6 +290,7 @@ def test_a_figure_without_alt_text_stops_the_run(small_book):
     assert said.returncode == 1 and "code cell 3 draws a figure without alt text" in said.stderr
 
 
+@pytest.mark.slow
 def test_a_broken_reference_stops_the_rendering_with_its_line(small_book):
     page = small_book / "book" / "clip.md"
     text = page.read_text().replace("# Clip it\n", "# Clip it\n\n[](gone.md)\n") + "\n[](lost.md)\n"
@@ -323,6 +327,7 @@ def test_local_without_its_folder_is_one_sentence(tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_an_unreachable_index_is_one_sentence(tmp_path):
     """`make setup` in a copy of the project, the index set to a port that nobody listens on."""
     for name in ("Makefile", "pyproject.toml", "constraints.txt", "rs5m/__init__.py"):
