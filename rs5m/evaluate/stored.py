@@ -1,0 +1,162 @@
+"""Vectors that somebody else computed, scored: zero-shot accuracy without a model or an image.
+Chapter: zeroshot.
+
+A file holds `image` (n, dim), `label` (n,) and the texts of the classes in one of three forms:
+`text` (classes, prompts, dim), `mean` (classes, dim) over prompts, `single` (classes, dim) of one
+prompt. What an archive of numpy says is taken as numbers alone; pickled objects are refused.
+"""
+
+import zipfile
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+
+from rs5m import intervals, zeroshot
+from rs5m.vectors import normalise
+
+FORMS = ("text", "mean", "single")
+NORM = 0.01  # float16 keeps the length of a normalised vector to this
+
+
+class Stored(NamedTuple):
+    """One model's vectors of a labelled set; texts by form, `text` (classes, prompts, dim) and
+    `mean` and `single` (classes, dim), float64.
+    """
+
+    name: str
+    image: np.ndarray
+    label: np.ndarray
+    texts: dict[str, np.ndarray]
+    prompts: tuple[str, ...]
+    notes: tuple[str, ...]  # what a reader of the numbers should know of the file
+
+
+def read(path: str | Path) -> Stored:
+    """The vectors of an npz file, checked. FileNotFoundError; ValueError that names the file, the
+    array and the cure.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: give an npz with image, label and text")
+    arrays = _arrays(path)
+    missing = [name for name in ("image", "label") if name not in arrays]
+    forms = [form for form in FORMS if form in arrays]
+    if missing or not forms:
+        lacks = missing or [" or ".join(FORMS)]
+        has = ", ".join(sorted(arrays)) or "nothing"
+        raise ValueError(f"{path} lacks {', '.join(lacks)} (it has {has}): save the vectors anew")
+    image = _vectors(arrays["image"], "image", 2, path)
+    texts = {form: _vectors(arrays[form], form, 3 if form == "text" else 2, path) for form in forms}
+    for form, text in texts.items():
+        if text.shape[-1] != image.shape[1]:
+            raise ValueError(
+                f"{path}: {form} has vectors of {text.shape[-1]} numbers and image of "
+                f"{image.shape[1]}: take both from one model"
+            )
+    counts = {form: len(text) for form, text in texts.items()}
+    if len(set(counts.values())) > 1:
+        raise ValueError(f"{path}: the forms have different numbers of classes ({counts})")
+    label = _labels(arrays["label"], len(image), len(texts[forms[0]]), path)
+    prompts = tuple(map(str, arrays.get("prompts", ())))
+    return Stored(path.stem, image, label, texts, prompts, tuple(_notes(image, texts, label)))
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as archive:
+            return {name: archive[name] for name in archive.files}
+    except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
+        if "allow_pickle" in str(error):
+            raise ValueError(
+                f"{path} holds pickled objects, which could run code: save plain arrays of numbers"
+            ) from error
+        raise ValueError(f"{path} is not a whole npz file: fetch or save it again") from error
+
+
+def _vectors(array: np.ndarray, name: str, axes: int, path: Path) -> np.ndarray:
+    if array.ndim != axes or not np.issubdtype(array.dtype, np.floating) or 0 in array.shape:
+        raise ValueError(
+            f"{path}: {name} is {array.dtype} of shape {array.shape}: give floats with {axes} axes"
+        )
+    array = array.astype(np.float64)
+    if not np.isfinite(array).all():
+        bad = int((~np.isfinite(array).reshape(len(array), -1).all(1)).sum())
+        raise ValueError(f"{path}: {bad} of {len(array)} rows of {name} are not finite numbers")
+    return array
+
+
+def _labels(label: np.ndarray, images: int, classes: int, path: Path) -> np.ndarray:
+    if label.shape != (images,) or not np.issubdtype(label.dtype, np.integer):
+        raise ValueError(
+            f"{path}: label is {label.dtype} of shape {label.shape}: give {images} whole numbers"
+        )
+    if label.min() < 0 or label.max() >= classes:
+        raise ValueError(
+            f"{path}: labels run from {label.min()} to {label.max()}, and there are {classes} "
+            "classes: count from 0"
+        )
+    return label.astype(np.int64)
+
+
+def _notes(image: np.ndarray, texts: dict[str, np.ndarray], label: np.ndarray) -> list[str]:
+    notes = []
+    for name, array in {"image": image, **texts}.items():
+        length = np.linalg.norm(array, axis=-1)
+        if np.abs(length - 1).max() > NORM and name != "mean":
+            notes.append(f"{name} is not normalised (lengths {length.min():.2f} to "
+                         f"{length.max():.2f}): averaging prompts depends on it")  # fmt: skip
+    classes = len(next(iter(texts.values())))
+    if empty := classes - len(np.unique(label)):
+        notes.append(
+            f"{empty} of {classes} classes have no image: they count as wrong answers only"
+        )
+    return notes
+
+
+def classifiers(stored: Stored) -> dict[str, np.ndarray]:
+    """Class vectors (classes, dim) by protocol, as far as the file has them: "105 prompts" and so
+    on by the number of prompts, "mean of prompts" and "one prompt".
+    """
+    found = {}
+    if "text" in stored.texts:
+        text = stored.texts["text"]
+        found[f"{text.shape[1]} prompts"] = zeroshot.classifier(text)
+    if "mean" in stored.texts:
+        found["mean of prompts"] = normalise(stored.texts["mean"])
+    if "single" in stored.texts:
+        found["one prompt"] = normalise(stored.texts["single"])
+    return found
+
+
+def score(stored: Stored) -> dict[str, dict]:
+    """Protocol -> top1, top5 and balanced in %, the interval of top1 and the hits (n,)."""
+    found = {}
+    for name, classifier in classifiers(stored).items():
+        hit = zeroshot.hits(stored.image, classifier, stored.label)
+        found[name] = zeroshot.accuracy(stored.image, classifier, stored.label)
+        low, high = intervals.stratified_share(hit, stored.label)
+        found[name] |= {"low": low, "high": high, "hit": hit}
+    return found
+
+
+def spread(stored: Stored) -> np.ndarray:
+    """Top-1 in % of each prompt alone (prompts,); ValueError where the file keeps means only."""
+    if "text" not in stored.texts:
+        raise ValueError(f"{stored.name} has no vectors by prompt: only `text` shows the spread")
+    each = [normalise(text) for text in stored.texts["text"].transpose(1, 0, 2)]
+    return np.array([100 * zeroshot.hits(stored.image, one, stored.label).mean() for one in each])
+
+
+def gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """Difference of two top-1 accuracies on the same images with its paired bootstrap interval:
+    gain, low, high in points. Images are drawn within their classes.
+    """
+    change = after.astype(float) - before.astype(float)
+    generator, total = np.random.default_rng(0), np.zeros(intervals.RESAMPLES)
+    for c in np.unique(label):
+        values, counts = np.unique(change[label == c], return_counts=True)
+        draws = generator.multinomial(counts.sum(), counts / counts.sum(), intervals.RESAMPLES)
+        total += draws @ values
+    low, high = intervals.percentiles(100 * total / len(change))
+    return {"gain": 100 * float(change.mean()), "low": low, "high": high}
