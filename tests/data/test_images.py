@@ -2,7 +2,6 @@
 pass.
 """
 
-import io
 import random
 import struct
 import subprocess
@@ -12,6 +11,7 @@ import zlib
 import numpy as np
 import pytest
 from PIL import Image
+from small import encoded as encode
 
 from rs5m.data import images
 
@@ -19,12 +19,6 @@ RNG = np.random.default_rng(0)
 PIXELS = RNG.integers(0, 256, (64, 96, 3), dtype=np.uint8)
 PICTURE = Image.fromarray(PIXELS)
 KINDS = ["JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF"]
-
-
-def encode(image, kind, **options):
-    file = io.BytesIO()
-    image.save(file, kind, **options)
-    return file.getvalue()
 
 
 def chunk(name, body):

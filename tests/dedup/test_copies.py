@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance
 from scipy.ndimage import gaussian_filter
+from small import encoded
 
 from rs5m import dedup
 from rs5m.dedup import copies, hamming, registration, thumbnails
@@ -24,9 +25,7 @@ def texture(seed: int, size: int = 128) -> Image.Image:
 
 
 def jpeg(image: Image.Image, quality: int) -> Image.Image:
-    data = io.BytesIO()
-    image.save(data, "JPEG", quality=quality)
-    return Image.open(data).convert("RGB")
+    return Image.open(io.BytesIO(encoded(image, "JPEG", quality=quality))).convert("RGB")
 
 
 def caption(image: Image.Image) -> Image.Image:

@@ -1,20 +1,19 @@
 """Small folders in the true layout of the official test sets, a few images each."""
 
-import io
 import json
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
+from small import encoded
 
 from rs5m.evaluate import cards
 
 
 def jpeg(seed: int, size: tuple[int, int] = (64, 64)) -> bytes:
     rough = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), np.uint8)
-    stream = io.BytesIO()
-    Image.fromarray(rough).resize(size, Image.Resampling.BICUBIC).save(stream, "JPEG", quality=90)
-    return stream.getvalue()
+    image = Image.fromarray(rough).resize(size, Image.Resampling.BICUBIC)
+    return encoded(image, "JPEG", quality=90)
 
 
 def write(path: Path, content: bytes) -> None:

@@ -10,6 +10,7 @@ import tarfile
 import cv2
 import numpy as np
 import pytest
+import small
 import torch
 from PIL import Image
 
@@ -33,10 +34,7 @@ def picture(height: int, width: int, seed: int = 0, grain: int = 8) -> np.ndarra
 
 
 def encoded(pixels: np.ndarray | Image.Image, kind: str = "JPEG", **options) -> bytes:
-    file = io.BytesIO()
-    image = pixels if isinstance(pixels, Image.Image) else Image.fromarray(pixels)
-    image.save(file, kind, **({"quality": 92} if kind == "JPEG" else {}) | options)
-    return file.getvalue()
+    return small.encoded(pixels, kind, **({"quality": 92} if kind == "JPEG" else {}) | options)
 
 
 def numbers(count: int, seed: int = 0) -> np.ndarray:
