@@ -63,8 +63,9 @@ def pictures(count: int, data: Path | None) -> tuple[str, list[Image.Image]]:
 
 
 def _ucm(data: Path):
-    for _, _, content in datasets.members(data, datasets.UCM):
-        image = Image.open(io.BytesIO(content)).convert("RGB")
+    found = datasets.classes("ucm", data).images
+    for i in range(len(found.names)):
+        image = Image.open(io.BytesIO(found.read(i))).convert("RGB")
         if image.size == (256, 256):
             yield image
 

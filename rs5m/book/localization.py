@@ -5,21 +5,18 @@ Chapter: selo.
 mosaics of UC Merced's test tiles, whose cells are known. Nothing in either was seen in tuning.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-from tqdm.auto import tqdm
 
-from rs5m import pocket, selo, zeroshot
+from rs5m import pocket, selo
 from rs5m.book import sets
 from rs5m.book.scales import Scale, data_folder
-from rs5m.clip import Model
-from rs5m.data import datasets
 from rs5m.data.datasets import Labelled
-from rs5m.evaluate import features, testsets
+from rs5m.evaluate import testsets
+from rs5m.evaluate.localize import Scores
+from rs5m.evaluate.prompts import class_prompt
 from rs5m.evaluate.testsets import Query, Scene
 
 SIDE = 256  # pixels of a scene in one degree, and in one tile of a mosaic
@@ -32,7 +29,6 @@ LARGEST = 0.3  # share of a scene that a query's polygons may cover
 # pixels of the land-cover map: areas and gaps narrower than half a degree do not count
 GAP = pocket.COVER // 2 + 1
 MOSAIC = (7, 10)  # tiles of a mosaic, rows and columns: the 210 test tiles of UC Merced fill three
-METRICS = ("rsu", "rda", "ras", "rmi")
 
 
 def scenes(scale: Scale) -> list[Scene]:
@@ -81,7 +77,9 @@ def inside(north: int, west: int) -> bool:
 
     cells = [(north - r - 0.5, west + c + 0.5) for r in range(BLOCK[0]) for c in range(BLOCK[1])]
     towns = reverse_geocode.search(cells)
-    found = [pocket.continent(town["country_code"], *at) for town, at in zip(towns, cells, strict=True)]
+    found = [
+        pocket.continent(town["country_code"], *at) for town, at in zip(towns, cells, strict=True)
+    ]
     return bool(np.isin(found, pocket.TEST_CONTINENTS).all())
 
 
@@ -103,7 +101,9 @@ def queries(north: int, west: int) -> list[Query]:
     """The classes of a block that have areas, each as a prompt of the paper with its polygons."""
     cover, names = block(pocket.land_cover(), pocket.COVER, north, west), pocket.class_names()
     found = [(label, areas(cover, names.index(label))) for label in pocket.chips("test").classes]
-    return [Query(f"a satellite image of the {label}.", regions) for label, regions in found if regions]
+    return [
+        Query(f"a satellite image of the {label}.", regions) for label, regions in found if regions
+    ]
 
 
 def areas(cover: np.ndarray, code: int) -> list[np.ndarray]:
@@ -115,7 +115,10 @@ def areas(cover: np.ndarray, code: int) -> list[np.ndarray]:
     LARGEST of the scene, the class on at least pocket.MAJORITY of it, and at least that share of
     the class: what is not outlined would count as a mistake.
     """
-    mask, disc = (cover == code).astype(np.uint8), cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (GAP, GAP))
+    mask, disc = (
+        (cover == code).astype(np.uint8),
+        cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (GAP, GAP)),
+    )
     smooth = cv2.morphologyEx(cv2.morphologyEx(mask, cv2.MORPH_CLOSE, disc), cv2.MORPH_OPEN, disc)
     outlines, _ = cv2.findContours(smooth, cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
     large = [o for o in outlines if cv2.contourArea(o) >= SMALLEST * pocket.COVER**2]
@@ -124,7 +127,9 @@ def areas(cover: np.ndarray, code: int) -> list[np.ndarray]:
         return []
     filled = cv2.fillPoly(np.zeros_like(mask), polygons, 1)
     both = (mask * filled).sum()
-    good = min(both / filled.sum(), both / mask.sum()) >= pocket.MAJORITY and filled.mean() <= LARGEST
+    good = (
+        min(both / filled.sum(), both / mask.sum()) >= pocket.MAJORITY and filled.mean() <= LARGEST
+    )
     return [(p + 0.5) * (SIDE / pocket.COVER) for p in polygons] if good else []
 
 
@@ -160,7 +165,7 @@ def _cells(test: Labelled, grid: np.ndarray) -> list[Query]:
     found = []
     for label, folder in enumerate(test.classes):
         if len(cells := scattered(test.labels[grid], label)):
-            text = f"an aerial image of the {datasets.class_prompt(test.name, folder)}."
+            text = f"an aerial image of the {class_prompt(test.name, folder)}."
             found.append(Query(text, [corners + SIDE * cell[::-1].astype(float) for cell in cells]))
     return found
 
@@ -170,31 +175,10 @@ def joined(images: list[np.ndarray], grid: np.ndarray) -> np.ndarray:
     is resized.
     """
     shape = (SIDE, SIDE)
-    tiles = [[cv2.resize(images[i], shape, interpolation=cv2.INTER_CUBIC) for i in row] for row in grid]
-    return np.concatenate([np.concatenate(row, 1) for row in tiles])
-
-
-class Scores(NamedTuple):
-    """A scene through a model: windows (n, 4), cosines (queries, n), and the scene's height and
-    width.
-    """
-
-    windows: np.ndarray
-    cosines: np.ndarray
-    shape: tuple[int, int]
-
-
-def scores(model: Model, scenes: list[Scene], name: str) -> list[Scores]:
-    """The cosines of every window of every scene with every query; vectors are kept in runs/.
-    Chapter: selo.
-    """
-    store, counts = features.Store(model), [len(scene.queries) for scene in scenes]
-    text = store.texts([query.caption for scene in scenes for query in scene.queries], f"selo-{name}")
-    texts = np.split(zeroshot.normalise(text), np.cumsum(counts)[:-1])
-    return [
-        Scores(seen.windows, text @ zeroshot.normalise(seen.vectors).T, (seen.height, seen.width))
-        for seen, text in zip(store.scenes(scenes, name), texts, strict=True)
+    tiles = [
+        [cv2.resize(images[i], shape, interpolation=cv2.INTER_CUBIC) for i in row] for row in grid
     ]
+    return np.concatenate([np.concatenate(row, 1) for row in tiles])
 
 
 def informed(scene: Scene, seen: Scores) -> Scores:
@@ -205,16 +189,3 @@ def informed(scene: Scene, seen: Scores) -> Scores:
     r0, r1, c0, c1 = seen.windows.T
     inside = np.stack([t[r1, c1] - t[r0, c1] - t[r1, c0] + t[r0, c0] for t in tables])
     return seen._replace(cosines=inside / ((r1 - r0) * (c1 - c0)))
-
-
-def measure(scenes: list[Scene], seen: list[Scores]) -> dict[str, np.ndarray]:
-    """rsu, rda, ras and rmi of every query (n,), scene after scene. Chapter: selo."""
-    jobs = [(at, i, query) for scene, at in zip(scenes, seen, strict=True) for i, query in enumerate(scene.queries)]
-
-    def one(job: tuple) -> dict:
-        at, i, query = job
-        return selo.metrics(selo.probability_map(at.windows, at.cosines[i], *at.shape), query.regions)
-
-    with ThreadPoolExecutor(features.processors()) as pool:  # filters and sums leave Python's lock
-        found = list(tqdm(pool.map(one, jobs), desc="maps", unit="query", total=len(jobs)))
-    return {key: np.array([one[key] for one in found]) for key in METRICS}

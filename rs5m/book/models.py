@@ -8,7 +8,11 @@ def general(scale: Scale) -> clip.Model:
     """The general model of a scale (the paper's GVLM): the pocket's, or open_clip's with its
     pretrained weights.
     """
-    return clip.pocket_model(scale.image_size) if scale.model == "pocket" else clip.load(scale.model, scale.pretrained)
+    return (
+        clip.pocket_model(scale.image_size)
+        if scale.model == "pocket"
+        else clip.load(scale.model, scale.pretrained)
+    )
 
 
 def second(scale: Scale) -> clip.Model:
@@ -17,4 +21,8 @@ def second(scale: Scale) -> clip.Model:
 
     The paper's is CLIP's RN50x64; the pocket's has EfficientNet-Lite2 as its trunk.
     """
-    return clip.pocket_model(scale.image_size, "lite2") if scale.model == "pocket" else clip.load("RN50x64-quickgelu", "openai")
+    return (
+        clip.pocket_model(scale.image_size, "lite2")
+        if scale.model == "pocket"
+        else clip.load("RN50x64-quickgelu", "openai")
+    )

@@ -16,7 +16,9 @@ def test_set(name: str, scale: Scale) -> Labelled:
     """
     if name == "pocket":
         chips = pocket.chips("test")
-        places = [f"{lat:.1f} {lon:.1f}" for lat, lon in zip(chips.latitude, chips.longitude, strict=True)]
+        places = [
+            f"{lat:.1f} {lon:.1f}" for lat, lon in zip(chips.latitude, chips.longitude, strict=True)
+        ]
         return Labelled("pocket", list(chips.images), chips.labels, chips.classes, places, [])
     if name == "eurosat":
         return eurosat(data_folder(scale))
@@ -35,7 +37,9 @@ def pairs(name: str, scale: Scale) -> Pairs:
         data = ucm(data_folder(scale))
         captions, split = ucm_captions(data_folder(scale), data)
         index = np.flatnonzero(split == "train")
-        return Pairs("ucm", [data.images[i] for i in index], [captions[i] for i in index], data.skipped)
+        return Pairs(
+            "ucm", [data.images[i] for i in index], [captions[i] for i in index], data.skipped
+        )
     raise ValueError(f"unknown pairs {name!r}: choose pocket or ucm")
 
 
@@ -46,10 +50,14 @@ def captioned(scale: Scale, per_class: int = 60) -> Pairs:
     ValueError for the other scales, whose sets `rs5m evaluate` scores. Chapter: retrieval.
     """
     if scale.name not in ("mini", "local"):
-        raise ValueError(f"scale {scale.name!r}: `rs5m evaluate --tasks retrieval` scores RSITMD and RSICD")
+        raise ValueError(
+            f"scale {scale.name!r}: `rs5m evaluate --tasks retrieval` scores RSITMD and RSICD"
+        )
     data = test_set("pocket" if scale.name == "mini" else "ucm", scale)
     if scale.name == "local":
-        return Pairs("ucm", data.images, datasets.ucm_captions(data_folder(scale), data)[0], data.skipped)
+        return Pairs(
+            "ucm", data.images, datasets.ucm_captions(data_folder(scale), data)[0], data.skipped
+        )
     keep, chips = some(data, per_class).names, pocket.chips("test")
     texts = dict(zip(data.names, pocket.captions(chips), strict=True))
     images = dict(zip(data.names, data.images, strict=True))
@@ -76,6 +84,11 @@ def pocket_record(chips: pocket.Chips, index: int, name: str | None = None) -> R
     latitude, longitude = float(chips.latitude[index]), float(chips.longitude[index])
     town = _near(chips.places[index], latitude, longitude, NEAR["pocket"])
     return make(
-        name or f"{latitude:.1f} {longitude:.1f}", "pocket", labels=(chips.classes[chips.labels[index]],),
-        latitude=latitude, longitude=longitude, climate=pocket.climate(latitude), **_named(town),
+        name or f"{latitude:.1f} {longitude:.1f}",
+        "pocket",
+        labels=(chips.classes[chips.labels[index]],),
+        latitude=latitude,
+        longitude=longitude,
+        climate=pocket.climate(latitude),
+        **_named(town),
     )

@@ -1,94 +1,94 @@
-"""Test sets through a model: vectors of images and of class prompts, kept in runs/. Chapter:
-zeroshot.
+"""The book's test sets through its models: vectors kept in runs/<scale>/ under a model's name, and
+the words of the prompts varied. Chapter: zeroshot.
 """
 
 import csv
 import re
 from collections.abc import Callable
 from importlib.resources import files
-from pathlib import Path
 
 import numpy as np
 
-from rs5m import clip, intervals, paper, results, zeroshot
+from rs5m import intervals, paper, reach, zeroshot
 from rs5m.book import models
 from rs5m.book.scales import Scale
 from rs5m.clip import Model
 from rs5m.data import datasets
 from rs5m.data.datasets import Labelled, Pairs
-from rs5m.evaluate.prompts import prompts
+from rs5m.evaluate import features, prompts
 
 ALONE = ("a photo of a {}.", "{}")  # what people ask with when they take one prompt only
 PLAINER = {  # one or two everyday words for a land cover of the pocket world
-    "open water": "water", "evergreen needleleaf forest": "conifers", "evergreen broadleaf forest": "rainforest",
-    "open shrubland": "shrubs", "woody savanna": "open woodland", "grassland": "grass", "cropland": "farmland",
-    "barren desert": "desert", "urban area": "city", "snow and ice": "snow",
-}  # fmt: skip
+    "open water": "water",
+    "evergreen needleleaf forest": "conifers",
+    "evergreen broadleaf forest": "rainforest",
+    "open shrubland": "shrubs",
+    "woody savanna": "open woodland",
+    "grassland": "grass",
+    "cropland": "farmland",
+    "barren desert": "desert",
+    "urban area": "city",
+    "snow and ice": "snow",
+}
 
 
+def text_vectors(
+    scale: Scale, stage: str, texts: list[str], name: str, model: Callable[[], Model]
+) -> np.ndarray:
+    """Un-normalised vectors (n, dim) of texts, each different text encoded once, kept in runs/.
 
-
-
-
-def text_vectors(scale: Scale, stage: str, texts: list[str], name: str, model: Callable[[], Model]) -> np.ndarray:
-    """Un-normalised vectors (n, dim) of texts under the model called `name`, each different text
-    encoded once.
-
-    Kept in runs/ under `stage`. Where tuning leaves the text tower locked, the general model stands
-    for all.
+    Args:
+        scale: where the text tower is locked, its general model stands for every other.
+        stage: the folder's name.
+        texts: any number of times each.
+        name: "general", or the name of the domain model's folder (`rs5m.book.domain.folder`), which
+            tells how it was made.
+        model: makes the model if something must be encoded.
     """
     if scale.lock_text and name != "general":
         name, model = "general", lambda: models.general(scale)
-    distinct = sorted(set(texts), key=lambda text: (len(text), text))
-
-    def make(folder: Path) -> None:
-        np.save(folder / "text.npy", clip.encode_texts(model(), distinct))
-
-    inputs = (scale.model, scale.pretrained, name, distinct)
-    kept = np.load(results.artefact(stage, scale.name, inputs, make) / "text.npy")
-    place = {text: i for i, text in enumerate(distinct)}
-    return kept[[place[text] for text in texts]]
+    key = (scale.model, scale.pretrained, name, reach.code(__name__))
+    return features.Store(model, key, scale.name).texts(texts, stage)
 
 
-def _image_vectors(scale: Scale, data: Labelled | Pairs, name: str, model: Callable[[], Model]) -> np.ndarray:
-    def make(folder: Path) -> None:
-        np.save(folder / "image.npy", clip.encode_images(model(), data.images))
-
-    inputs = (scale, name, datasets.fingerprint(data.images))
-    return np.load(results.artefact(f"images-{data.name}", scale.name, inputs, make) / "image.npy")
+def _image_vectors(
+    scale: Scale, data: Labelled | Pairs, name: str, model: Callable[[], Model]
+) -> np.ndarray:
+    images = datasets.held(data.images, [str(i) for i in range(len(data.images))])
+    store = features.Store(model, (scale, name, reach.code(__name__)), scale.name)
+    return store.images(images, data.name).vectors
 
 
 def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict:
     """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set under the model called
     `name`.
 
-    Loaded from runs/ where this model met this data before; encoded once otherwise. `model` makes
-    the model if needed. name: "general", or the name of the domain model's folder
-    (`rs5m.book.domain.folder`), which tells how it was made.
+    Loaded from runs/ where this model met this data before; encoded once otherwise. Arguments like
+    those of `text_vectors`.
     """
-    groups = prompts(data)
-    text = text_vectors(scale, f"prompts-{data.name}", [text for group in groups for text in group], name, model)
+    groups = prompts.prompts(data)
+    texts = [text for group in groups for text in group]
+    text = text_vectors(scale, f"prompts-{data.name}", texts, name, model)
     image = _image_vectors(scale, data, name, model)
     return {"image": image, "text": text.reshape(len(groups), len(groups[0]), -1)}
 
 
-
-
 def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Model]) -> dict:
-    """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept as of
+    """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept like
     `vectors`.
     """
     texts = [text for group in data.captions for text in group]
     owner = np.repeat(np.arange(len(data.captions)), [len(group) for group in data.captions])
     text = text_vectors(scale, f"captions-{data.name}", texts, name, model)
-    return {"image": _image_vectors(scale, data, name, model), "text": text, "image_of_text": owner}
+    image = _image_vectors(scale, data, name, model)
+    return {"image": image, "text": text, "image_of_text": owner}
 
 
 def spellings(data: Labelled) -> dict[str, list[str]]:
-    """The names of the classes as different people write them, those of `prompts` first. Chapter:
-    zeroshot.
-    """
-    known = {"the protocol's names": [datasets.class_prompt(data.name, name) for name in data.classes]}
+    """The names of the classes as different people write them, those of `prompts` first."""
+    known = {
+        "the protocol's names": [prompts.class_prompt(data.name, name) for name in data.classes]
+    }
     if data.name == "pocket":
         known["IGBP's names"] = igbp(data.classes)
         known["plainer names"] = [PLAINER.get(name, name) for name in data.classes]
@@ -112,15 +112,18 @@ def igbp(names: list[str]) -> list[str]:
     return [legend[name] for name in names]
 
 
-def wordings(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict[str, np.ndarray]:
+def wordings(
+    scale: Scale, data: Labelled, name: str, model: Callable[[], Model]
+) -> dict[str, np.ndarray]:
     """{spelling: (classes, 107, dim)}: un-normalised vectors of the 105 prompts and of `ALONE` with
     each spelling.
 
-    Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read. Chapter:
-    zeroshot.
+    Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read.
     """
     known, patterns = spellings(data), [*paper.prompts(), *ALONE]
-    texts = [pattern.format(word) for names in known.values() for word in names for pattern in patterns]
+    texts = [
+        pattern.format(word) for names in known.values() for word in names for pattern in patterns
+    ]
     found = text_vectors(scale, f"wordings-{data.name}", texts, name, model)
     found = found.reshape(len(known), len(data.classes), len(patterns), -1)
     return dict(zip(known, found, strict=True))
@@ -128,7 +131,6 @@ def wordings(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]
 
 def choices(image: np.ndarray, text: np.ndarray, label: np.ndarray) -> dict:
     """Top-1 in % of the same images by each way to use one of `wordings`: (classes, 107, dim).
-    Chapter: zeroshot.
 
     "rs5m", "clip": the 105 prompts by either averaging; "alone": (105,), each of them by itself;
     each of `ALONE`.
@@ -140,18 +142,17 @@ def choices(image: np.ndarray, text: np.ndarray, label: np.ndarray) -> dict:
 
     single = np.array([top1(zeroshot.normalise(text[:, p])) for p in range(text.shape[1])])
     averaged = {key: top1(zeroshot.classifier(text[:, :count], key)) for key in ("rs5m", "clip")}
-    return averaged | {"alone": single[:count]} | dict(zip(ALONE, single[count:].tolist(), strict=True))
+    return (
+        averaged
+        | {"alone": single[:count]}
+        | dict(zip(ALONE, single[count:].tolist(), strict=True))
+    )
 
 
 def measure(vectors: dict, data: Labelled, protocol: str = "rs5m") -> dict:
-    """Accuracies in % with the bootstrap interval of the balanced one, and the hits they come from.
-    """
+    """`rs5m.zeroshot.measure` of what `vectors` gave for a test set."""
     weights = zeroshot.classifier(vectors["text"], protocol)
-    hit = zeroshot.hits(vectors["image"], weights, data.labels)
-    low, high = zeroshot.interval(hit, data.labels)
-    return zeroshot.accuracy(vectors["image"], weights, data.labels) | {"low": low, "high": high, "hit": hit}
-
-
+    return zeroshot.measure(vectors["image"], weights, data.labels)
 
 
 def mean_over_seeds(measured: list[dict], label: np.ndarray) -> dict:
@@ -159,6 +160,12 @@ def mean_over_seeds(measured: list[dict], label: np.ndarray) -> dict:
     seeds and images.
     """
     hits = [one["hit"] for one in measured]
-    means = {key: float(np.mean([one[key] for one in measured])) for key in ("top1", "top5", "balanced")}
-    bounds = intervals.gain_over_seeds(np.zeros(len(label)), hits, label) if len(hits) > 1 else measured[0]
+    means = {
+        key: float(np.mean([one[key] for one in measured])) for key in ("top1", "top5", "balanced")
+    }
+    bounds = (
+        intervals.gain_over_seeds(np.zeros(len(label)), hits, label)
+        if len(hits) > 1
+        else measured[0]
+    )
     return means | {"low": bounds["low"], "high": bounds["high"]}

@@ -57,32 +57,43 @@ def names_sha256(names) -> str:
 def compare(
     name: str, names: list[str], classes=None, captions=None, size=None, queries=None
 ) -> list[str]:
-    """Sentences on where a set that was read differs from its card; [] where nothing does."""
-    known, told = card(name), []
+    """Sentences on where a set that was read differs from its card; [] where nothing does.
+
+    Args:
+        name: of the card.
+        names: of the images.
+        classes: names of the classes; None, here and below: not compared.
+        captions: how many.
+        size: width and height of the first image in pixels.
+        queries: how many.
+    """
+    known, sentences = card(name), []
     if classes is not None and set(classes) != set(known["classes"]):
         more, fewer = (
             sorted(set(classes) - set(known["classes"])),
             sorted(set(known["classes"]) - set(classes)),
         )
-        told.append(
+        sentences.append(
             f"its {len(classes)} classes are not those of {known['title']}: "
             f"{_some('not among them', more)}{_some('missing', fewer)}".rstrip("; ")
         )
     for what, got in (("images", len(names)), ("captions", captions), ("queries", queries)):
         if got is not None and what in known and got != known[what]:
-            told.append(
-                f"it has {got:,} {what}, {known['title']} has {known[what]:,}: a subset or another split"
+            sentences.append(
+                f"it has {got:,} {what}, {known['title']} has {known[what]:,}: a subset or another "
+                "split"
             )
     if size is not None and "size" in known and list(size) != known["size"]:
-        told.append(
-            f"its first image has {size[0]} x {size[1]} pixels, those of {known['title']} {known['size'][0]} x "
-            f"{known['size'][1]}"
+        sentences.append(
+            f"its first image has {size[0]} x {size[1]} pixels, those of {known['title']} "
+            f"{known['size'][0]} x {known['size'][1]}"
         )
-    if "names_sha256" in known and not told and names_sha256(names) != known["names_sha256"]:
-        told.append(
-            f"its images have other names than those of {known['title']}: another split or another edition"
+    if "names_sha256" in known and not sentences and names_sha256(names) != known["names_sha256"]:
+        sentences.append(
+            f"its images have other names than those of {known['title']}: another split or another "
+            "edition"
         )
-    return told
+    return sentences
 
 
 def _some(word: str, names: list[str]) -> str:

@@ -1,5 +1,5 @@
-"""Semantic localization through a model: windows cut from a decoded image, their vectors, pictures.
-Chapter: selo.
+"""Semantic localization through a model: windows cut from a decoded image, their vectors, the
+scores of scenes. Chapter: selo.
 
 The official code writes every window as a JPEG file and reads it back, for each query anew. Here
 the windows of an image are cut and encoded once for all its queries, in memory; the JPEG step is
@@ -7,6 +7,9 @@ left out.
 """
 
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -14,9 +17,23 @@ from tqdm.auto import tqdm
 
 from rs5m import clip, selo
 from rs5m.clip import Model
-from rs5m.zeroshot import normalise
+from rs5m.data import datasets
+from rs5m.evaluate.features import Store, processors
+from rs5m.evaluate.testsets import Query, Scene
+from rs5m.vectors import normalise
 
 SIZE = 256  # pixels of a window before the model's own preprocessing
+METRICS = ("rsu", "rda", "ras", "rmi")
+
+
+class Scores(NamedTuple):
+    """A scene through a model: windows int (n, 4), cosines (queries, n), and the scene's height and
+    width.
+    """
+
+    windows: np.ndarray
+    cosines: np.ndarray
+    shape: tuple[int, int]
 
 
 def cut(image: np.ndarray, windows: np.ndarray, size: int = SIZE) -> np.ndarray:
@@ -33,26 +50,78 @@ def window_vectors(
     model: Model, image: np.ndarray, windows: np.ndarray, batch: int = 64, quiet=False
 ) -> np.ndarray:
     """Un-normalised vectors (n, dim) of an image's windows, cut and encoded batch by batch.
-    Chapter: selo.
+
+    Args:
+        model: in float32 on every device.
+        image: uint8 (h, w, 3).
+        windows: (n, 4), each r0, r1, c0, c1.
+        batch: windows in memory at a time.
+        quiet: without a bar.
     """
     clip.check_images([image])
-    parts = range(0, len(windows), batch)
-    return np.concatenate(
-        [
-            clip.encode_images(
-                model, cut(image, windows[start : start + batch]), quiet=True, exact=True
-            )
-            for start in tqdm(parts, desc="windows", unit="batch", disable=quiet)
-        ]
-    )
+    vectors = []
+    for start in tqdm(range(0, len(windows), batch), desc="windows", unit="batch", disable=quiet):
+        some = cut(image, windows[start : start + batch])
+        vectors.append(clip.encode_images(model, some, quiet=True, exact=True))
+    return np.concatenate(vectors)
 
 
 def scores(
     model: Model, image: np.ndarray, texts: Sequence[str], steps: Sequence[int] = selo.STEPS
-) -> tuple:
+) -> tuple[np.ndarray, np.ndarray]:
     """Windows int (n, 4) of an image and the cosines (texts, n) of each text with each window.
-    Chapter: selo.
+
+    Args:
+        model: its vectors are not kept.
+        image: uint8 (h, w, 3).
+        texts: the queries.
+        steps: sides of the windows in pixels.
     """
     windows = selo.windows(*image.shape[:2], steps)
     vectors = normalise(window_vectors(model, image, windows))
     return windows, normalise(clip.encode_texts(model, list(texts))) @ vectors.T
+
+
+def scene_scores(store: Store, scenes: list[Scene], name: str) -> list[Scores]:
+    """The cosines of every window of every scene with every query of it; vectors are kept by the
+    store.
+    """
+    bar = tqdm(scenes, desc=f"{name}, reading", unit="scene", leave=False)
+    data = [(scene.name, datasets.fingerprint([scene.read()])) for scene in bar]
+
+    def make(folder: Path) -> None:
+        model = store.make_model()
+        for i, scene in enumerate(tqdm(scenes, desc=name, unit="scene")):
+            image = scene.read()
+            windows = selo.windows(*image.shape[:2])
+            vectors = window_vectors(model, image, windows, quiet=True)
+            np.savez(folder / f"{i}.npz", windows=windows, vectors=vectors, shape=image.shape[:2])
+
+    folder = store.kept(f"windows-{name}", data, make)
+    captions = [query.caption for scene in scenes for query in scene.queries]
+    texts = iter(normalise(store.texts(captions, f"selo-{name}")))
+    found = []
+    for i, scene in enumerate(scenes):
+        kept, asked = np.load(folder / f"{i}.npz"), np.stack([next(texts) for _ in scene.queries])
+        cosines = asked @ normalise(kept["vectors"]).T
+        found.append(Scores(kept["windows"], cosines, tuple(kept["shape"].tolist())))
+    return found
+
+
+def measure(scenes: list[Scene], scored: list[Scores]) -> dict[str, np.ndarray]:
+    """Each of METRICS of every query (n,), scene after scene."""
+    jobs = [
+        (one, cosines, query)
+        for scene, one in zip(scenes, scored, strict=True)
+        for cosines, query in zip(one.cosines, scene.queries, strict=True)
+    ]
+    with ThreadPoolExecutor(processors()) as pool:  # filters and sums leave Python's lock
+        bar = tqdm(pool.map(_of_query, jobs), desc="maps", unit="query", total=len(jobs))
+        values = list(bar)
+    return {key: np.array([value[key] for value in values]) for key in METRICS}
+
+
+def _of_query(job: tuple[Scores, np.ndarray, Query]) -> dict[str, float]:
+    one, cosines, query = job
+    heat = selo.probability_map(one.windows, cosines, *one.shape)
+    return selo.metrics(heat, query.regions)

@@ -8,24 +8,22 @@ under names that nobody publishes.
 
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import torch
-from tqdm.auto import tqdm
 
 from rs5m import clip, intervals, paper, pocket, results, retrieval, selo, zeroshot
 from rs5m.clip import released
-from rs5m.data import datasets
-from rs5m.evaluate import cards, features, prompts, testsets
-from rs5m.evaluate.reporting import KS, RECALLS, SELO, TITLES, column, show, sorted_out, write
+from rs5m.data.datasets import LeftOut
+from rs5m.evaluate import cards, features, localize, prompts, testsets
+from rs5m.evaluate.reporting import KS, RECALLS, TITLES, column, show, sorted_out, write
 
 LAYOUT = (
-    "eurosat-rgb/2750/, RESISC45/, AID/, rsitmd/, rsicd/ and AIR-SLT/ as in the hub's rs5m_test_data, or "
-    "eurosat_rgb.zip and ucm_q92.zip with captions/ucm_captions.json"
+    "eurosat-rgb/2750/, RESISC45/, AID/, rsitmd/, rsicd/ and AIR-SLT/ as in the hub's "
+    "rs5m_test_data, or eurosat_rgb.zip and ucm_q92.zip with captions/ucm_captions.json"
 )
 
 
@@ -38,14 +36,15 @@ class Found(NamedTuple):
 
 
 class Scored(NamedTuple):
-    """Values and 95 % intervals by our names, what else was measured, and (reason, names) of what
-    was left out.
+    """Values and 95 % intervals by our names, what else was measured, the images of the set that
+    could not be used, and other files that lay beside them, by reason.
     """
 
     values: dict[str, float]
     intervals: dict[str, tuple[float, float]]
     extra: dict
-    skipped: list[str]
+    skipped: LeftOut
+    strays: LeftOut
 
 
 def run(
@@ -54,10 +53,14 @@ def run(
     """Evaluate a model on every set of the tasks that is in the folder; prints the table, writes
     and returns the JSON.
 
-    model_name, checkpoint: of `rs5m.clip.load`; the checkpoint may also be open_clip's tag of
-    general weights. data: the official test folder, the book's local folder, or "pocket". tasks: of
-    `rs5m.evaluate.testsets.TASKS`, a list or with commas. ValueError for an unknown task,
-    FileNotFoundError where the folder has no set of them. Chapter: zeroshot.
+    ValueError for an unknown task, FileNotFoundError where the folder has no set of them.
+
+    Args:
+        model_name: of `rs5m.clip.load`.
+        checkpoint: a file, or open_clip's tag of general weights.
+        data: the official test folder, the book's local folder, or "pocket".
+        tasks: of `rs5m.evaluate.testsets.TASKS`, a list or with commas.
+        out: the JSON's file.
     """
     began, out = time.perf_counter(), _writable(Path(out))
     found, left_out = find(chosen(tasks), data)
@@ -66,18 +69,11 @@ def run(
     store = features.Store(model)
     scored = {(f.task, f.name): SCORE[f.task](store, f) for f in found}
     for (task, name), result in scored.items():
-        if result.skipped:
-            why[task, name] = [
-                *why[task, name],
-                f"files that could not be used: {len(result.skipped)}",
-            ]
-            left_out.append(
-                {"task": task, "set": name, "reason": "could not be used", "files": result.skipped}
-            )
-    about |= {
-        "weights_sha256": store.identity["weights"],
-        "quick_gelu": store.identity["quick_gelu"],
-    }
+        left_out += entries(task, name, result.skipped | result.strays)
+        if count := sum(map(len, result.skipped.values())):
+            why[task, name].append(f"files that could not be used: {count}")
+    about["weights_sha256"] = store.identity["weights"]
+    about["quick_gelu"] = store.identity["quick_gelu"]
     report = sorted_out(scored, why, column(model_name, checkpoint)) | {
         "left_out": left_out,
         "protocol": protocol(store, found),
@@ -118,7 +114,7 @@ def find(tasks: list[str], data: str | Path) -> tuple[list[Found], list[dict]]:
     """The sets that are there, unread, and the official ones that are not, with the reason."""
     world = str(data) == "pocket"
     if not world and not Path(data).is_dir():
-        raise FileNotFoundError(f"{data} is no folder: put {LAYOUT} into one, or give 'pocket'")
+        raise FileNotFoundError(f"{data} is not a folder: put {LAYOUT} into one, or give 'pocket'")
     read = {"zeroshot": testsets.classes, "retrieval": testsets.captions, "selo": testsets.scenes}
     found, left_out = [], []
     for task in tasks:
@@ -177,7 +173,8 @@ def load(name: str, checkpoint: str | Path | None) -> tuple[clip.Model, dict]:
     elif name in known and not checkpoint:
         told = "none: random weights"
         print(
-            f"warning: {name} has random weights: give --checkpoint a file or one of {', '.join(_tags(name))}"
+            f"warning: {name} has random weights: give --checkpoint a file or one of "
+            f"{', '.join(_tags(name))}"
         )
     return model, {
         "name": name,
@@ -202,19 +199,17 @@ def score_classes(store: features.Store, found: Found) -> Scored:
     label, groups = data.labels[encoded.kept], prompts.prompts(data)
     text = store.texts([text for group in groups for text in group], f"zeroshot-{found.name}")
     text = text.reshape(len(groups), len(groups[0]), -1)
-    extra = {}
+    extra, hit = {"images": len(label)}, {}
     for averaging in ("rs5m", "clip"):
-        accuracy = zeroshot.accuracy(encoded.vectors, zeroshot.classifier(text, averaging), label)
-        extra |= {f"{averaging}_{key}": value for key, value in accuracy.items()}
-    hit = zeroshot.hits(encoded.vectors, zeroshot.classifier(text), label)
-    extra["rs5m_balanced_interval"] = zeroshot.interval(hit, label)
-    extra["images"] = len(label)
-    return Scored(
-        {"top1": round(extra["rs5m_top1"], 2)},
-        {"top1": intervals.stratified_share(hit, label)},
-        extra,
-        encoded.skipped,
-    )
+        classifier = zeroshot.classifier(text, averaging)
+        measured = zeroshot.measure(encoded.vectors, classifier, label)
+        hit[averaging] = measured.pop("hit")
+        bounds = measured.pop("low"), measured.pop("high")
+        extra |= {f"{averaging}_{key}": value for key, value in measured.items()}
+        extra[f"{averaging}_balanced_interval"] = bounds
+    values = {"top1": round(extra["rs5m_top1"], 2)}
+    top1 = intervals.stratified_share(hit["rs5m"], label)
+    return Scored(values, {"top1": top1}, extra, by_reason(encoded), data.left_out)
 
 
 def score_captions(store: features.Store, found: Found) -> Scored:
@@ -222,50 +217,53 @@ def score_captions(store: features.Store, found: Found) -> Scored:
     data, encoded = found.data, store.images(found.data.images, found.name)
     captions = [data.captions[i] for i in encoded.kept]
     image_of_text = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
-    text = store.texts(
-        [caption for group in captions for caption in group], f"retrieval-{found.name}"
-    )
+    texts = [caption for group in captions for caption in group]
+    text = store.texts(texts, f"retrieval-{found.name}")
     hits = retrieval.hits(encoded.vectors, text, image_of_text, KS)
-    intervals = {"mean_recall": retrieval.interval(hits, image_of_text)}
-    for name, hit, owner in zip(
-        RECALLS, hits, (np.arange(len(captions)), image_of_text), strict=True
-    ):
-        intervals |= {f"{name}_R@{k}": intervals.clustered_share(hit[:, i], owner) for i, k in enumerate(KS)}
+    between = {"mean_recall": retrieval.interval(hits, image_of_text)}
+    owners = (np.arange(len(captions)), image_of_text)
+    for name, hit, owner in zip(RECALLS, hits, owners, strict=True):
+        for i, k in enumerate(KS):
+            between[f"{name}_R@{k}"] = intervals.clustered_share(hit[:, i], owner)
     extra = {"images": len(captions), "captions": len(text)}
-    return Scored(retrieval.summary(hits, KS), intervals, extra, [*data.left_out, *encoded.skipped])
+    skipped = data.left_out | by_reason(encoded)
+    return Scored(retrieval.summary(hits, KS), between, extra, skipped, {})
 
 
 def score_scenes(store: features.Store, found: Found) -> Scored:
     """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query."""
-    scenes = store.scenes(found.data, found.name)
-    texts = [query.caption for scene in found.data for query in scene.queries]
-    vectors = iter(zeroshot.normalise(store.texts(texts, f"selo-{found.name}")))
-    jobs = []
-    for scene, seen in zip(found.data, scenes, strict=True):
-        windows = zeroshot.normalise(seen.vectors)
-        jobs += [(scene.name, query, seen, windows @ next(vectors)) for query in scene.queries]
-    with ThreadPoolExecutor(features.processors()) as pool:  # filters and sums leave Python's lock
-        queries = list(
-            tqdm(pool.map(_query, jobs), total=len(jobs), desc=f"{found.name}, maps", unit="query")
-        )
-    table = np.array([[query[key] for key in SELO] for query in queries])  # (queries, 4)
-    drawn = np.random.default_rng(0).integers(0, len(table), (RESAMPLES, len(table)))
-    bounds = np.quantile(table[drawn].mean(1), (0.025, 0.975), axis=0).T.tolist()
-    values, intervals = (
-        dict(zip(SELO, table.mean(0).tolist(), strict=True)),
-        dict(zip(SELO, bounds, strict=True)),
+    scored = localize.scene_scores(store, found.data, found.name)
+    measured = localize.measure(found.data, scored)
+    asked = [(scene.name, query.caption) for scene in found.data for query in scene.queries]
+    queries = [
+        {"scene": scene, "caption": caption}
+        | {key: float(values[i]) for key, values in measured.items()}
+        for i, (scene, caption) in enumerate(asked)
+    ]
+    means = {key: intervals.mean(values) for key, values in measured.items()}
+    return Scored(
+        {key: mean["mean"] for key, mean in means.items()},
+        {key: (mean["low"], mean["high"]) for key, mean in means.items()},
+        {"queries": queries},
+        {},
+        {},
     )
-    return Scored(values, intervals, {"queries": queries}, [])
 
 
-def _query(job: tuple) -> dict:
-    """What one query is worth: its scene's name, its caption, and the metrics of its map."""
-    name, query, seen, cosines = job
-    heat = selo.probability_map(seen.windows, cosines, seen.height, seen.width)
-    told = {
-        key: float(value) for key, value in selo.metrics(heat, query.regions).items() if key in SELO
-    }
-    return {"scene": name, "caption": query.caption} | told
+def by_reason(encoded: features.Encoded) -> LeftOut:
+    """The images that could not be decoded, by reason."""
+    found: LeftOut = {}
+    for name, reason in encoded.skipped.items():
+        found.setdefault(f"unreadable: {reason}", []).append(name)
+    return found
+
+
+def entries(task: str, name: str, left_out: LeftOut) -> list[dict]:
+    """What is left out of a set, an entry for each reason, as the report has it."""
+    return [
+        {"task": task, "set": name, "reason": reason, "count": len(names), "files": names}
+        for reason, names in left_out.items()
+    ]
 
 
 SCORE: dict[str, Callable] = {
@@ -278,7 +276,7 @@ SCORE: dict[str, Callable] = {
 def protocol(store: features.Store, found: list[Found]) -> dict:
     """How the numbers came about, in words and numbers."""
     words = {
-        f.name: [datasets.class_prompt(f.name, c) for c in f.data.classes]
+        f.name: [prompts.class_prompt(f.name, c) for c in f.data.classes]
         for f in found
         if f.task == "zeroshot"
     }

@@ -5,7 +5,6 @@ Chapter: zeroshot, retrieval, selo.
 """
 
 import json
-import os
 from pathlib import Path
 from typing import NamedTuple
 
@@ -13,6 +12,7 @@ import pandas as pd
 
 from rs5m import paper
 from rs5m.clip import released
+from rs5m.files import whole
 
 KS = (1, 5, 10)
 RECALLS = {"image_to_text": "image2text", "text_to_image": "text2image"}
@@ -127,9 +127,9 @@ def sorted_out(scored: dict, why: dict, at: Column) -> dict:
 
 def write(report: dict, out: Path) -> None:
     """The JSON under its name once it is whole."""
-    temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
-    temporary.write_text(json.dumps(report, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-    temporary.replace(out)
+    text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    with whole(out) as temporary:
+        temporary.write_text(text, encoding="utf-8")
 
 
 def show(report: dict) -> None:
@@ -159,10 +159,15 @@ def show(report: dict) -> None:
         ]
         print(pd.DataFrame(rows).to_string(index=False))
     for entry in report["left_out"]:
-        files = entry.get("files", [])
-        print(
-            f"left out: {entry['task']} {entry['set']}: {entry['reason']}{': ' * bool(files)}{', '.join(files[:10])}"
-        )
+        print(f"left out: {entry['task']} {entry['set']}: {entry['reason']}{_files(entry)}")
+
+
+def _files(entry: dict) -> str:
+    """How many files an entry names, and the first ten of them."""
+    if not entry.get("files"):
+        return ""
+    more = ", ..." if entry["count"] > 10 else ""
+    return f", {entry['count']}: {', '.join(entry['files'][:10])}{more}"
 
 
 def _text(name: str, value: float, sign: str = "") -> str:

@@ -25,14 +25,11 @@ from tqdm.auto import tqdm
 from rs5m import dedup
 from rs5m.data import datasets, records
 
-SETS = {
-    "rsicd": ("RSICD_images", "gb18030"),
-    "rsitmd": ("images", "utf-8"),
-}  # folder of images, the csv's encoding
 PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
 BASES = (".", "rs5m_test_data")
 TAR = 5000  # pairs a shard
-COLUMNS = ["set", "image", "test_set", "test_image", "distance", "orientation", "score"]
+LEAK = ["train", "test", "distance", "orientation", "score"]  # of rs5m.dedup.leaks
+COLUMNS = ["set", "image", "test_set", "test_image", *LEAK[2:]]
 
 
 class Split(NamedTuple):
@@ -52,7 +49,7 @@ def split(folder: Path, name: str, part: str) -> Split:
     rsicd/RSICD_images/ and rsitmd/images/. FileNotFoundError and ValueError that name a file which
     is missing or cannot be read. Chapter: tune.
     """
-    images, encoding = SETS[name]
+    images, encodings = datasets.CAPTIONED[name]
     root = next(
         (folder / base / name for base in BASES if (folder / base / name / images).is_dir()), None
     )
@@ -62,23 +59,24 @@ def split(folder: Path, name: str, part: str) -> Split:
         )
     table, lists = root / f"{name}_{part}.csv", _lists(folder, root, f"{name}_{part}")
     if table.is_file():
-        files, texts = _csv(table, encoding)
+        rows = [row[1:] for row in datasets.table_rows(table, encodings)]
     elif lists:
-        files, texts = _lines(*lists)
+        rows = _lines(*lists)
     else:
         raise FileNotFoundError(
             f"{root} has no {table.name}, and {folder} no captions/{name}_{part}_filename.txt with "
             f"its caps: put {name.upper()}'s {part} list there"
         )
     captions: dict[str, dict[str, None]] = {}
-    for file, text in zip(files, texts, strict=True):
+    for file, text in rows:
         if file != Path(file).name:  # a list from elsewhere names files, not places
-            raise ValueError(f"{root}: the {part} list names {file!r}, which is no file name")
+            raise ValueError(f"{root}: the {part} list names {file!r}, which is not a file name")
         captions.setdefault(file, {})[text.strip()] = None
     paths = [root / images / file for file in captions]
     if missing := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(
-            f"{missing[0]} is not there, one of {len(missing)} missing images of {name}'s {part} list"
+            f"{missing[0]} is not there, one of {len(missing)} missing images of {name}'s {part} "
+            "list"
         )
     return Split(name, paths, [tuple(filter(None, texts)) for texts in captions.values()])
 
@@ -91,19 +89,7 @@ def _lists(folder: Path, root: Path, stem: str) -> tuple[Path, Path] | None:
     return None
 
 
-def _csv(path: Path, encoding: str) -> tuple[list[str], list[str]]:
-    try:
-        frame = pd.read_csv(path, encoding=encoding, dtype=str, keep_default_na=False)
-    except (UnicodeDecodeError, pd.errors.ParserError, pd.errors.EmptyDataError) as error:
-        raise ValueError(
-            f"{path} cannot be read as a csv in {encoding} ({error}): fetch it again"
-        ) from error
-    if missing := {"filename", "title"} - set(frame):
-        raise ValueError(f"{path} lacks the column {', '.join(sorted(missing))}: fetch it again")
-    return frame["filename"].tolist(), frame["title"].tolist()
-
-
-def _lines(names: Path, captions: Path) -> tuple[list[str], list[str]]:
+def _lines(names: Path, captions: Path) -> list[tuple[str, str]]:
     files, texts = (
         path.read_text(encoding="utf-8", errors="replace").splitlines()
         for path in (names, captions)
@@ -113,53 +99,49 @@ def _lines(names: Path, captions: Path) -> tuple[list[str], list[str]]:
     )  # the training lists name an image once for all its captions
     if not files or each * len(files) != len(texts):
         raise ValueError(
-            f"{captions} has {len(texts)} captions for {len(files)} names in {names}: fetch both again"
+            f"{captions} has {len(texts)} captions for {len(files)} names in {names}: fetch both "
+            "again"
         )
-    return [file for file in files for _ in range(each)], texts
+    return list(zip([file for file in files for _ in range(each)], texts, strict=True))
 
 
 # ---------------------------------------------------------------- leaks
 
 
-def _signed(paths: Iterable[Path], skipped: list[Path]) -> tuple[list[Path], dict]:
-    """The paths of readable images and their signatures; the others are added to `skipped`."""
+def _signed(paths: Iterable[Path], skipped: dict[Path, str]) -> tuple[list[Path], dict]:
+    """The paths of readable images and their signatures; the others and why go to `skipped`."""
     kept: list[Path] = []
 
     def pictures():
         for path in tqdm(list(paths), desc="signatures", unit="image"):
-            pixels = datasets.decode(path.read_bytes())
-            (kept if pixels is not None else skipped).append(path)
-            if pixels is not None:
-                yield pixels
+            pixels, reason = datasets.decode(path.read_bytes())
+            if pixels is None:
+                skipped[path] = reason
+                continue
+            kept.append(path)
+            yield pixels
 
     signatures = dedup.signatures(pictures())
     return kept, signatures
 
 
-def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, list[Path]]:
+def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, dict[Path, str]]:
     """DataFrame of COLUMNS: the training images that duplicate a test image, each with its best
-    match; and the files that hold no image.
+    match; and why of each file that holds no image.
 
     distance in bits, orientation as in `rs5m.dedup.orient`, score 0 to 1. Chapter: tune.
     """
-    skipped: list[Path] = []
+    skipped: dict[Path, str] = {}
     tests = [(part.name, *_signed(part.paths, skipped)) for part in test]
     rows = []
     for part in train:
         paths, signatures = _signed(part.paths, skipped)
         for name, test_paths, test_signatures in tests:
-            for hit in dedup.leaks(signatures, test_signatures).itertuples():
-                rows.append(
-                    (
-                        part.name,
-                        paths[hit.train].name,
-                        name,
-                        test_paths[hit.test].name,
-                        hit.distance,
-                        hit.orientation,
-                        hit.score,
-                    )
-                )
+            found = dedup.leaks(signatures, test_signatures)
+            rows += [
+                (part.name, paths[i].name, name, test_paths[j].name, *rest)
+                for i, j, *rest in found[LEAK].itertuples(index=False)
+            ]
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
         ["set", "image", "score"], ascending=[True, True, False]
     )
@@ -198,9 +180,9 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
 
 def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
     train = [split(folder, name, "train") for name in PARTS[data]]
-    removed, unreadable = pd.DataFrame(columns=COLUMNS), []
+    removed, unreadable = pd.DataFrame(columns=COLUMNS), {}
     if data == "ret2":
-        removed, unreadable = leaks(train, [split(folder, name, "test") for name in SETS])
+        removed, unreadable = leaks(train, [split(folder, name, "test") for name in PARTS["ret2"]])
         removed.to_csv(out / "removed.csv", index=False)
     gone = {(row.set, row.image) for row in removed.itertuples()}
     pairs = [
@@ -224,7 +206,7 @@ def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
         "without a caption": sum(not texts for part in train for texts in part.captions),
         "removed as duplicates": len(removed),
         "pairs": len(pairs),
-        "unreadable": sorted(path.name for path in unreadable),
+        "unreadable": {path.name: reason for path, reason in sorted(unreadable.items())},
     }
     (out / "data.json").write_text(json.dumps(counts, indent=1))
 

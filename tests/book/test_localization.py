@@ -17,7 +17,7 @@ from hypothesis.extra.numpy import arrays
 from rs5m import clip, pocket, selo
 from rs5m.book import localization, runs, scales
 from rs5m.data.datasets import Labelled
-from rs5m.evaluate import localize
+from rs5m.evaluate import features, localize
 from rs5m.evaluate.testsets import Query, Scene
 from rs5m.pocket import pictures
 
@@ -227,9 +227,9 @@ def model(tmp_path_factory):
 
 
 @pytest.fixture
-def seen(model, monkeypatch, tmp_path) -> list[localization.Scores]:
+def seen(model, monkeypatch, tmp_path) -> list[localize.Scores]:
     monkeypatch.chdir(tmp_path)
-    return localization.scores(model, SMALL, "small")
+    return localize.scene_scores(features.Store(model), SMALL, "small")
 
 
 def test_scores_are_cosines_of_windows_and_sentences(model, seen):
@@ -248,14 +248,15 @@ def test_scores_are_cosines_of_windows_and_sentences(model, seen):
 def test_a_second_look_is_loaded_and_another_model_is_another_look(model, seen, monkeypatch):
     calls, cut = [], localize.window_vectors
     monkeypatch.setattr(localize, "window_vectors", lambda *given, **how: calls.append(1) or cut(*given, **how))
-    again = localization.scores(model, SMALL, "small")
+    again = localize.scene_scores(features.Store(model), SMALL, "small")
     assert not calls and all((a.cosines == b.cosines).all() for a, b in zip(seen, again, strict=True))
-    other = localization.scores(small_clip.random(False, seed=1), SMALL, "small")
+    store = features.Store(small_clip.random(False, seed=1))
+    other = localize.scene_scores(store, SMALL, "small")
     assert len(calls) == 2 and (other[0].cosines != seen[0].cosines).any()
 
 
 def test_measure_is_one_query_after_the_other(seen):
-    got = localization.measure(SMALL, seen)
+    got = localize.measure(SMALL, seen)
     slow = []
     for i, j in ((0, 0), (1, 0), (1, 1)):
         drawn = selo.probability_map(seen[i].windows, seen[i].cosines[j], *seen[i].shape)

@@ -7,9 +7,8 @@ import pytest
 
 from rs5m import clip, paper, pocket, zeroshot
 from rs5m.book import scales, sets, testing
-from rs5m.clip import model
 from rs5m.data.datasets import Labelled
-from rs5m.evaluate import prompts
+from rs5m.evaluate import features, prompts
 
 
 @pytest.fixture
@@ -17,7 +16,9 @@ def data(tmp_path, monkeypatch) -> Labelled:
     monkeypatch.chdir(tmp_path)
     images = [np.full((4, 4, 3), i, np.uint8) for i in range(6)]
     names = [f"{i}.jpg" for i in range(6)]
-    return Labelled("ucm", images, np.array([0, 0, 1, 1, 1, 2]), ["beach", "parkinglot", "river"], names, [])
+    return Labelled(
+        "ucm", images, np.array([0, 0, 1, 1, 1, 2]), ["beach", "parkinglot", "river"], names, []
+    )
 
 
 class Towers:
@@ -25,12 +26,14 @@ class Towers:
 
     def __init__(self, monkeypatch):
         self.calls = []
-        monkeypatch.setattr(model, "encode_images", self.images)
-        monkeypatch.setattr(model, "encode_texts", self.texts)
+        monkeypatch.setattr(features, "encode", self.images)
+        monkeypatch.setattr(clip, "encode_texts", self.texts)
 
-    def images(self, model, images, **_):
+    def images(self, model, images, name):
         self.calls.append("images")
-        return np.random.default_rng(model).normal(size=(len(images), 8)).astype(np.float32)
+        count = len(images.names)
+        vectors = np.random.default_rng(model).normal(size=(count, 8)).astype(np.float32)
+        return features.Encoded(vectors, np.arange(count), {})
 
     def texts(self, model, texts, **_):
         self.calls.append("texts")
@@ -47,7 +50,9 @@ def test_every_class_gets_the_papers_prompts(data):
     groups = prompts.prompts(data)
     assert [len(group) for group in groups] == [105] * 3 == [len(paper.prompts())] * 3
     for name, group in zip(("beach", "parking lot", "river"), groups, strict=True):
-        assert all(name in prompt and "{" not in prompt for prompt in group) and len(set(group)) > 100
+        assert (
+            all(name in prompt and "{" not in prompt for prompt in group) and len(set(group)) > 100
+        )
 
 
 def test_class_text_keeps_prompts_with_their_class(data, towers):
@@ -61,7 +66,11 @@ def test_class_text_keeps_prompts_with_their_class(data, towers):
 def test_vectors_are_made_once(data, towers):
     mini = scales.get("mini")
     first = testing.vectors(mini, data, "general", lambda: 3)
-    assert towers.calls == ["texts", "images"] and first["image"].shape == (6, 8) and first["text"].shape == (3, 105, 8)
+    assert (
+        towers.calls == ["texts", "images"]
+        and first["image"].shape == (6, 8)
+        and first["text"].shape == (3, 105, 8)
+    )
 
     def unasked():
         raise AssertionError("the model was loaded for vectors that are there")
@@ -86,8 +95,13 @@ def test_texts_of_a_locked_tower_are_read_once_for_all_models(data, towers):
     first = testing.vectors(mini, data, "general", lambda: 3)
     assert (testing.vectors(mini, data, "tuned", lambda: 4)["text"] == first["text"]).all()
     assert towers.calls.count("texts") == 1
-    own = [testing.vectors(colab, data, *model)["text"] for model in (("general", lambda: 3), ("tuned", lambda: 4))]
-    assert (own[0] != own[1]).any() and towers.calls.count("texts") == 3, "a tower that is tuned reads them itself"
+    own = [
+        testing.vectors(colab, data, *model)["text"]
+        for model in (("general", lambda: 3), ("tuned", lambda: 4))
+    ]
+    assert (own[0] != own[1]).any() and towers.calls.count("texts") == 3, (
+        "a tower that is tuned reads them itself"
+    )
 
 
 def test_equal_texts_are_encoded_once_and_keep_their_places(towers):
@@ -98,13 +112,22 @@ def test_equal_texts_are_encoded_once_and_keep_their_places(towers):
 
 @pytest.mark.parametrize("protocol", ["rs5m", "clip"])
 def test_measure_equals_its_parts(data, towers, protocol):
-    vectors = {"image": clip.encode_images(3, data.images), "text": prompts.class_text(3, data)}
+    vectors = {
+        "image": np.random.default_rng(3).normal(size=(6, 8)),
+        "text": prompts.class_text(3, data),
+    }
     got = testing.measure(vectors, data, protocol)
     weights = zeroshot.classifier(vectors["text"], protocol)
     cosine = zeroshot.normalise(vectors["image"]) @ weights.T
     hit = cosine.argmax(1) == data.labels
-    assert (got["hit"] == hit).all() and got["top1"] == pytest.approx(100 * hit.mean()) and got["top5"] == 100
-    assert got["balanced"] == pytest.approx(100 * np.mean([hit[data.labels == c].mean() for c in range(3)]))
+    assert (
+        (got["hit"] == hit).all()
+        and got["top1"] == pytest.approx(100 * hit.mean())
+        and got["top5"] == 100
+    )
+    assert got["balanced"] == pytest.approx(
+        100 * np.mean([hit[data.labels == c].mean() for c in range(3)])
+    )
     assert got["low"] <= got["balanced"] <= got["high"]
 
 
@@ -133,7 +156,9 @@ def test_spellings_begin_with_the_names_of_the_prompts():
         "the protocol's names": ["beach", "parking lot"],
         "folder names": ["beach", "parkinglot"],
     }
-    pocket = Labelled("pocket", [], np.array([]), ["open water", "savanna", "barren desert"], [], [])
+    pocket = Labelled(
+        "pocket", [], np.array([]), ["open water", "savanna", "barren desert"], [], []
+    )
     assert testing.spellings(pocket) == {
         "the protocol's names": ["open water", "savanna", "barren desert"],
         "IGBP's names": ["water bodies", "savannas", "barren"],
@@ -153,13 +178,17 @@ def test_wordings_are_encoded_once_and_without_images(data, towers):
     first = testing.wordings(mini, data, "general", lambda: 3)
     assert set(towers.calls) == {"texts"} and list(first) == list(testing.spellings(data))
     count = len(towers.calls)
-    second = testing.wordings(mini, data, "general", lambda: pytest.fail("the model was loaded again"))
+    second = testing.wordings(
+        mini, data, "general", lambda: pytest.fail("the model was loaded again")
+    )
     assert len(towers.calls) == count and all((first[key] == second[key]).all() for key in first)
     patterns = [*paper.prompts(), "a photo of a {}.", "{}"]
     for spelling, names in testing.spellings(data).items():
         for c, name in enumerate(names):
             for p in (0, 104, 105, 106):
-                assert (first[spelling][c, p] == clip.encode_texts(3, [patterns[p].format(name)])[0]).all()
+                assert (
+                    first[spelling][c, p] == clip.encode_texts(3, [patterns[p].format(name)])[0]
+                ).all()
     assert (first["the protocol's names"][:, :105] == prompts.class_text(3, data)).all()
     other = testing.wordings(scales.get("colab"), data, "tuned", lambda: 4)
     assert (other["folder names"] != first["folder names"]).any()
@@ -176,13 +205,25 @@ def test_choices_equal_a_loop():
 
     def top1(weights):
         cosine = [[v @ w / np.sqrt(v @ v) / np.sqrt(w @ w) for w in weights] for v in image]
-        return 100 * sum(int(np.argmax(row)) == truth for row, truth in zip(cosine, label, strict=True)) / 40
+        return (
+            100
+            * sum(int(np.argmax(row)) == truth for row, truth in zip(cosine, label, strict=True))
+            / 40
+        )
 
-    assert set(found) == {"rs5m", "clip", "alone", "a photo of a {}.", "{}"} and found["alone"].shape == (105,)
-    assert [found["alone"][p] for p in range(105)] == pytest.approx([top1(text[:, p]) for p in range(105)])
-    assert (found["a photo of a {}."], found["{}"]) == pytest.approx((top1(text[:, 105]), top1(text[:, 106])))
+    assert set(found) == {"rs5m", "clip", "alone", "a photo of a {}.", "{}"} and found[
+        "alone"
+    ].shape == (105,)
+    assert [found["alone"][p] for p in range(105)] == pytest.approx(
+        [top1(text[:, p]) for p in range(105)]
+    )
+    assert (found["a photo of a {}."], found["{}"]) == pytest.approx(
+        (top1(text[:, 105]), top1(text[:, 106]))
+    )
     unit = text / np.sqrt((text**2).sum(-1, keepdims=True))
-    assert found["rs5m"] == pytest.approx(top1(text[:, :105].mean(1))) != pytest.approx(found["clip"])
+    assert (
+        found["rs5m"] == pytest.approx(top1(text[:, :105].mean(1))) != pytest.approx(found["clip"])
+    )
     assert found["clip"] == pytest.approx(top1(unit[:, :105].mean(1)))
 
 
@@ -195,12 +236,24 @@ def test_mean_over_seeds_counts_seeds_in_its_interval(data):
         low, high = zeroshot.interval(hit, label)
         balanced = zeroshot.balanced(hit, label)
         measured.append(
-            {"top1": 100 * hit.mean(), "top5": 90.0, "balanced": balanced, "low": low, "high": high, "hit": hit}
+            {
+                "top1": 100 * hit.mean(),
+                "top5": 90.0,
+                "balanced": balanced,
+                "low": low,
+                "high": high,
+                "hit": hit,
+            }
         )
     found = testing.mean_over_seeds(measured, label)
-    assert found["balanced"] == pytest.approx(np.mean([one["balanced"] for one in measured])) and found["top5"] == 90
+    assert (
+        found["balanced"] == pytest.approx(np.mean([one["balanced"] for one in measured]))
+        and found["top5"] == 90
+    )
     assert found["low"] < found["balanced"] < found["high"]
-    assert found["high"] - found["low"] > 1.5 * (measured[1]["high"] - measured[1]["low"]), "the seeds differ much"
+    assert found["high"] - found["low"] > 1.5 * (measured[1]["high"] - measured[1]["low"]), (
+        "the seeds differ much"
+    )
     alone = testing.mean_over_seeds(measured[:1], label)
     assert {key: alone[key] for key in ("balanced", "low", "high")} == {
         key: measured[0][key] for key in ("balanced", "low", "high")

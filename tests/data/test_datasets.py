@@ -10,19 +10,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small import encoded
 
 from rs5m.book import scales, sets
-from rs5m.data import datasets
+from rs5m.data import datasets, images
 
 REAL = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[3] / "shared/data")
 FOREST = ("Forest", "River", "SeaLake")
 
 
 def jpeg(seed: int, side: int = 16) -> bytes:
-    buffer = io.BytesIO()
     pixels = np.random.default_rng(seed).integers(0, 256, (side, side, 3), dtype=np.uint8)
-    Image.fromarray(pixels).save(buffer, "JPEG", quality=92)
-    return buffer.getvalue()
+    return encoded(pixels, "JPEG", quality=92)
 
 
 def tree(inside: str, classes: tuple[str, ...], count: int, name: str) -> dict[str, bytes]:
@@ -159,10 +158,13 @@ def test_missing_data_names_what_was_looked_for(tmp_path):
 
 def test_no_readable_image_is_an_error(tmp_path):
     pack({"2750/Forest/Forest_1.jpg": b"x"}, tmp_path / "eurosat_rgb.zip")
-    with pytest.raises(ValueError, match="eurosat: no readable image under"):
+    with pytest.raises(ValueError, match="eurosat: no readable image among 1"):
         datasets.eurosat(tmp_path)
     pack({"other/Forest/Forest_1.jpg": jpeg(0)}, tmp_path / "eurosat_rgb.zip")
-    with pytest.raises(ValueError, match="no readable image"):
+    with pytest.raises(
+        ValueError,
+        match="EuroSAT.zip has no images under 2750/|eurosat_rgb.zip has no images under 2750/",
+    ):
         datasets.eurosat(tmp_path)
 
 
@@ -170,12 +172,12 @@ def test_no_readable_image_is_an_error(tmp_path):
 def test_every_kind_of_image_becomes_rgb(mode):
     buffer = io.BytesIO()
     Image.new(mode, (5, 4)).save(buffer, "TIFF")
-    assert datasets.decode(buffer.getvalue()).shape == (4, 5, 3)
+    assert datasets.decode(buffer.getvalue())[0].shape == (4, 5, 3)
 
 
 def test_an_image_too_large_to_trust_is_refused(monkeypatch):
-    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
-    assert datasets.decode(jpeg(0, side=30)) is None
+    monkeypatch.setattr(images, "DECODING", images.Limits(max_pixels=100))
+    assert datasets.decode(jpeg(0, side=30)) == (None, "bomb")
 
 
 @pytest.fixture
@@ -241,7 +243,9 @@ def test_ucm_splits_share_no_image(ucm_scale, ucm_folder):
         10,
         10,
     ]
-    decoded = datasets.decode(ucm_files()["UCMerced_LandUse/Images/tenniscourt/tenniscourt10.jpg"])
+    decoded = datasets.decode(ucm_files()["UCMerced_LandUse/Images/tenniscourt/tenniscourt10.jpg"])[
+        0
+    ]
     assert (test.images[11] == decoded).all()
 
 
@@ -295,11 +299,13 @@ def test_pocket_pairs_and_test_set():
 @pytest.mark.skipif(not (REAL / "eurosat_rgb.zip").is_file(), reason="EuroSAT is not there")
 def test_the_real_eurosat_is_complete():
     counts, sizes = Counter(), set()
-    for i, (label, name, data) in enumerate(datasets.members(REAL, datasets.EUROSAT)):
+    found = datasets.classes("eurosat", REAL)
+    for i, name in enumerate(found.images.names):
+        label, _, file = name.partition("/")
         counts[label] += 1
-        assert name.startswith(f"{label}_")
+        assert file.startswith(f"{label}_")
         if i % 1500 == 0:
-            sizes.add(datasets.decode(data).shape)
+            sizes.add(datasets.decode(found.images.read(i))[0].shape)
     assert counts == Counter(
         AnnualCrop=3000,
         Forest=3000,
@@ -317,11 +323,9 @@ def test_the_real_eurosat_is_complete():
 
 @pytest.mark.skipif(not (REAL / "ucm_q92.zip").is_file(), reason="UC Merced is not there")
 def test_the_real_ucm_captions_tell_of_their_classes():
-    found = [(label, name) for label, name, _ in datasets.members(REAL, datasets.UCM)]
-    classes = sorted({label for label, _ in found})
-    assert len(found) == 2100 and len(classes) == 21
-    labels = np.array([classes.index(label) for label, _ in found])
-    data = datasets.Labelled("ucm", [], labels, classes, [name for _, name in found], [])
+    data = datasets.classes("ucm", REAL)
+    labels, classes = data.labels, data.classes
+    assert len(labels) == 2100 and len(classes) == 21
     captions, split = datasets.ucm_captions(REAL, data)
     assert Counter(split) == {"train": 1680, "val": 210, "test": 210}
     words = {

@@ -6,7 +6,6 @@ import pytest
 
 from rs5m import clip, selo
 from rs5m.book import plots
-from rs5m.clip import model
 from rs5m.evaluate import localize
 from rs5m.zeroshot import normalise
 
@@ -33,8 +32,8 @@ def asked(monkeypatch) -> list:
             np.float32,
         )
 
-    monkeypatch.setattr(model, "encode_images", images)
-    monkeypatch.setattr(model, "encode_texts", texts)
+    monkeypatch.setattr(clip, "encode_images", images)
+    monkeypatch.setattr(clip, "encode_texts", texts)
     return calls
 
 

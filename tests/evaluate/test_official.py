@@ -2,7 +2,6 @@
 against slow twins.
 """
 
-import io
 import json
 import os
 from pathlib import Path
@@ -10,11 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
+from small import encoded
 from torch import nn
 
 from rs5m import cli, clip, paper, pocket, selo
-from rs5m.clip import factory, model, released
+from rs5m.clip import released
 from rs5m.evaluate import official, reporting, testsets
 
 # ---------------------------------------------------------------- a model that sees the mean colour
@@ -86,9 +85,7 @@ def picture(path: Path, colour, shape: tuple[int, int] = (40, 50)) -> None:
     pixels = (
         np.broadcast_to(np.array(colour, np.uint8), (*shape, 3)) if np.ndim(colour) < 2 else colour
     )
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")  # its colours stay exact, and readers go by content
-    path.write_bytes(stream.getvalue())
+    path.write_bytes(encoded(pixels))  # colours stay exact, and readers go by content
 
 
 def eurosat(folder: Path) -> None:
@@ -131,7 +128,7 @@ def air_slt(folder: Path) -> None:
 @pytest.fixture
 def data(tmp_path, monkeypatch) -> Path:
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(factory, "load", colours)
+    monkeypatch.setattr(clip, "load", colours)
     for make in (eurosat, rsitmd, air_slt):
         make(tmp_path / "data")
     return tmp_path / "data"
@@ -270,8 +267,8 @@ def test_what_the_json_tells(data, whole):
 
 def test_a_second_run_encodes_nothing_and_says_the_same(data, whole, monkeypatch, capsys):
     first = run(data)
-    monkeypatch.setattr(model, "encode_pixels", None)
-    monkeypatch.setattr(model, "encode_texts", None)
+    monkeypatch.setattr(clip, "encode_pixels", None)
+    monkeypatch.setattr(clip, "encode_texts", None)
     capsys.readouterr()
     second = run(data, out="new/folder/again.json")
     assert second["seconds"]["encoding"] == 0
@@ -291,7 +288,7 @@ def test_another_image_or_checkpoint_is_encoded_anew(data, whole, monkeypatch, c
         other = colours()
         with torch.no_grad():
             other.net.weight[0] = 1.5
-        monkeypatch.setattr(factory, "load", lambda *_, **__: other)
+        monkeypatch.setattr(clip, "load", lambda *_, **__: other)
     run(data)
     computed = [
         line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": computed" in line
@@ -336,7 +333,7 @@ def test_a_corrupt_image_is_named_and_the_number_is_no_longer_official(data, who
     assert report["not_comparable"]["zeroshot eurosat"]["values"]["top1"] == round(
         (15 * top1(False) / 14), 2
     )
-    assert "left out: retrieval rsitmd: could not be used: 02.tif" in capsys.readouterr().out
+    assert "left out: retrieval rsitmd: unreadable: not_an_image, 1: 02.tif" in capsys.readouterr().out
 
 
 def test_a_missing_image_is_named(data, whole):
@@ -372,7 +369,7 @@ BAD = {
         {"tasks": "zeroshot,caption"},
         "unknown task 'caption': choose from zeroshot,retrieval,selo",
     ),
-    "no folder": ({"data": "absent"}, "absent is no folder: put eurosat-rgb/2750/"),
+    "no folder": ({"data": "absent"}, "absent is not a folder: put eurosat-rgb/2750/"),
     "empty folder": (
         {"data": "empty"},
         "empty has no set of zeroshot, retrieval, selo: put eurosat-rgb/2750/",
@@ -448,14 +445,14 @@ def test_every_published_value_of_georsclip_has_its_official_name():
 
 
 def test_random_weights_are_said_aloud(monkeypatch, tmp_path, capsys):
-    monkeypatch.setattr(factory, "load", colours)
+    monkeypatch.setattr(clip, "load", colours)
     _, told = official.load("ViT-B-32-quickgelu", None)
     assert (
         told["checkpoint"] == "none: random weights"
         and "has random weights" in capsys.readouterr().out
     )
     calls = []
-    monkeypatch.setattr(factory, "load", lambda *a, **k: calls.append((a, k)) or colours())
+    monkeypatch.setattr(clip, "load", lambda *a, **k: calls.append((a, k)) or colours())
     _, told = official.load("ViT-B-32-quickgelu", "openai")
     assert told["checkpoint"] == {"tag": "openai"} and calls == [
         (("ViT-B-32-quickgelu", "openai"), {})

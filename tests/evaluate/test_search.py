@@ -70,8 +70,11 @@ def test_the_best_images_equal_one_after_the_other(model, pictures, capsys):
     assert [path.relative_to(pictures).as_posix() for path in got.files] == order[:4]
     assert got.cosines == pytest.approx([slow[name] for name in order[:4]], abs=1e-5)
     assert all(path.is_file() for path in got.files)
-    assert got.skipped == ["cut.png", "empty.jpg"]
-    assert "my pictures: skipped 2 unreadable images: cut.png, empty.jpg" in capsys.readouterr().out
+    assert got.skipped == {"cut.png": "truncated", "empty.jpg": "not_an_image"}
+    assert (
+        "my pictures: skipped 2 unreadable images: cut.png (truncated), empty.jpg (not_an_image)"
+        in capsys.readouterr().out
+    )
 
 
 def test_more_than_there_is_gives_all(model, pictures):
@@ -111,7 +114,7 @@ def test_what_is_no_folder_of_images_is_one_sentence(model, tmp_path, monkeypatc
         ValueError, match=r"bare holds no image: put \.jpg, .* files into it or its subfolders$"
     ):
         search.folder(model, tmp_path / "bare", QUERY)
-    with pytest.raises(FileNotFoundError, match="gone is no folder: name one that holds images"):
+    with pytest.raises(FileNotFoundError, match="gone is not a folder: name one that holds images"):
         search.folder(model, tmp_path / "gone", QUERY)
     (tmp_path / "bare/a.png").write_bytes(b"not an image")
     with pytest.raises(ValueError, match="bare: none of 1 images is readable"):

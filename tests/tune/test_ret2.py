@@ -10,7 +10,7 @@ import pytest
 from PIL import Image
 from skimage import data as photographs
 
-from rs5m.data import records
+from rs5m.data import datasets, records
 from rs5m.tune import ret2
 
 
@@ -106,7 +106,7 @@ def test_ret2_holds_every_caption_of_every_image_that_is_no_leak(folder, tmp_pat
         removed.score >= 0.75
     ).all()
     counts = json.loads((tmp_path / "shards" / "data.json").read_text())
-    assert counts.pop("folder") == str(folder) and counts.pop("unreadable") == []
+    assert counts.pop("folder") == str(folder) and counts.pop("unreadable") == {}
     assert counts == {
         "data": "ret2",
         "images": 7,
@@ -158,7 +158,7 @@ def test_a_file_that_is_no_image_is_left_out_and_named(folder, tmp_path):
     (folder / "rsicd" / "RSICD_images" / "farm_1.jpg").write_bytes(b"<html>gone</html>")
     paths = ret2.shards(folder, "ret2", tmp_path / "shards")
     counts = json.loads((tmp_path / "shards" / "data.json").read_text())
-    assert counts["unreadable"] == ["farm_1.jpg"] and counts["pairs"] == 13
+    assert counts["unreadable"] == {"farm_1.jpg": "not_an_image"} and counts["pairs"] == 13
     assert (
         sum(1 for r in records.read(paths) if r.name == "farm_1.jpg") == 4
     )  # RSITMD's image of that name
@@ -177,19 +177,19 @@ def test_a_file_that_is_no_image_is_left_out_and_named(folder, tmp_path):
         ),
         (
             lambda f: (f / "rsicd/rsicd_train.csv").write_bytes(b"filename,title\n\xff\xff,x\n"),
-            "cannot be read as a csv",
+            "rsicd_train.csv is neither UTF-8 nor gb18030",
         ),
         (
             lambda f: (f / "rsicd/rsicd_train.csv").write_text("file,title\na,b\n"),
-            "lacks the column filename",
+            "lacks the columns filename",
         ),
         (
             lambda f: (f / "rsicd/rsicd_train.csv").write_text(""),
-            "rsicd_train.csv cannot be read as a csv",
+            "rsicd_train.csv lacks the columns filename, title: it has none",
         ),
         (
             lambda f: (f / "rsicd/rsicd_train.csv").write_text("filename,title\n../../x.jpg,b\n"),
-            "which is no file name",
+            "is not a file name",
         ),
         (
             lambda f: (f / "captions/rsitmd_train_caps.txt").write_text("one\n"),
@@ -235,7 +235,7 @@ def test_the_real_lists_are_read(name, train, test, bare, tmp_path):
 
     Four images of RSITMD's training list have no caption: their lines are empty.
     """
-    images = tmp_path / name / ret2.SETS[name][0]
+    images = tmp_path / name / datasets.CAPTIONED[name][0]
     images.mkdir(parents=True)
     (tmp_path / "captions").symlink_to(REAL)
     seen = []
