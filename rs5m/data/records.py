@@ -1,15 +1,15 @@
-"""The pair record, and shards of pairs: written, read in order, and indexed for reading at random.
-Chapter: data.
+"""The pair record, and shards of pairs: written, indexed, and read by the index, in order or at
+random. Chapter: data.
 
 Two layouts: the official one of RS5M (img_content, img_name, caption) and webdataset's usual one
-(jpg, txt, json).
+(jpg, txt, json). A member's kind is what follows its last dot, so that a key may hold dots.
 """
 
 import hashlib
 import json
 import os
 import re
-import tarfile
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -17,15 +17,20 @@ from typing import NamedTuple
 import numpy as np
 import webdataset
 
-from rs5m.data.tar import LARGEST_IMAGE, LONGEST_TEXT, walk
+from rs5m import files
+from rs5m.data.tar import Fault, walk
 
 OFFICIAL = ("img_content", "img_name", "caption")
-PICTURES = ("jpg", "jpeg", "png", "webp", "tif", "tiff", "gif", "bmp")
+PICTURES = (
+    *("jpg", "jpeg", "png", "webp", "tif", "tiff", "gif", "bmp"),
+    *("jfif", "jpe", "jp2", "j2k"),
+)
 TEXTS = ("caption", "txt", "json")  # where captions may stand; an Index refers to them by position
+READ = (*TEXTS, "img_name")  # members whose bytes an index reads
+KINDS = frozenset((*OFFICIAL, *PICTURES, *TEXTS))
 LAYOUTS = ("rs5m", "webdataset")
-MEMBER = re.compile(
-    r"((?:.*/|)[^./]+)[.]([^/]*)", re.DOTALL
-)  # webdataset's stem and kind: at the name's first dot
+LONGEST_TEXT, LARGEST_IMAGE = 2**24, 2**28  # bytes of one member that are ever read
+MEMBER = re.compile(r"((?:.*/)?[^/]+)[.]([^./]*)", re.DOTALL)  # stem and kind, at the last dot
 
 
 class Record(NamedTuple):
@@ -37,54 +42,43 @@ class Record(NamedTuple):
 
 
 class Index(NamedTuple):
-    """Where the pairs of a shard stand: their names, `places` (n, 5) int64, what was left out, and
-    a digest.
+    """Where the pairs of a shard are: names, `places` (n, 5) int64, what was left out, a digest.
 
     A place: offset and bytes of the image, offset and bytes of the text, and the text's kind as its
-    position in TEXTS.
+    position in TEXTS. damaged: a line for each broken pair and each broken place of the tar;
+    left_out: how often each reason occurred, members that belong to no pair among them.
     """
 
     names: list[str]
     places: np.ndarray
     damaged: list[str]
     digest: bytes
+    left_out: dict[str, int]
 
 
 def read(shards: Iterable[Path]) -> Iterator[Record]:
-    """The pairs of the shards in order, each with its first caption; both layouts, even mixed.
+    """The pairs of the shards in order, each with its first caption: those of `index`, and all of
+    them.
 
-    Raises ValueError that names a shard which is no whole tar file, or a sample that lacks a
-    member: an error, not a shorter pair. Members are read by name, never extracted to a path.
+    Raises ValueError that names a shard which is not a whole tar file, or holds a broken pair: an
+    error, not a shorter list. Members are read by place, never extracted to a path.
     """
     for shard in shards:
         try:
-            _whole(shard)
-            for sample in webdataset.WebDataset(str(shard), shardshuffle=False, empty_check=False):
-                yield _record(sample, shard)
-        except (OSError, EOFError, tarfile.TarError) as error:
-            raise ValueError(f"{shard} is not a whole tar file: fetch it again") from error
-
-
-def _whole(shard: Path) -> None:
-    """Raise TarError unless the members end with the format's mark: tarfile takes a damaged header
-    for the end too.
-    """
-    with tarfile.open(shard, "r:") as archive:
-        archive.getmembers()
-        archive.fileobj.seek(archive.offset)
-        if archive.fileobj.read(tarfile.BLOCKSIZE) != bytes(tarfile.BLOCKSIZE):
-            raise tarfile.ReadError("no end mark")
-
-
-def _record(sample: dict, shard: Path) -> Record:
-    image, kind, missing = parts(sample)
-    if missing:
-        raise ValueError(f"{shard}: sample {sample.get('__key__')} {missing}")
-    return Record(sample[image], name(sample, sample["__key__"]), captions(kind, sample[kind])[0])
+            with Path(shard).open("rb") as stream:
+                file = stream.fileno()
+                found = _scan(file)
+                _strict(found, shard)
+                for name, place in zip(found.names, found.places, strict=True):
+                    start, length, text, size, kind = place
+                    caption = captions(TEXTS[kind], os.pread(file, size, text))[0]
+                    yield Record(os.pread(file, length, start), name, caption)
+        except OSError as error:
+            raise ValueError(f"{shard} cannot be read ({error.strerror}): name another") from error
 
 
 def write(shard: Path, pairs: Iterable[Record], layout: str = "rs5m") -> int:
-    """Write one shard by a temporary name and a rename; returns how many pairs it holds.
+    """Write one shard, whole or not at all; returns how many pairs it holds.
 
     layout: "rs5m", the official one, or "webdataset", which puts the name into the json. Same
     pairs, same bytes: members carry no date, owner or order of their own. ValueError for another
@@ -92,12 +86,11 @@ def write(shard: Path, pairs: Iterable[Record], layout: str = "rs5m") -> int:
     """
     if layout not in LAYOUTS:
         raise ValueError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
-    temporary = shard.with_suffix(".tar.tmp")
     count = 0
-    with webdataset.TarWriter(str(temporary), encoder=False, mtime=0, user="", group="") as sink:
+    plain = {"encoder": False, "mtime": 0, "user": "", "group": ""}
+    with files.whole(shard) as path, webdataset.TarWriter(str(path), **plain) as sink:
         for count, record in enumerate(pairs, 1):
             sink.write({"__key__": f"{count - 1:08d}", **_members(record, layout)})
-    temporary.replace(shard)
     return count
 
 
@@ -136,7 +129,7 @@ def captions(kind: str, data: bytes) -> tuple[str, ...]:
     """The captions in a member of that kind: one, or for a json those of its "captions", else its
     "caption".
     """
-    text = data.decode("utf-8", "replace")
+    text = data.decode("utf-8-sig", "replace")
     if kind != "json":
         return (text,)
     value = _object(text)
@@ -152,8 +145,8 @@ def captions(kind: str, data: bytes) -> tuple[str, ...]:
 def name(sample: Mapping[str, object], stem: str) -> str:
     """The file name of a sample's image: its own word for it, else the member's name."""
     if "img_name" in sample:
-        return sample["img_name"].decode("utf-8", "replace")
-    given = _object(sample.get("json", b"").decode("utf-8", "replace")).get("img_name")
+        return sample["img_name"].decode("utf-8-sig", "replace")
+    given = _object(sample.get("json", b"").decode("utf-8-sig", "replace")).get("img_name")
     return given if isinstance(given, str) else f"{stem}.{parts(sample)[0]}"
 
 
@@ -169,47 +162,78 @@ def _object(text: str) -> dict:
 
 
 def index(shard: Path) -> Index:
-    """Where every whole pair of a shard stands, from the headers and texts alone; no image is read.
+    """Where every whole pair of a shard is, from the headers and texts alone; no image is read.
 
     Members belong together by their stem, wherever in the tar they are. A damaged header is stepped
     over, a truncated tar ends early: the pairs that are whole stay, the others are named in
-    `damaged`, and so is what is no tar at all. Links and folders are passed over; a second member
-    of the same name is left out and named. Chapter: tune.
+    `damaged`, and so is what is not a tar at all. A second member of the same name is left out and
+    named, a second image of a pair and members that belong to none are counted.
     """
-    damaged, samples = [], {}
     with shard.open("rb") as stream:
-        file = stream.fileno()
-        for stem, kind, at, length in _pieces(file, damaged):
-            sample = samples.setdefault(stem, {})
-            if kind in sample or length > LARGEST_IMAGE:
-                fault = (
-                    "a second member of that name"
-                    if kind in sample
-                    else f"{length} bytes are no image"
-                )
-                damaged.append(f"{stem}.{kind}: {fault}")
-            elif kind in TEXTS or kind == "img_name":
-                sample[kind] = os.pread(file, min(length, LONGEST_TEXT), at)
-                sample["at", kind] = at, len(sample[kind])
-            else:
-                sample[kind] = sample["at", kind] = at, length
+        found = _scan(stream.fileno())
+    faults = [*found.broken, *found.faults]
+    return Index(
+        found.names,
+        np.array(found.places, np.int64).reshape(-1, 5),
+        [f"{shard.name} {fault}" for fault in faults],
+        found.digest,
+        dict(Counter(fault.reason for fault in faults) + found.others),
+    )
+
+
+class _Scan(NamedTuple):
+    broken: list[Fault]  # of the tar
+    faults: list[Fault]  # of pairs
+    others: Counter  # members that belong to no pair, by reason
+    names: list[str]
+    places: list[tuple[int, int, int, int, int]]
+    digest: bytes
+
+
+def _scan(file: int) -> _Scan:
+    broken, faults, others, samples = [], [], Counter(), {}
+    for member, start, length in walk(file, broken):
+        stem, kind = _split(member)
+        if kind not in KINDS:
+            others[kind] += 1
+            continue
+        sample = samples.setdefault(stem, {})
+        if kind in sample:
+            faults.append(Fault(f"{stem}.{kind}", "comes twice"))
+        elif length > (LONGEST_TEXT if kind in READ else LARGEST_IMAGE):
+            faults.append(Fault(f"{stem}.{kind}", "is too large", f" ({length} bytes)"))
+        else:
+            sample[kind] = start, length
     names, places, total = [], [], hashlib.sha256()
-    for stem, sample in samples.items():
+    for stem, members in samples.items():
+        sample = {k: os.pread(file, n, at) if k in READ else b"" for k, (at, n) in members.items()}
         image, text, fault = parts(sample)
         if fault or not any(one.strip() for one in captions(text, sample[text])):
-            damaged.append(f"{stem}: {fault or 'has an empty caption'}")
+            faults.append(Fault(stem, fault or "has an empty caption"))
             continue
+        if more := sum(kind in ("img_content", *PICTURES) for kind in sample) - 1:
+            others["is a second image of a pair"] += more
         names.append(name(sample, stem))
-        places.append((*sample["at", image], *sample["at", text], TEXTS.index(text)))
+        places.append((*members[image], *members[text], TEXTS.index(text)))
         total.update(repr((names[-1], places[-1], sample[text])).encode("utf-8", "surrogatepass"))
-    found = np.array(places, np.int64).reshape(-1, 5)
-    return Index(names, found, [f"{shard.name} {one}" for one in damaged], total.digest())
+    mine = [fault for fault in broken if not fault.member or _split(fault.member)[1] in KINDS]
+    others += Counter(fault.reason for fault in broken if fault not in mine)
+    return _Scan(mine, faults, others, names, places, total.digest())
 
 
-def _pieces(file: int, damaged: list[str]) -> Iterator[tuple[str, str, int, int]]:
-    """Stem, kind, offset and length of every member that may belong to a pair."""
-    for member, at, length in walk(file, damaged):
-        match = MEMBER.fullmatch(member)
-        kind = match[2].lower() if match else None
-        if kind in (*OFFICIAL, *PICTURES, *TEXTS):
-            yield match[1], kind, at, length
+def _split(member: str) -> tuple[str, str]:
+    """Stem and kind of a member; for one that can belong to no pair the reason as its kind."""
+    match = MEMBER.fullmatch(member)
+    kind = match[2].lower() if match else ""
+    if member.rpartition("/")[2].startswith("."):
+        return member, "is hidden"
+    return (match[1], kind) if kind in KINDS else (member, f"is of another kind (.{kind})")
+
+
+def _strict(found: _Scan, shard: Path) -> None:
+    for fault in found.broken:
+        if fault.reason.startswith("is not a tar file"):
+            raise ValueError(f"{shard} {fault}")
+        raise ValueError(f"{shard} is not a whole tar file ({fault}): fetch it again")
+    for fault in found.faults:
+        raise ValueError(f"{shard}: sample {fault.member} {fault.reason}{fault.detail}")
