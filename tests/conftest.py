@@ -11,23 +11,15 @@ import socket
 
 import pytest
 
-os.environ.setdefault(
-    "GOMP_SPINCOUNT", "2000"
-)  # before torch: threads that spin for long crawl on a busy machine
+# Before torch: threads that spin for long crawl on a busy machine.
+os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
 
 
-# Their networks lose more time to waiting threads than they gain.
-SMALL = ("test_methods", "test_domain", "test_loader", "test_loop")
-
-
-@pytest.fixture(autouse=True)
-def one_thread(request):
-    """One thread of torch for the tests of SMALL."""
-    if request.path.stem not in SMALL:
-        yield
-        return
+@pytest.fixture(scope="module")
+def one_thread():
+    """One thread of torch, for networks that lose more time to waiting threads than they gain."""
     import torch
 
     threads = torch.get_num_threads()

@@ -21,6 +21,7 @@ from rs5m import adapters, clip
 from rs5m.adapters import methods, towers, tuners
 from rs5m.clip import open_clip
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = small.SIDE
 SIZE = 4  # rank, width of the bottleneck, length of the prefix
 TEXT = open_clip.CLIPTextCfg(context_length=16, vocab_size=500, width=32, heads=2, layers=2)

@@ -108,12 +108,8 @@ def draw(path, size, seed, black=False):
 
 
 @pytest.fixture(autouse=True)
-def quiet(monkeypatch):
+def quiet(monkeypatch, one_thread):
     monkeypatch.setattr(Cheap, "calls", 0)
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from rs5m.tune import augment, loader
 from rs5m.tune.augment import DRAWS, warp
 from rs5m.tune.loader import Memory, Shards, stream
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 32
 STILL = (0.0, 0.9, 1.0, 0.5, 0.5, 0.5, 0.0)  # the whole of a square image, as it is
 
