@@ -1,13 +1,13 @@
 """Samples a second of the training loop beside open_clip's bare step, and the peak memory of
 gradient caching.
 
-    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5] python -m bench.tune --gpu
-    # ViT-B/32 and ViT-H/14, full and LoRA, bf16; says "not measured" without CUDA
+    python -m bench.tune [--model ViT-B-32] [--batch 32] [--rounds 5]
+    python -m bench.tune --gpu  # ViT-B/32 and ViT-H/14, full and LoRA, bf16
 
 Same model, batch and precision; the sides run in turn, one step each a round:
 
 * open_clip: pixels and tokens ready on the device; both towers, ClipLoss, backward, AdamW
-* ours, full: `tune.backward` and the optimiser from uint8 pixels and captions as text: crop, turn
+* ours, full: `tune.backward` and the optimizer from uint8 pixels and captions as text: crop, turn
   and mirror, the tokenizer and texts cut to the longest of the batch are part of it
 * ours, LoRA: the same with rank 16 on both towers
 
@@ -38,7 +38,9 @@ from rs5m.tune import Settings, loader
 BARE, FULL, LORA = "open_clip's bare step", "ours, full", "ours, LoRA"
 TARGETS = {FULL: 1.0, LORA: 1.3}
 PAPER = 600, 150  # the paper's batch, and the chunk of the recipes, meant for 16 GB
-WORDS = "forest desert coast field mountain island snow city river lake road harbour airport bridge".split()
+WORDS = (
+    "forest desert coast field mountain island snow city river lake road harbour airport bridge"
+).split()
 
 
 def wait() -> None:
@@ -64,7 +66,7 @@ def pairs(batch: int, size: int) -> loader.Batch:
     captions = [
         " ".join(["a satellite image of", *generator.choice(WORDS, 12)]) for _ in range(batch)
     ]
-    draws = torch.from_numpy(tune.draws(0, Settings(batch=batch)))
+    draws = torch.from_numpy(tune.draws(0, Settings(batch_size=batch)))
     return loader.Batch(pixels, captions, np.arange(batch), draws, [])
 
 
@@ -77,17 +79,17 @@ def bare(model: Model, batch: loader.Batch, precision: str):
     ).contiguous()
     tokens = model.tokenizer(batch.captions).to(clip.device())
     loss_of = open_clip.ClipLoss()
-    stepper = torch.optim.AdamW(net.parameters(), 1e-5, tune.BETAS, tune.EPSILON, 0.2)
+    optimizer = torch.optim.AdamW(net.parameters(), 1e-5, tune.BETAS, tune.EPSILON, 0.2)
 
     def step() -> None:
-        stepper.zero_grad()
+        optimizer.zero_grad()
         with tune.autocast(precision):
             image, text, scale = net(pixels, tokens)
             loss = loss_of(image, text, scale)
         loss.backward()
-        stepper.step()
+        optimizer.step()
         with torch.no_grad():
-            net.logit_scale.clamp_(0, tune.HOTTEST)
+            net.logit_scale.clamp_(0, tune.MAX_LOGIT_SCALE)
         wait()
 
     return step
@@ -96,12 +98,12 @@ def bare(model: Model, batch: loader.Batch, precision: str):
 def ours(model: Model, batch: loader.Batch, settings: Settings):
     """Our step: a function that takes one."""
     net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
-    stepper, texts = tune.optimiser(net, settings), tune.Texts(model, settings)
+    optimizer, texts = tune.adamw(net, settings), tune.TextEncoder(model, settings)
 
     def step() -> None:
-        stepper.zero_grad()
+        optimizer.zero_grad()
         tune.backward(model, texts, batch, settings)
-        stepper.step()
+        optimizer.step()
         wait()
 
     return step

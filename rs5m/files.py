@@ -64,10 +64,48 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
 
 def content(path: str | Path) -> bytes:
     """The bytes of a file; ValueError for a pointer of Git LFS in its place."""
-    found = Path(path).read_bytes()
-    if found.startswith(POINTER):
+    whole_file = Path(path).read_bytes()
+    refuse_pointer(path, whole_file)
+    return whole_file
+
+
+def refuse_pointer(path: str | Path, start: bytes) -> None:
+    """ValueError for a file whose first bytes are those of a pointer of Git LFS."""
+    if start.startswith(POINTER):
         raise ValueError(
             f"{path} is a pointer of Git LFS, not the file itself: run `git lfs pull` in its "
             "repository, or download the file"
         )
-    return found
+
+
+KINDS = (  # the first bytes of files that come under another's name
+    (b"PAR1", "parquet"),
+    (b"PK\x03\x04", "a zip"),
+    (b"PK\x05\x06", "an empty zip"),
+    (b"\x1f\x8b", "compressed by gzip"),
+    (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
+    (b"ARROW1", "Arrow's own format"),
+    (b"<", "a web page or XML"),
+    (b"{", "json"),
+    (b"[", "json"),
+)
+
+
+def kind(start: bytes) -> str:
+    """What a file is by its first bytes, in words; "" for what is not known."""
+    start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
+    known = next((words for magic, words in KINDS if start.startswith(magic)), "")
+    if known or not start:
+        return known or "empty"
+    written = all(byte >= 32 or byte in b"\t\r\n" for byte in start)
+    return "text, such as csv or tsv" if written else ""
+
+
+def refuse_other(path: str | Path, start: bytes, wanted: str) -> None:
+    """ValueError that says what a file is where its first bytes are another kind's than `wanted`.
+
+    A file of unknown bytes passes: its reader knows better what is wrong with it.
+    """
+    refuse_pointer(path, start)
+    if (found := kind(start)) not in ("", wanted):
+        raise ValueError(f"{path} is {found}, not {wanted}: convert it, or leave it out")

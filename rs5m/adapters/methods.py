@@ -15,18 +15,27 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import nn
 
 from rs5m.adapters.towers import Tower, anatomy, fuse, put, split
+from rs5m.clip.checkpoints import write
+from rs5m.files import refuse_pointer, whole
 
+UNREADABLE = (  # what a damaged or foreign file leads to
+    OSError,
+    LookupError,
+    TypeError,
+    ValueError,
+    RuntimeError,
+    AttributeError,
+    SafetensorError,
+)
 METHODS = ("full", "head", "lora", "dora", "adapter", "prefix", "unipelt")
 TOWERS = ("image", "text")
 FILE = "adapter.safetensors"
@@ -43,14 +52,15 @@ HEADS = {
 
 @dataclass(frozen=True)
 class Adapted:
-    """What `prepare` did to a network: kept on it as `adapted`, and saved with the trained tensors."""
+    """What `prepare` did to a network: kept on it as `adapted`, saved with the trained tensors.
+
+    base: by name of the general model's tensors, their shape and a digest of some of their values.
+    """
 
     method: str
     size: int
     towers: tuple[str, ...]
-    base: dict[
-        str, str
-    ]  # name of a tensor of the general model: its shape and a digest of some of its values
+    base: dict[str, str]
     trained: tuple[str, ...] = ()
 
     def settings(self) -> tuple[str, int, tuple[str, ...]]:
@@ -83,7 +93,6 @@ def prepare(
     lora, dora and adapter start as the general model; prefix and unipelt only near it, since the
     prefix takes its share of the attention at once. ValueError for an unknown method or tower, a
     size below 1, a tower that cannot take the method and a network that holds adapters already.
-    Chapter: adapters.
     """
     names = places(net, method, size, towers)
     base = identity(net)
@@ -104,16 +113,14 @@ def _wrapped(net: nn.Module, method: str, size: int, names: list[str]) -> nn.Mod
 
     from rs5m.adapters.tuners import CONFIGS
 
-    exactly = "|".join(
-        map(re.escape, names)
-    )  # of a list, peft would take the names as endings of other names
+    # of a list, peft would take the names as endings of other names
+    exactly = "|".join(map(re.escape, names))
     if method in ("lora", "dora"):
+        dora = method == "dora"
         split(net, names)
-        if method == "dora":
+        if dora:
             _no_row_of_zeros(net, names)
-        config = LoraConfig(
-            r=size, lora_alpha=size, use_dora=method == "dora", target_modules=exactly
-        )
+        config = LoraConfig(r=size, lora_alpha=size, use_dora=dora, target_modules=exactly)
     else:
         config = CONFIGS[method](size=size, target_modules=exactly)
     wrapped = get_peft_model(net, config)
@@ -125,8 +132,7 @@ def _no_row_of_zeros(net: nn.Module, names: list[str]) -> None:
     """DoRA divides each row by its norm: one of zero (the pocket model has two) gets a number that
     no sum will notice.
 
-    Rows so small exist, too, that they are zero in float16: there, DoRA of such a model needs
-    bfloat16.
+    Other rows are so small that they are zero in float16: DoRA of such a model needs bfloat16.
     """
     for name in names:
         weight = net.get_submodule(name).weight
@@ -139,12 +145,8 @@ def places(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> l
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
-    if (
-        not towers
-        or isinstance(towers, str)
-        or set(towers) - set(TOWERS)
-        or len(set(towers)) < len(towers)
-    ):
+    twice = len(set(towers)) < len(towers)
+    if not towers or isinstance(towers, str) or set(towers) - set(TOWERS) or twice:
         raise ValueError(f"towers are {towers!r}: give a tuple of 'image', 'text' or both")
     if type(size) is not int or size < 1:
         raise ValueError(f"size is {size!r}: give a whole number, at least 1")
@@ -162,25 +164,23 @@ def _places(net: nn.Module, method: str, tower: str) -> list[str]:
     if method == "full":
         return [name for name, _ in net.named_parameters() if _in_tower(name, tower)]
     if method == "head":
-        names, lacks = (
-            [name for name, _ in net.named_parameters() if name in HEADS[tower]],
-            "projection",
-        )
+        lacks = "projection"
+        names = [name for name, _ in net.named_parameters() if name in HEADS[tower]]
     else:
-        names, lacks = [name for name, *_ in anatomy(net, tower).spots(method)], "attention"
+        lacks = "attention"
+        names = [name for name, *_ in anatomy(net, tower).spots(method)]
     if not names:
         raise ValueError(
-            f"the {tower} tower has no {lacks}, so it takes no {method}: choose another method or tower"
+            f"the {tower} tower has no {lacks}, so it takes no {method}: choose another method or "
+            "tower"
         )
     return names
 
 
 def _in_tower(name: str, tower: str) -> bool:
-    return (
-        name.startswith("visual.")
-        if tower == "image"
-        else not name.startswith(("visual.", "logit_"))
-    )
+    if tower == "image":
+        return name.startswith("visual.")
+    return not name.startswith(("visual.", "logit_"))
 
 
 def formula(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> int:
@@ -201,14 +201,13 @@ def _formula(tower: Tower, method: str, size: int) -> int:
     low_rank = sum(size * (wide_in + wide_out) for _, wide_in, wide_out in tower.linear)
     adapter = sum(2 * width * size + size + width for _, width in tower.outputs)
     prefix = sum(2 * width * size for _, width in tower.attention)
+    inside = sum(4 * width * size + 3 * (width + 1) for _, width in tower.attention)
     return {
         "lora": low_rank,
         "dora": low_rank + sum(wide_out for *_, wide_out in tower.linear),
         "adapter": adapter,
         "prefix": prefix,
-        "unipelt": adapter
-        + prefix
-        + sum(4 * width * size + 3 * (width + 1) for _, width in tower.attention),
+        "unipelt": adapter + prefix + inside,
     }[method]
 
 
@@ -248,15 +247,13 @@ def save(net: nn.Module, folder: Path) -> None:
     prepared.
     """
     plain, adapted = _adapted(net)
-    tensors = {
-        name: plain.get_parameter(name).detach().cpu().contiguous() for name in adapted.trained
-    }
-    about = {key: getattr(adapted, key) for key in ("method", "size", "towers", "base")}
+    parameters = {name: plain.get_parameter(name).detach() for name in adapted.trained}
+    tensors = {name: p.cpu().contiguous() for name, p in parameters.items()}
+    header = {key: getattr(adapted, key) for key in ("method", "size", "towers", "base")}
     path = Path(folder) / FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(f".{os.getpid()}.tmp")
-    save_file(tensors, temporary, metadata={"rs5m": json.dumps(about)})
-    temporary.replace(path)
+    with whole(path) as temporary:
+        write(tensors, temporary, {"rs5m": json.dumps(header)})
 
 
 def load(net: nn.Module, folder: Path) -> nn.Module:
@@ -278,26 +275,19 @@ def load(net: nn.Module, folder: Path) -> nn.Module:
             )
         wrapped = prepare(net, *adapted.settings())
         net.load_state_dict({name: tensors[name] for name in net.adapted.trained}, strict=False)
-    except (
-        OSError,
-        LookupError,
-        TypeError,
-        ValueError,
-        RuntimeError,
-        AttributeError,
-        SafetensorError,
-    ) as error:
+    except UNREADABLE as error:
         raise ValueError(f"{path} cannot be loaded: {error}") from error
     return wrapped
 
 
 def _read(path: Path) -> tuple[dict[str, torch.Tensor], Adapted]:
+    with path.open("rb") as stream:
+        refuse_pointer(path, stream.read(99))
     with safe_open(path, "pt") as file:
-        about = json.loads((file.metadata() or {})["rs5m"])
+        header = json.loads((file.metadata() or {})["rs5m"])
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
-    return tensors, Adapted(
-        about["method"], about["size"], tuple(about["towers"]), dict(about["base"])
-    )
+    method, size, towers, base = (header[key] for key in ("method", "size", "towers", "base"))
+    return tensors, Adapted(method, size, tuple(towers), dict(base))
 
 
 def identity(net: nn.Module) -> dict[str, str]:
@@ -306,14 +296,14 @@ def identity(net: nn.Module) -> dict[str, str]:
 
     The temperature is left out, as no vector depends on it.
     """
-    found = {}
+    digests = {}
     for name, tensor in net.state_dict().items():
         shape = "x".join(map(str, tensor.shape)) or "1"
         some = tensor.reshape(-1)[:: max(1, tensor.numel() // 64)]
         values = b"" if tensor.is_meta else some.cpu().double().numpy().tobytes()
         if not name.startswith("logit_"):
-            found[name] = f"{shape} {hashlib.sha256(values).hexdigest()[:12]}"
-    return found
+            digests[name] = f"{shape} {hashlib.sha256(values).hexdigest()[:12]}"
+    return digests
 
 
 def _difference(there: dict[str, str], here: dict[str, str]) -> str:
@@ -321,16 +311,12 @@ def _difference(there: dict[str, str], here: dict[str, str]) -> str:
     names = [name for name in there | here if there.get(name) != here.get(name)]
     if not names:
         return ""
-    shapes = {
-        name: [(base.get(name) or "absent").split()[0] for base in (there, here)] for name in names
-    }
-    first = next((name for name in names if len(set(shapes[name])) > 1), names[0])
-    was, is_now = shapes[first]
-    what = (
-        f"{first} is {was} there and {is_now} here"
-        if was != is_now
-        else f"{first} has other values"
+    was, now = (
+        {name: base.get(name, "absent").split()[0] for name in names} for base in (there, here)
     )
-    return what + (
-        f", and so it goes on in {len(names) - 1} more tensors" if len(names) > 1 else ""
-    )
+    first = next((name for name in names if was[name] != now[name]), names[0])
+    what = f"{first} has other values"
+    if was[first] != now[first]:
+        what = f"{first} is {was[first]} there and {now[first]} here"
+    more = f", and {len(names) - 1} more tensors differ" if len(names) > 1 else ""
+    return what + more

@@ -15,9 +15,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
-FIRST_STAGE = (
-    4  # of a convolutional trunk: earlier stages work at the highest resolution and cost the most
-)
+# of a convolutional trunk: earlier stages work at the highest resolution and cost the most
+FIRST_STAGE = 4
 OPEN_CLIP = {  # names within one layer of a transformer
     "attention": "attn",
     "inner": ("attn.q_proj", "attn.k_proj", "attn.v_proj", "attn.out_proj"),
@@ -53,9 +52,8 @@ class Tower:
     def spots(self, method: str) -> list[tuple]:
         """The places of one method, none where the tower cannot take it."""
         both = self.attention and self.attention + self.outputs
-        return {"adapter": self.outputs, "prefix": self.attention, "unipelt": both}.get(
-            method, self.linear
-        )
+        places = {"adapter": self.outputs, "prefix": self.attention, "unipelt": both}
+        return places.get(method, self.linear)
 
 
 def anatomy(net: nn.Module, tower: str) -> Tower:
@@ -69,21 +67,19 @@ def anatomy(net: nn.Module, tower: str) -> Tower:
     transformer, trunk = getattr(module, "transformer", None), getattr(module, "trunk", None)
     layers = getattr(transformer, "resblocks", ())
     if len(layers) and isinstance(layers[0].attn, nn.MultiheadAttention):
-        hidden = layers[0].mlp.c_fc.out_features
-        return _transformer(
-            f"{root}transformer.resblocks", len(layers), OPEN_CLIP, transformer.width, hidden
-        )
+        name, hidden = f"{root}transformer.resblocks", layers[0].mlp.c_fc.out_features
+        return _transformer(name, len(layers), OPEN_CLIP, transformer.width, hidden)
     layers = getattr(getattr(transformer, "encoder", None), "layer", ())
     if len(layers) and hasattr(layers[0].attention.self, "query"):
         config = transformer.config
         name = f"{root}transformer.encoder.layer"
         return _transformer(name, len(layers), BERT, config.hidden_size, config.intermediate_size)
-    if hasattr(trunk, "conv_head") and all(
-        hasattr(block, "conv_pwl") for _, block in _blocks(trunk)
-    ):
+    mobile = hasattr(trunk, "conv_head")
+    if mobile and all(hasattr(block, "conv_pwl") for _, block in _blocks(trunk)):
         return _convolutional(module)
     raise ValueError(
-        f"adapters know no place in the {tower} tower ({type(module).__name__}): choose full or head"
+        f"adapters know no place in the {tower} tower ({type(module).__name__}): choose full or "
+        "head"
     )
 
 
@@ -92,35 +88,26 @@ def _transformer(root: str, depth: int, names: dict, width: int, hidden: int) ->
     inner = [(layer + name, width, width) for layer in layers for name in names["inner"]]
     up = [(layer + names["up"], width, hidden) for layer in layers]
     down = [(layer + names["down"], hidden, width) for layer in layers]
-    return Tower(
-        inner + up + down,
-        [(name, width) for name, *_ in down],
-        [(layer + names["attention"], width) for layer in layers],
-    )
+    outputs = [(name, width) for name, *_ in down]
+    return Tower(inner + up + down, outputs, [(n + names["attention"], width) for n in layers])
 
 
 def _blocks(trunk: nn.Module) -> list[tuple[str, nn.Module]]:
-    stages = list(enumerate(trunk.blocks))[FIRST_STAGE:]
-    return [
-        (f"visual.trunk.blocks.{i}.{j}", block)
-        for i, stage in stages
-        for j, block in enumerate(stage)
-    ]
+    places = []
+    for i, stage in list(enumerate(trunk.blocks))[FIRST_STAGE:]:
+        places += [(f"visual.trunk.blocks.{i}.{j}", block) for j, block in enumerate(stage)]
+    return places
 
 
 def _convolutional(visual: nn.Module) -> Tower:
     blocks = _blocks(visual.trunk)
-    layers = {
-        f"{name}.{part}": getattr(block, part)
-        for name, block in blocks
-        for part in ("conv_pw", "conv_pwl")
-    }
+    layers = {}
+    for name, block in blocks:
+        layers |= {f"{name}.conv_pw": block.conv_pw, f"{name}.conv_pwl": block.conv_pwl}
     layers["visual.trunk.conv_head"] = visual.trunk.conv_head
     linear = [(name, layer.in_channels, layer.out_channels) for name, layer in layers.items()]
-    if hasattr(visual.head, "proj"):
-        linear.append(
-            ("visual.head.proj", visual.head.proj.in_features, visual.head.proj.out_features)
-        )
+    if head := getattr(visual.head, "proj", None):
+        linear.append(("visual.head.proj", head.in_features, head.out_features))
     return Tower(linear, [(name, block.conv_pwl.out_channels) for name, block in blocks], [])
 
 
@@ -133,7 +120,8 @@ class Attention(nn.Module):
         super().__init__()
         if not fused.batch_first:
             raise ValueError(
-                "attention that takes its tokens first cannot be split: build the network batch first"
+                "attention that takes its tokens first cannot be split: build the network batch "
+                "first"
             )
         self.num_heads, self.dropout, self.out_proj = fused.num_heads, fused.dropout, fused.out_proj
         biases = (None,) * 3 if fused.in_proj_bias is None else fused.in_proj_bias.chunk(3)
@@ -150,26 +138,17 @@ class Attention(nn.Module):
         """Tokens (n, t, width) to (tokens, None); attn_mask as in nn.MultiheadAttention. No weights
         are given.
         """
-        tokens = (
-            layer(each) for layer, each in zip(self.projections(), (query, key, value), strict=True)
-        )
+        tokens = self.q_proj(query), self.k_proj(key), self.v_proj(value)
+        mask = open_mask(attn_mask, len(query))
         dropout = self.dropout if self.training else 0.0
-        return self.out_proj(
-            attend(*tokens, open_mask(attn_mask, len(query)), self.num_heads, dropout)
-        ), None
+        return self.out_proj(attend(*tokens, mask, self.num_heads, dropout)), None
 
     def fused(self) -> nn.MultiheadAttention:
         """The nn.MultiheadAttention with the same weights."""
         layers = self.projections()
         bias = layers[0].bias is not None
-        whole = nn.MultiheadAttention(
-            layers[0].in_features,
-            self.num_heads,
-            self.dropout,
-            bias,
-            batch_first=True,
-            device="meta",
-        )
+        sizes = layers[0].in_features, self.num_heads, self.dropout, bias
+        whole = nn.MultiheadAttention(*sizes, batch_first=True, device="meta")
         whole.in_proj_weight = nn.Parameter(torch.cat([layer.weight.detach() for layer in layers]))
         if bias:
             whole.in_proj_bias = nn.Parameter(torch.cat([layer.bias.detach() for layer in layers]))
@@ -200,9 +179,8 @@ def put(net: nn.Module, name: str, module: nn.Module) -> None:
 
 def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
     """A linear layer with copies of these tensors."""
-    layer = nn.Linear(
-        *weight.T.shape, bias=bias is not None, device="meta"
-    )  # no random numbers are drawn
+    # on meta, no random numbers are drawn
+    layer = nn.Linear(*weight.T.shape, bias=bias is not None, device="meta")
     layer.weight = nn.Parameter(weight.detach().clone())
     layer.bias = None if bias is None else nn.Parameter(bias.detach().clone())
     return layer

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 
 from rs5m.adapters.towers import Attention, attend, open_mask
-from rs5m.clip import openclip  # noqa: F401  (makes torchvision importable, which peft imports)
+from rs5m.clip import openclip  # noqa: F401  (before peft, which imports torchvision)
 
 from peft import PeftConfig, mapping  # isort: skip
 from peft.tuners.tuners_utils import BaseTuner, BaseTunerLayer  # isort: skip
@@ -101,17 +101,13 @@ class GatedPrefix(Prefix):
         nn.init.zeros_(self.value_up.weight)
 
     def forward(self, hidden, query, key, value, mask):
-        """As Prefix.forward; hidden (n, tokens, width): the layer's input, which opens the gates."""
+        """Like Prefix.forward; hidden (n, tokens, width): the input, which opens the gates."""
         opened = self.low_rank_gate(hidden).sigmoid()
         query = query + opened * self.query_up(self.query_down(hidden))
         value = value + opened * self.value_up(self.value_down(hidden))
         share = mean_over_tokens(self.prefix_gate(hidden).sigmoid(), mask)
-        return (
-            query,
-            self.before(key, share * self.key),
-            self.before(value, share * self.value),
-            self.widened(mask),
-        )
+        key = self.before(key, share * self.key)
+        return query, key, self.before(value, share * self.value), self.widened(mask)
 
 
 def mean_over_tokens(opened: torch.Tensor, mask: torch.Tensor | None) -> torch.Tensor:
@@ -121,9 +117,8 @@ def mean_over_tokens(opened: torch.Tensor, mask: torch.Tensor | None) -> torch.T
     if mask is None:
         return opened.mean(1, keepdim=True)
     seen = (mask if mask.dtype == torch.bool else mask == 0)[..., -1, :]
-    weight = (seen[:, 0] if seen.dim() == 3 else seen)[..., None].to(
-        opened.dtype
-    )  # all heads see the same tokens
+    seen = seen[:, 0] if seen.dim() == 3 else seen  # all heads see the same tokens
+    weight = seen[..., None].to(opened.dtype)
     return (opened * weight).sum(1, keepdim=True) / weight.sum(-2, keepdim=True)
 
 
@@ -139,17 +134,13 @@ class TunedLayer(nn.Module, BaseTunerLayer):
         self.base_layer = base_layer
         self.tuned_parts = nn.ModuleDict()
         self.merged_adapters = []
-        self.train(
-            base_layer.training
-        )  # a new module is in training mode, and attention would drop out
+        self.train(base_layer.training)  # a new module trains, and attention would drop out
 
     def active(self) -> nn.Module | None:
         """The part at work, None where adapters are switched off."""
-        names = (
-            []
-            if self.disable_adapters
-            else [name for name in self.active_adapters if name in self.tuned_parts]
-        )
+        if self.disable_adapters:
+            return None
+        names = [name for name in self.active_adapters if name in self.tuned_parts]
         return self.tuned_parts[names[0]] if names else None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
@@ -179,13 +170,7 @@ class TunedAttention(TunedLayer):
             mask = open_mask(options.get("attn_mask"), len(hidden))
             layers, heads, dropout = attention.projections(), attention.num_heads, attention.dropout
         else:
-            mask = (
-                options["attention_mask"]
-                if "attention_mask" in options
-                else inputs[0]
-                if inputs
-                else None
-            )
+            mask = options.get("attention_mask", inputs[0] if inputs else None)
             layers = attention.query, attention.key, attention.value
             heads, dropout = attention.num_attention_heads, attention.dropout.p
         query, key, value, mask = part(hidden, *(layer(hidden) for layer in layers), mask)
@@ -210,7 +195,8 @@ class Tuner(BaseTuner):
         part = config.inside(inner) if inside else config.behind(inner)
         if part is None:
             raise ValueError(
-                f"{config.name} has no part for {current_key!r}: see rs5m.adapters.towers.anatomy for the places"
+                f"{config.name} has no part for {current_key!r}: see rs5m.adapters.towers.anatomy "
+                "for the places"
             )
         if inner is not getattr(target, "base_layer", None):
             target = TunedAttention(inner) if inside else TunedOutput(inner)
@@ -218,9 +204,8 @@ class Tuner(BaseTuner):
         target.tuned_parts[adapter_name] = part.to(next(inner.parameters()).device)
 
     def _replace_module(self, parent, child_name, new_module, child) -> None:
-        setattr(
-            parent, child_name, new_module
-        )  # peft's own also looks for a weight, which attention does not have
+        # peft's own also looks for a weight, which attention does not have
+        setattr(parent, child_name, new_module)
 
 
 @dataclass

@@ -1,12 +1,12 @@
-"""The domain model of a scale (the paper's DVLM), tuned on the shards that this book made. Chapter:
-tune.
+"""The domain model of a scale (the paper's DVLM), tuned on the shards that this book made.
+Chapter: tune.
 """
 
 from __future__ import annotations
 
 import json
 from dataclasses import replace
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +23,7 @@ from rs5m.tune import Settings, loader
 
 
 def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
-    """The pairs of a run. Chapter: tune.
+    """The pairs of a run.
 
     pub11 and rs3 are the shards that the chapters of these names wrote (of PUB11 what shows no test
     continent), rs5m the published ones in RS5M_DATA; pocket and ucm are pairs that
@@ -32,23 +32,26 @@ def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
     if all(name in SHARDS for name in run):
         return loader.Shards(_shards(scale.name, run), scale.image_size)
     if len(run) > 1:
-        raise ValueError(f"{'+'.join(run)}: only shards are put together, those of {', '.join(SHARDS)}")
+        raise ValueError(
+            f"{'+'.join(run)}: only shards are put together, those of {', '.join(SHARDS)}"
+        )
     pairs = sets.pairs(run[0], scale)
     return loader.Memory(pairs.images, pairs.captions, scale.image_size)
 
 
 @cache
 def _shards(name: str, run: tuple[str, ...]) -> list[Path]:
-    """Made by the scale of that name as it stands: one with smaller images tunes on the same pairs.
-    """
+    """Made by the scale of that name as it is: one with smaller images tunes on the same pairs."""
     return [path for part in run for path in SHARDS[part](scales.get(name))]
 
 
 def _published(scale: Scale) -> list[Path]:
-    found = sorted(data_folder(scale).glob("**/*-train-[0-9]*.tar"))
-    if not found:
-        raise FileNotFoundError(f"{data_folder(scale)} holds no RS5M shard ({{pub11,rs3}}-train-NNNN.tar)")
-    return found
+    shards = sorted(data_folder(scale).glob("**/*-train-[0-9]*.tar"))
+    if not shards:
+        raise FileNotFoundError(
+            f"{data_folder(scale)} holds no RS5M shard ({{pub11,rs3}}-train-NNNN.tar)"
+        )
+    return shards
 
 
 SHARDS = {
@@ -76,26 +79,29 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     pairs: how many the run has; where the scale counts `steps`, epochs are what comes nearest to
     them, so that runs of different sizes take equally many.
     """
-    base = Settings(learning_rate=scale.learning_rate, batch=scale.batch, lock_text=scale.lock_text)
+    base = Settings(
+        learning_rate=scale.learning_rate, batch_size=scale.batch_size, lock_text=scale.lock_text
+    )
     chosen = replace(base, **({"epochs": scale.epochs} | changes))
     if scale.steps and pairs and "epochs" not in changes:
-        chosen = replace(chosen, epochs=max(1, round(scale.steps / max(1, pairs // chosen.batch))))
+        each = max(1, pairs // chosen.batch_size)  # steps of an epoch
+        chosen = replace(chosen, epochs=max(1, round(scale.steps / each)))
     return chosen
 
 
 @cache
 def _table(scale: Scale, texts: tuple[str, ...]) -> dict[str, torch.Tensor]:
-    vectors = testing.text_vectors(scale, "captions", list(texts), "general", lambda: models.general(scale))
+    load = partial(models.general, scale)
+    vectors = testing.text_vectors(scale, "captions", list(texts), "general", load)
     return dict(zip(texts, functional.normalize(torch.from_numpy(vectors), dim=-1), strict=True))
 
 
 def captions(scale: Scale, pairs: loader.Shards | loader.Memory) -> dict[str, torch.Tensor]:
-    """Normalised vectors (dim,) of all captions of the pairs by a scale's locked text tower, for
+    """Normalised features (dim,) of all captions of the pairs by a scale's locked text tower, for
     `tune.fit`.
 
     Encoded once and kept, those of the scale's first run together and the rest by itself, so that
     every run on them or on a part of them reads the very same numbers, whatever ran before it.
-    Chapter: adapters.
     """
     texts = _texts(pairs)
     first = _texts(source(scale, scale.runs[0]))
@@ -109,7 +115,7 @@ def _texts(pairs: loader.Shards | loader.Memory) -> tuple[str, ...]:
 
 
 def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
-    """Where a domain model of a scale is kept; it is tuned now if it is not there. Chapter: tune.
+    """Where a domain model of a scale is kept; it is tuned now if it is not there.
 
     run: names of the pairs to tune on (default: the scale's first run); changes: fields of
     Settings.
@@ -118,22 +124,29 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
     pairs = source(scale, run)
     chosen = settings(scale, len(pairs), **changes)
     if not adapters.mergeable(chosen.method):
-        raise ValueError(f"{chosen.method} stays beside the weights: use tune.fit and adapters.save")
+        raise ValueError(
+            f"{chosen.method} stays beside the weights: use tune.fit and adapters.save"
+        )
 
     def make(out: Path) -> None:
         known = captions(scale, pairs) if chosen.lock_text else None
         tuned, losses = tune.fit(models.general(scale), pairs, chosen, known=known)
-        tensors = {name: value for name, value in tuned.net.state_dict().items() if tuned_name(name, chosen)}
-        save_file({name: value.contiguous().cpu() for name, value in tensors.items()}, out / "model.safetensors")
+        tensors = {
+            name: value.contiguous().cpu()
+            for name, value in tuned.net.state_dict().items()
+            if tuned_name(name, chosen)
+        }
+        save_file(tensors, out / "model.safetensors")
         (out / "losses.json").write_text(json.dumps(losses))
 
-    return results.artefact("tuned-" + "-".join(run), scale.name, (scale, chosen, pairs.fingerprint()), make)
+    key = scale, chosen, pairs.fingerprint()
+    return results.artefact("tuned-" + "-".join(run), scale.name, key, make)
 
 
-def domain_model(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> tuple[Model, list[float]]:
-    """The domain model of a scale and the loss of every step; arguments as of `folder`. Chapter:
-    tune.
-    """
+def domain_model(
+    scale: Scale, run: tuple[str, ...] | None = None, **changes
+) -> tuple[Model, list[float]]:
+    """The domain model of a scale and the loss of every step; arguments like those of `folder`."""
     kept, model = folder(scale, run, **changes), models.general(scale)
     model.net.load_state_dict(model.net.state_dict() | load_file(kept / "model.safetensors"))
     return model, json.loads((kept / "losses.json").read_text())
@@ -143,5 +156,6 @@ def tuned_name(name: str, chosen: Settings) -> bool:
     """Whether a tensor of the network can differ after tuning: those of the towers being tuned, and
     the temperature.
     """
-    image = name.startswith("visual.")
-    return name == "logit_scale" or (image and not chosen.lock_image) or (not image and not chosen.lock_text)
+    if name == "logit_scale":
+        return True
+    return not (chosen.lock_image if name.startswith("visual.") else chosen.lock_text)

@@ -25,43 +25,40 @@ SETTINGS = tune.Settings("head", learning_rate=1e-3, epochs=8)
 TURNS = (0, 90, 180, 270)  # degrees: every epoch sees each image at one of them
 
 
-class Captions:
-    """Draws a caption vector for each image of a batch; every distinct caption is encoded once, by
-    a locked tower.
-    """
-
-    def __init__(self, model: Model, captions: Sequence[tuple[str, ...]]):
-        self.captions = captions
-        distinct = sorted({text for texts in captions for text in texts})
-        self.vectors = functional.normalize(torch.from_numpy(clip.encode_texts(model, distinct)), dim=-1)
-        self.row = {text: i for i, text in enumerate(distinct)}
-
-    def draw(self, index: list[int], generator: torch.Generator) -> torch.Tensor:
-        """Normalised vectors (n, dim) of one random caption of each image in `index`."""
-        picks = torch.rand(len(index), generator=generator).tolist()
-        texts = [self.captions[i][int(pick * len(self.captions[i]))] for i, pick in zip(index, picks, strict=True)]
-        return self.vectors[[self.row[text] for text in texts]].to(clip.device())
-
-
+def text_features(model: Model, captions: Sequence[tuple[str, ...]]) -> dict[str, torch.Tensor]:
+    """Normalised features (dim,) of every distinct caption, encoded together, for several `fit`."""
+    return tune.text_features(model, sorted({text for texts in captions for text in texts}))
 
 
 @torch.inference_mode()
-def features(model: Model, images: Sequence[np.ndarray], angles=TURNS, batch: int = 64, quiet: bool = False):
-    """What the trunk gives to the head: float32 (images, angles, width), of uint8 images (h, w, 3)
-    turned by degrees.
+def features(
+    model: Model,
+    images: Sequence[np.ndarray],
+    angles: Sequence[float] = TURNS,
+    batch_size: int = 64,
+    quiet: bool = False,
+) -> np.ndarray:
+    """What the trunk gives to the head: float32 (images, angles, width).
 
     ValueError for a model without a timm trunk and a linear head behind it, and for a wrong image.
-    Chapter: rs3.
+
+    Args:
+        images: uint8 (h, w, 3) each.
+        angles: degrees to turn them by.
+        batch_size: images at once.
+        quiet: show no progress bar.
     """
     weight(model)
     clip.check_images(images)
-    found = []
-    for start in tqdm(range(0, len(images), batch), desc="features", unit="batch", disable=quiet):
-        views = rotation.rotate(images[start : start + batch], angles, model.image_size).div_(255)
-        flat = clip.normalise_pixels(views.flatten(0, 1), model)
+    parts = []
+    for start in tqdm(range(0, len(images), batch_size), "features", unit="batch", disable=quiet):
+        part = images[start : start + batch_size]
+        views = rotation.rotate(part, angles, model.image_size).div_(255)  # (n, angles, 3, s, s)
+        pixels = clip.normalise_pixels(views.flatten(0, 1), model)
         with clip.autocast():
-            found.append(clip.in_blocks(model.net.visual.trunk, flat).float().cpu().view(*views.shape[:2], -1))
-    return torch.cat(found).numpy()
+            rows = clip.in_blocks(model.net.visual.trunk, pixels)  # (n * angles, width)
+        parts.append(rows.float().cpu().view(*views.shape[:2], -1))
+    return torch.cat(parts).numpy()
 
 
 def weight(model: Model) -> np.ndarray:
@@ -70,40 +67,62 @@ def weight(model: Model) -> np.ndarray:
     """
     layer = getattr(getattr(model.net.visual, "head", None), "proj", None)
     if not isinstance(layer, torch.nn.Linear) or layer.bias is not None:
-        raise ValueError("this model has no single linear layer behind its trunk: a pocket model has")
+        raise ValueError(
+            "this model has no single linear layer behind its trunk: a pocket model has"
+        )
     return layer.weight.detach().cpu().numpy().copy()
 
 
 def fit(
-    model: Model, features: np.ndarray, texts: Captions, settings: tune.Settings = SETTINGS,
+    model: Model,
+    features: np.ndarray,
+    captions: Sequence[tuple[str, ...]],
+    settings: tune.Settings = SETTINGS,
     start: np.ndarray | None = None,
+    known: dict[str, torch.Tensor] | None = None,
 ) -> tuple[np.ndarray, list[float]]:
     """The tuned head (dim, width) and the loss of every step; the model is left as it is.
 
-    features: (images, angles, width) of `features`; texts: `Captions(model, captions)`, one list of
-    captions for each image, one drawn each epoch; start: the head to begin with, the model's own by
-    default. Same seed, same machine: same head. ValueError where the numbers of images and texts
-    differ. Chapter: rs3.
+    Same seed, same machine: same head. ValueError where the numbers of images and captions differ.
+
+    Args:
+        features: (images, angles, width) of `features`.
+        captions: one or more for each image, one of them drawn each epoch.
+        start: the head to begin with, by default the model's own.
+        known: `text_features` of these captions and perhaps others; None: they are encoded now.
     """
-    if len(features) != len(texts.captions):
-        raise ValueError(f"{len(features)} images and {len(texts.captions)} lists of captions: give one for each image")
+    if len(features) != len(captions):
+        raise ValueError(
+            f"{len(features)} images and {len(captions)} lists of captions: give one for each image"
+        )
+    known = text_features(model, captions) if known is None else known
     generator = torch.Generator().manual_seed(settings.seed)
     inputs = torch.from_numpy(np.asarray(features, np.float32)).to(clip.device())
-    head = torch.from_numpy(weight(model) if start is None else start.copy()).to(clip.device()).requires_grad_()
-    scale = model.net.logit_scale.detach().clone().requires_grad_()
-    optimiser = torch.optim.AdamW([head, scale], settings.learning_rate, weight_decay=settings.weight_decay)
+    head = torch.from_numpy(weight(model) if start is None else start.copy()).to(clip.device())
+    logit_scale = model.net.logit_scale.detach().clone()
+    trained = [head.requires_grad_(), logit_scale.requires_grad_()]
+    decay = {"weight_decay": settings.weight_decay}
+    optimizer = torch.optim.AdamW(trained, settings.learning_rate, **decay)
     plan, losses = batches(len(inputs), settings, generator), []
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: tune.rate(step, len(plan)))
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: tune.rate(step, len(plan)))
     for index in plan:
         turn = torch.randint(inputs.shape[1], (len(index),), generator=generator)
-        image = functional.normalize(inputs[index, turn] @ head.T, dim=-1)
-        loss = tune.contrastive_loss(image, texts.draw(index, generator), scale.exp())
-        optimiser.zero_grad()
+        image = functional.normalize(inputs[index, turn] @ head.T, dim=-1)  # (n, dim)
+        drawn = draw([captions[i] for i in index], generator)
+        text = torch.stack([known[caption] for caption in drawn]).to(clip.device())  # (n, dim)
+        loss = tune.contrastive_loss(image, text, logit_scale.exp())
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
         schedule.step()
         losses.append(loss.item())
     return head.detach().cpu().numpy(), losses
+
+
+def draw(captions: Sequence[tuple[str, ...]], generator: torch.Generator) -> list[str]:
+    """One random caption of each image."""
+    picks = torch.rand(len(captions), generator=generator).tolist()
+    return [texts[int(pick * len(texts))] for texts, pick in zip(captions, picks, strict=True)]
 
 
 def attach(model: Model, head: np.ndarray) -> Model:

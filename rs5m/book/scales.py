@@ -15,7 +15,7 @@ class Scale:
     runs: tuple[tuple[str, ...], ...]  # the pairs of each tuning run; the first run is the headline
     tests: tuple[str, ...]  # what the models are tested on, never seen in tuning
     image_size: int  # pixels at the network's input
-    batch: int
+    batch_size: int
     epochs: int
     learning_rate: float
     machine: str

@@ -1,4 +1,4 @@
-"""BLIP-2 as a captioner."""
+"""BLIP-2 as a captioner. Chapter: captions."""
 
 import re
 from pathlib import Path
@@ -8,11 +8,11 @@ from tqdm.auto import tqdm
 
 from rs5m.captions.candidates import CANDIDATES, Images, check
 from rs5m.captions.nucleus import LONGEST, image_seeds, sampling
-from rs5m.clip import device, quiet_transformers  # first: makes torchvision importable
+from rs5m.clip.openclip import quiet_transformers
+from rs5m.device import device
 
 BLIP2 = "Salesforce/blip2-opt-6.7b"
-# official adapter config; the names end so in the vision tower alone, OPT's attention has others
-LORA = {
+LORA = {  # official adapter config; only names of the vision tower end so, OPT has others
     "r": 16,
     "lora_alpha": 16,
     "lora_dropout": 0.05,
@@ -24,25 +24,30 @@ class Blip2Captioner:
     """BLIP-2 by transformers: nucleus sampling as in the official inference code. Paper: RS3
     captions.
 
-    name: a folder, or a name on the hub (the default: 31 GB to fetch, 16 GB of a GPU). adapter: a
-    folder of peft's, merged into the weights. batch: images at once, each with all its candidates;
-    the vision tower sees an image once. Safetensors only, and no code beside them is run. float16
-    on a GPU as in the official code, float32 on the CPU. ValueError that names what cannot be read
-    and the cure. Chapter: captions.
+    Safetensors only, and no code beside them is run. float16 on a GPU as in the official code,
+    float32 on the CPU. ValueError that names what cannot be read and the cure.
+
+    Args:
+        name: a folder, or a name on the hub (the default: 31 GB to fetch, 16 GB of a GPU).
+        adapter: a folder of peft's, merged into the weights.
+        batch_size: images at once, each with all its candidates; the vision tower sees an image
+            once.
+        seed: of the sampling, with the image's pixels.
+        quiet: show no progress bar.
     """
 
     def __init__(
         self,
         name: str | Path = BLIP2,
         adapter: Path | None = None,
-        batch: int = 8,
+        batch_size: int = 8,
         seed: int = 0,
         quiet: bool = False,
     ):
         quiet_transformers()
         self.processor, net = _read_blip2(str(name))
         self.net = (net if adapter is None else _merged(net, Path(adapter))).to(device()).eval()
-        self.batch, self.seed, self.quiet = batch, seed, quiet
+        self.batch_size, self.seed, self.quiet = batch_size, seed, quiet
 
     def generate(self, images: Images, n: int = CANDIDATES) -> list[list[str]]:
         """n candidates for each uint8 image (h, w, 3); a rerun gives the same text, see `Nucleus`.
@@ -52,12 +57,12 @@ class Blip2Captioner:
         are counted here. ValueError as in `check`.
         """
         check(images, n)
-        found = []
+        size, texts = self.batch_size, []
         for start in tqdm(
-            range(0, len(images), self.batch), desc="captions", unit="batch", disable=self.quiet
+            range(0, len(images), size), "captions", unit="batch", disable=self.quiet
         ):
-            found += self._generate(images[start : start + self.batch], n)
-        return found
+            texts += self._generate(images[start : start + size], n)
+        return texts
 
     @torch.inference_mode()
     def _generate(self, images: Images, n: int) -> list[list[str]]:
@@ -65,17 +70,13 @@ class Blip2Captioner:
             images=list(images), input_data_format="channels_last", return_tensors="pt"
         )
         config, text = self.net.config, self.net.config.text_config
-        seeds, never = (
-            image_seeds(images, self.seed),
-            [config.image_token_index],
-        )  # the image's places are no words
+        seeds = image_seeds(images, self.seed)
+        never = [config.image_token_index]  # the image's places are not words
         options = sampling(seeds, n, LONGEST, text.eos_token_id, text.pad_token_id, never=never)
-        tokens = self.net.generate(
-            inputs.pixel_values.to(self.net.device, self.net.dtype), **options
-        )
-        tokens = tokens[
-            :, config.num_query_tokens + 1 :
-        ]  # the image's places and the start of text come back, too
+        pixels = inputs.pixel_values.to(self.net.device, self.net.dtype)
+        tokens = self.net.generate(pixels, **options)
+        # the image's places and the start of text come back, too
+        tokens = tokens[:, config.num_query_tokens + 1 :]
         texts = self.processor.batch_decode(tokens, skip_special_tokens=True)
         texts = [" ".join(text.split()) for text in texts]
         return [texts[i : i + n] for i in range(0, len(texts), n)]
@@ -86,7 +87,8 @@ def _read_blip2(name: str):
 
     if not Path(name).is_dir() and not re.fullmatch(r"[\w-][\w.-]*/[\w.-]+", name):
         raise ValueError(
-            f"{name} is no folder: give one that holds a BLIP-2 model, or a hub name such as {BLIP2}"
+            f"{name} is not a folder: give one that holds a BLIP-2 model, or a hub name such as "
+            f"{BLIP2}"
         )
     half = torch.float32 if device().type == "cpu" else torch.float16
     try:
@@ -109,7 +111,8 @@ def _read_blip2(name: str):
             )
     except Exception as error:  # a damaged file raises whatever its reader raises
         raise ValueError(
-            f"{name} cannot be read as BLIP-2 with safetensors weights, give such a folder or hub name: {error!r:.200}"
+            f"{name} cannot be read as BLIP-2 with safetensors weights, give such a folder or hub "
+            f"name: {error!r:.200}"
         ) from error
     return processor, net
 
@@ -117,18 +120,15 @@ def _read_blip2(name: str):
 def _merged(net: torch.nn.Module, folder: Path) -> torch.nn.Module:
     from peft import PeftModel
 
-    missing = [
-        f
-        for f in ("adapter_config.json", "adapter_model.safetensors")
-        if not (folder / f).is_file()
-    ]
-    if missing:
+    files = ("adapter_config.json", "adapter_model.safetensors")
+    if missing := [name for name in files if not (folder / name).is_file()]:
         raise ValueError(
-            f"{folder} has no {' and no '.join(missing)}: give a folder that peft saved as safetensors"
+            f"{folder} has no {' and no '.join(missing)}: give a folder that peft saved as "
+            "safetensors"
         )
     try:
         return PeftModel.from_pretrained(net, str(folder)).merge_and_unload()
     except Exception as error:
         raise ValueError(
-            f"{folder} is no adapter of this model, train or fetch one for it: {error!r:.200}"
+            f"{folder} is not an adapter of this model, train or fetch one for it: {error!r:.200}"
         ) from error

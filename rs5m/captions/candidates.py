@@ -1,5 +1,5 @@
-"""Candidate captions for images, by BLIP-2 or another captioner, and what is kept of them. Chapter:
-captions.
+"""Candidate captions for images, by BLIP-2 or another captioner, and what is kept of them.
+Chapter: captions.
 
 * paper, RS3: 20 candidates an image by BLIP-2; one CLIP keeps the best 10, a different CLIP the
   best 5 of those
@@ -16,7 +16,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 
-from rs5m.clip import MAX_TOKENS, check_images  # first: makes torchvision importable
+from rs5m.clip import MAX_TOKENS, check_images
 
 CANDIDATES = 20  # paper
 KEEP = (10, 5)  # paper: what model A and then model B leave
@@ -32,9 +32,7 @@ class Captioner(Protocol):
 
 
 def check(images: Images, n: int) -> None:
-    """Raise ValueError, in one sentence, for no images, n < 1 or anything but uint8 arrays (h, w,
-    3).
-    """
+    """ValueError, in one sentence, for no images, n < 1 or anything but uint8 arrays (h, w, 3)."""
     if not isinstance(n, int | np.integer) or n < 1:
         raise ValueError(f"n is {n!r}: ask for at least one candidate an image")
     if images is None or not len(images):
@@ -43,7 +41,7 @@ def check(images: Images, n: int) -> None:
 
 
 class Cleaned(NamedTuple):
-    """The candidates of one image that are kept, in their order, and (text, reason) of every other."""
+    """The candidates of one image that are kept, in order, and (text, reason) of every other."""
 
     kept: list[str]
     dropped: list[tuple[str, str]]
@@ -53,13 +51,12 @@ def clean(candidates: Sequence[str], longest: int = MAX_TOKENS) -> Cleaned:
     """Keep an image's candidates, or drop them with a reason; kept ones have single spaces.
 
     - empty: no letter in it; another script: fewer than half of its letters are Latin
-    - broken characters: bytes that were no text, as byte-level tokens give when they are cut
+    - broken characters: bytes that are not text, as byte-level tokens give when they are cut
     - too long: more than `longest` words, so more tokens than CLIP reads whatever its tokenizer
     - duplicate: equal to an earlier one but for case, spaces, punctuation and the way its
       characters are written
 
-    ValueError for a string instead of a list. Paper: RS3 captions (the rules are ours). Chapter:
-    captions.
+    ValueError for a string instead of a list. Paper: RS3 captions (the rules are ours).
     """
     if isinstance(candidates, str):
         raise ValueError("candidates is one string: give a list of strings")
@@ -93,16 +90,18 @@ def rank(
     similarity_a, similarity_b: (images, candidates) by two different models, NaN in both where an
     image has no such candidate. A keeps the best keep[0], B the best keep[1] of those: no single
     model's taste. Ties go to the earlier candidate. ValueError for other shapes, an infinite value,
-    NaN in one alone, or a keep that is not falling. Paper: RS3 captions. Chapter: captions.
+    NaN in one alone, or a keep that is not falling. Paper: RS3 captions.
     """
     a, b = np.asarray(similarity_a, np.float64), np.asarray(similarity_b, np.float64)
     if a.shape != b.shape or a.ndim != 2:
         raise ValueError(
-            f"similarities have shapes {a.shape} and {b.shape}: give two of shape (images, candidates)"
+            f"similarities have shapes {a.shape} and {b.shape}: give two of shape "
+            "(images, candidates)"
         )
     if np.isinf(a).any() or np.isinf(b).any() or (np.isnan(a) != np.isnan(b)).any():
         raise ValueError(
-            "similarities are infinite, or absent (NaN) in one model only: give finite numbers or two NaN"
+            "similarities are infinite, or absent (NaN) in one model only: give finite numbers or "
+            "two NaN"
         )
     if not 1 <= keep[1] <= keep[0]:
         raise ValueError(
@@ -112,9 +111,8 @@ def rank(
     first.sort(1)  # so that B's ties, too, go to the earlier candidate
     left = np.take_along_axis(b, first, 1)
     order = np.argsort(-left, axis=1, kind="stable")[:, : keep[1]]
-    chosen = np.where(
-        np.isnan(np.take_along_axis(left, order, 1)), -1, np.take_along_axis(first, order, 1)
-    )
+    absent = np.isnan(np.take_along_axis(left, order, 1))
+    chosen = np.where(absent, -1, np.take_along_axis(first, order, 1))
     return np.pad(chosen, ((0, 0), (0, keep[1] - chosen.shape[1])), constant_values=-1)
 
 
@@ -140,13 +138,10 @@ def named(texts: Sequence[str], known: Sequence[Sequence[str]], names: Iterable[
     and country); names: all names there are. Whole words without case, the longest name at each
     place: "woody savannas" does not name "savannas", "Equatorial Guinea" not "Guinea". The rate is
     `named(...).other.mean()`. ValueError for other lengths, a string where a list of names belongs,
-    or no name at all. Chapter: captions.
+    or no name at all.
     """
-    if (
-        len(texts) != len(known)
-        or isinstance(names, str)
-        or any(isinstance(own, str) for own in known)
-    ):
+    strings = isinstance(names, str) or any(isinstance(own, str) for own in known)
+    if strings or len(texts) != len(known):
         raise ValueError(
             f"{len(texts)} texts and {len(known)} lists of known names: give one list for each text"
         )
@@ -154,23 +149,21 @@ def named(texts: Sequence[str], known: Sequence[Sequence[str]], names: Iterable[
     every.discard(())
     if not every:
         raise ValueError("there is no name to look for: give all classes or places in `names`")
-    found = [set(_found(words(text), every, max(map(len, every)))) for text in texts]
-    pairs = [(here, {words(name) for name in own}) for here, own in zip(found, known, strict=True)]
-    own, other = (
-        [bool(here & own) for here, own in pairs],
-        [bool(here - own) for here, own in pairs],
-    )
-    return Named(np.array(own, bool), np.array(other, bool))
+    longest = max(map(len, every))
+    own, other = np.zeros((2, len(texts)), bool)
+    for i, (text, names_of_it) in enumerate(zip(texts, known, strict=True)):
+        said, right = set(_names(words(text), every, longest)), set(map(words, names_of_it))
+        own[i], other[i] = bool(said & right), bool(said - right)
+    return Named(own, other)
 
 
-def _found(
+def _names(
     text: tuple[str, ...], names: set[tuple[str, ...]], longest: int
 ) -> Iterable[tuple[str, ...]]:
     place = 0
     while place < len(text):
-        parts = (
-            text[place : place + size] for size in range(min(longest, len(text) - place), 0, -1)
-        )
+        sizes = range(min(longest, len(text) - place), 0, -1)
+        parts = (text[place : place + size] for size in sizes)
         name = next((part for part in parts if part in names), None)
         if name:
             yield name

@@ -26,15 +26,14 @@ from rs5m.captions.candidates import CANDIDATES, Images, check
 from rs5m.captions.nucleus import LONGEST, TOP_K, image_seeds, sampling
 from rs5m.tune.schedule import batches
 
-WORD = re.compile(
-    r"\w+(?:[-'’.]\w+)*|[^\w\s]"
-)  # a word with its inner marks, or one punctuation mark
+# a word with its inner marks, or one punctuation mark
+WORD = re.compile(r"\w+(?:[-'’.]\w+)*|[^\w\s]")
 END = 0  # the one special token: the end of a caption, and the padding after it
 
 
 @dataclass(frozen=True)
-class Settings:
-    """The captioner's size and its training. Words that occur fewer than `rare` times are no part
+class CaptionerSettings:
+    """The captioner's size and its training. Words that occur fewer than `rare` times are not part
     of its language.
     """
 
@@ -45,13 +44,13 @@ class Settings:
     dropout: float = 0.1
     learning_rate: float = 2e-3
     weight_decay: float = 0.01
-    batch: int = 128
+    batch_size: int = 128
     epochs: int = 8
     rare: int = 5
     seed: int = 0
 
 
-DEFAULT = Settings()
+DEFAULT = CaptionerSettings()
 
 
 class Decoder(nn.Module):
@@ -59,7 +58,7 @@ class Decoder(nn.Module):
     of GPT-2's words.
     """
 
-    def __init__(self, dim: int, vocabulary: int, places: int, settings: Settings):
+    def __init__(self, dim: int, vocabulary: int, places: int, settings: CaptionerSettings):
         from transformers import GPT2Config, GPT2LMHeadModel
 
         super().__init__()
@@ -95,22 +94,21 @@ class Decoder(nn.Module):
         """The mean loss of a word. tokens (n, length): captions, END, then -100 where there is
         nothing to learn.
         """
-        inputs = torch.cat(
-            [self.prefix(vectors), self.gpt.transformer.wte(tokens.clamp(min=END))], 1
-        )
-        logits = self.gpt(inputs_embeds=inputs).logits[
-            :, self.settings.prefix - 1 : -1
-        ]  # each place tells the next
+        words = self.gpt.transformer.wte(tokens.clamp(min=END))  # (n, length, width)
+        inputs = torch.cat([self.prefix(vectors), words], 1)
+        logits = self.gpt(inputs_embeds=inputs).logits
+        logits = logits[:, self.settings.prefix - 1 : -1]  # each place predicts the next
         return nn.functional.cross_entropy(logits.flatten(0, 1), tokens.flatten())
 
 
 class PrefixCaptioner:
     """Writes captions from image vectors; made by `fit` or `load`. A `rs5m.captions.Captioner`.
-    Chapter: captions.
 
-    model: the encoder whose vectors it was trained on. vocabulary: its words; a caption is those
-    joined by spaces, with none before punctuation. places: the longest caption in tokens, END
-    included.
+    Args:
+        model: the encoder whose vectors it was trained on.
+        vocabulary: its words; a caption is those joined by spaces, with none before punctuation.
+        dim: of the image vectors.
+        places: the longest caption in tokens, END included.
     """
 
     def __init__(
@@ -119,7 +117,7 @@ class PrefixCaptioner:
         vocabulary: list[str],
         dim: int,
         places: int,
-        settings: Settings,
+        settings: CaptionerSettings,
     ):
         self.model, self.vocabulary, self.dim, self.places = model, vocabulary, dim, places
         self.settings, self.row = settings, {word: i for i, word in enumerate(vocabulary, END + 1)}
@@ -135,9 +133,8 @@ class PrefixCaptioner:
     def text(self, ids: Sequence[int]) -> str:
         """The caption of token ids up to the first END."""
         ids = [*ids, END]
-        return re.sub(
-            r" ([,.;:!?)])", r"\1", " ".join(self.vocabulary[i - 1] for i in ids[: ids.index(END)])
-        )
+        words = " ".join(self.vocabulary[i - 1] for i in ids[: ids.index(END)])
+        return re.sub(r" ([,.;:!?)])", r"\1", words)
 
     def generate(
         self, images: Images, n: int = CANDIDATES, seed: int = 0, quiet: bool = False
@@ -160,44 +157,49 @@ class PrefixCaptioner:
         n: int = CANDIDATES,
         seeds: Sequence[int] | None = None,
         top_k: int = TOP_K,
-        batch: int = 64,
+        batch_size: int = 64,
         quiet: bool = False,
     ) -> list[list[str]]:
         """n candidates for each image vector (dim,) of `rs5m.clip.encode_images`, by nucleus
         sampling with a cache.
 
-        seeds: one for each image, by default its position. top_k 1 is greedy. Neither batch nor n
-        changes a text, but for rounding. ValueError for another dim, no vectors, n < 1 or another
-        number of seeds.
+        Neither batch_size nor n changes a text, but for rounding. ValueError for another dim, no
+        vectors, n < 1 or another number of seeds.
+
+        Args:
+            seeds: one for each image, by default its position.
+            top_k: 1 is greedy.
+            batch_size: images at once.
+            quiet: show no progress bar.
         """
         self._check(vectors, n)
-        seeds, found = range(len(vectors)) if seeds is None else seeds, []
+        seeds = range(len(vectors)) if seeds is None else seeds
         if len(seeds) != len(vectors):
             raise ValueError(
                 f"{len(seeds)} seeds for {len(vectors)} images: give one for each image"
             )
-        for start in tqdm(
-            range(0, len(vectors), batch), desc="captions", unit="batch", disable=quiet
-        ):
-            part = torch.from_numpy(
-                np.ascontiguousarray(vectors[start : start + batch], np.float32)
-            )
-            prefix = self.net.prefix(part.to(clip.device()))
-            options = sampling(seeds[start : start + batch], n, self.places, END, END, top_k)
+        candidates, starts = [], range(0, len(vectors), batch_size)
+        for start in tqdm(starts, desc="captions", unit="batch", disable=quiet):
+            part = slice(start, start + batch_size)
+            inputs = torch.from_numpy(np.ascontiguousarray(vectors[part], np.float32))
+            prefix = self.net.prefix(inputs.to(clip.device()))  # (n, prefix, width)
+            options = sampling(seeds[part], n, self.places, END, END, top_k)
             mask = torch.ones(prefix.shape[:2], dtype=torch.long, device=prefix.device)
             tokens = self.net.gpt.generate(inputs_embeds=prefix, attention_mask=mask, **options)
             texts = [self.text(ids) for ids in tokens.tolist()]
-            found += [texts[i : i + n] for i in range(0, len(texts), n)]
-        return found
+            candidates += [texts[i : i + n] for i in range(0, len(texts), n)]
+        return candidates
 
     def _check(self, vectors: np.ndarray, n: int) -> None:
         if n < 1 or not len(vectors):
             raise ValueError(
-                f"{len(vectors)} images and n {n}: give at least one image, ask for at least one caption"
+                f"{len(vectors)} images and n {n}: give at least one image, ask for at least one "
+                "caption"
             )
         if np.shape(vectors)[1:] != (self.dim,) or not np.isfinite(vectors).all():
             raise ValueError(
-                f"vectors have shape {np.shape(vectors)} or are not finite: this captioner reads (images, {self.dim})"
+                f"vectors have shape {np.shape(vectors)} or are not finite: this captioner reads "
+                f"(images, {self.dim})"
             )
 
     def save(self, folder: Path) -> None:
@@ -217,18 +219,17 @@ def load(folder: Path, model: clip.Model | None = None) -> PrefixCaptioner:
     """The captioner that `save` wrote; model: the encoder it was trained on, needed for `generate`
     alone.
 
-    ValueError for a folder that holds none or a damaged one. Chapter: captions.
+    ValueError for a folder that holds none or a damaged one.
     """
     try:
         about = json.loads((folder / "captioner.json").read_text(encoding="utf-8"))
-        made = PrefixCaptioner(
-            model, about["words"], about["dim"], about["places"], Settings(**about["settings"])
-        )
+        settings = CaptionerSettings(**about["settings"])
+        made = PrefixCaptioner(model, about["words"], about["dim"], about["places"], settings)
         load_model(made.net, str(folder / "model.safetensors"), device=str(clip.device()))
     except Exception as error:  # a damaged file raises whatever its reader raises
         raise ValueError(
-            f"{folder} holds no whole captioner (captioner.json, model.safetensors): train it again with "
-            f"rs5m.captions.prefix.fit and save it ({type(error).__name__})"
+            f"{folder} holds no whole captioner (captioner.json, model.safetensors): train it "
+            f"again with rs5m.captions.prefix.fit and save it ({type(error).__name__})"
         ) from error
     return made
 
@@ -236,67 +237,83 @@ def load(folder: Path, model: clip.Model | None = None) -> PrefixCaptioner:
 def fit(
     vectors: np.ndarray,
     captions: Sequence[Sequence[str]],
-    settings: Settings = DEFAULT,
+    settings: CaptionerSettings = DEFAULT,
     model: clip.Model | None = None,
     quiet: bool = False,
 ) -> tuple[PrefixCaptioner, list[float]]:
     """Train a captioner on pairs; returns it and the loss of every step, in nats a word.
 
-    vectors: (n, dim) of `rs5m.clip.encode_images`, computed once and left alone; captions: one or
-    more for each, one drawn at random each epoch. The language is the words of the captions, as
-    written. A caption is left out, counted and reported, when it is empty, longer than 50 tokens or
-    holds a word that occurs fewer than `settings.rare` times: a name seen once is nothing to be
-    learned, and an unknown-word token would be a blank to be filled with an invention. Same seed,
-    same machine: same weights. ValueError for other lengths, or where no caption is left. Chapter:
-    captions.
+    The language is the words of the captions, as written. A caption is left out, counted and
+    reported, when it is empty, longer than 50 tokens or holds a word that occurs fewer than
+    `settings.rare` times: a name seen once cannot be learned, and an unknown-word token would be a
+    blank to be filled with an invention. Same seed, same machine: same weights. ValueError for
+    other lengths, or where no caption is left.
+
+    Args:
+        vectors: (n, dim) of `rs5m.clip.encode_images`, computed once and left alone.
+        captions: one or more for each, one drawn at random each epoch.
+        model: the encoder of the vectors, which the captioner keeps for `generate`.
+        quiet: show no progress bar.
     """
     if len(vectors) != len(captions) or any(isinstance(texts, str) for texts in captions):
         raise ValueError(
-            f"{len(vectors)} vectors and {len(captions)} lists of captions: give one list for each vector"
+            f"{len(vectors)} vectors and {len(captions)} lists of captions: give one list for each "
+            "vector"
         )
     if np.ndim(vectors) != 2 or not np.isfinite(vectors).all():
         raise ValueError(
-            f"vectors have shape {np.shape(vectors)} or are not finite: give finite numbers (images, dim)"
+            f"vectors have shape {np.shape(vectors)} or are not finite: give finite numbers "
+            "(images, dim)"
         )
     made, kept = _prepare(vectors, captions, settings, model)
     rows = [row for row, texts in enumerate(kept) if texts]
     inputs = torch.from_numpy(np.asarray(vectors, np.float32)[rows]).to(clip.device())
-    kept, generator = [kept[row] for row in rows], torch.Generator().manual_seed(settings.seed)
     unit = nn.functional.normalize(inputs, dim=-1)
     made.net.mean.copy_(unit.mean(0))
     made.net.std.copy_(unit.std(0, correction=0) + 1e-6)
-    optimiser = torch.optim.AdamW(
-        made.net.parameters(), settings.learning_rate, weight_decay=settings.weight_decay
-    )
-    plan, losses = batches(len(rows), settings, generator), []
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: tune.rate(step, len(plan)))
-    made.net.train()
+    return made, _train(made.net, inputs, [kept[row] for row in rows], settings, quiet)
+
+
+def _train(
+    net: Decoder,
+    inputs: torch.Tensor,
+    captions: list[list[list[int]]],
+    settings: CaptionerSettings,
+    quiet: bool,
+) -> list[float]:
+    """The loss of every step. inputs: vectors (n, dim); captions: token ids of each vector's."""
+    generator = torch.Generator().manual_seed(settings.seed)
+    decay = {"weight_decay": settings.weight_decay}
+    optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, **decay)
+    plan, losses = batches(len(inputs), settings, generator), []
+    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: tune.rate(step, len(plan)))
+    net.train()
     for index in (bar := tqdm(plan, desc="captioner", unit="step", disable=quiet)):
-        tokens = _draw([kept[i] for i in index], generator).to(clip.device())
+        tokens = _draw([captions[i] for i in index], generator).to(clip.device())
         with clip.autocast():
-            loss = made.net(inputs[index], tokens)
-        optimiser.zero_grad()
+            loss = net(inputs[index], tokens)
+        optimizer.zero_grad()
         loss.backward()
-        nn.utils.clip_grad_norm_(
-            made.net.parameters(), 1.0
-        )  # the first steps of a decoder from scratch are rough
-        optimiser.step()
+        # the first steps of a decoder from scratch are rough
+        nn.utils.clip_grad_norm_(net.parameters(), 1.0)
+        optimizer.step()
         schedule.step()
         losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}")
-    made.net.eval()
-    return made, losses
+    net.eval()
+    return losses
 
 
 def _prepare(
     vectors: np.ndarray,
     captions: Sequence[Sequence[str]],
-    settings: Settings,
+    settings: CaptionerSettings,
     model: clip.Model | None,
-):
+) -> tuple[PrefixCaptioner, list[list[list[int]]]]:
+    """The untrained captioner, and the token ids of each vector's captions that are kept."""
     split = [WORD.findall(text) for texts in captions for text in texts]
-    split = [found for found in split if len(found) <= LONGEST]
-    counts = Counter(word for found in split for word in found)
+    split = [words for words in split if len(words) <= LONGEST]
+    counts = Counter(word for words in split for word in words)
     vocabulary = sorted(word for word, count in counts.items() if count >= settings.rare)
     places = max(map(len, split), default=0) + 1
     torch.manual_seed(settings.seed)  # the weights that the decoder starts from, and its dropout
@@ -305,11 +322,13 @@ def _prepare(
     total, left = sum(map(len, captions)), sum(map(len, kept))
     if not left:
         raise ValueError(
-            f"none of {total} captions is made of words seen {settings.rare} times: give more captions or a lower rare"
+            f"none of {total} captions is made of words seen {settings.rare} times: give more "
+            "captions or a lower rare"
         )
     if left < total:
         print(
-            f"captioner: {total - left} of {total} captions left out: empty, too long, or with a rare word"
+            f"captioner: {total - left} of {total} captions left out: empty, too long, or with a "
+            "rare word"
         )
     return made, kept
 
@@ -317,8 +336,6 @@ def _prepare(
 def _draw(captions: list[list[list[int]]], generator: torch.Generator) -> torch.Tensor:
     """One random caption of each image as ids (n, length), -100 after END."""
     picks = torch.rand(len(captions), generator=generator).tolist()
-    drawn = [
-        torch.tensor(texts[int(pick * len(texts))])
-        for texts, pick in zip(captions, picks, strict=True)
-    ]
+    pairs = zip(captions, picks, strict=True)
+    drawn = [torch.tensor(texts[int(pick * len(texts))]) for texts, pick in pairs]
     return nn.utils.rnn.pad_sequence(drawn, batch_first=True, padding_value=-100)

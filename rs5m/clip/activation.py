@@ -26,6 +26,8 @@ import torch
 from torch import nn
 from torch.nn import functional
 
+from rs5m.clip.model import Model, crop, encode_images, encode_texts
+from rs5m.clip.openclip import open_clip
 from rs5m.pocket.pictures import photo
 
 NAMES = {True: "QuickGELU", False: "GELU"}
@@ -49,26 +51,22 @@ PHOTOS = {  # what scikit-image, scikit-learn and matplotlib ship as files, in a
     "sklearn/flower.jpg": "a flower",
     "matplotlib/grace_hopper.jpg": "a woman in a navy uniform",
 }
-KNOWS = 0.5 * math.log(
-    len(PHOTOS)
-)  # nats; a loss above half of chance's says that the pictures mean little to it
-GAP, SHARE = (
-    0.02,
-    0.1,
-)  # the other activation fits clearly better from this many nats, and this share of the loss
+# nats; a loss above half of chance's says that the pictures mean little to the network
+KNOWS = 0.5 * math.log(len(PHOTOS))
+# the other activation fits clearly better from this many nats, and this share of the loss
+GAP, SHARE = 0.02, 0.1
+QuickGELU = open_clip.transformer.QuickGELU
 
 
 def _activations(net: nn.Module) -> list[nn.Module]:
     """The blocks of open_clip's own transformers, whose child `gelu` is the activation; timm's
     towers have none.
     """
-    from open_clip.transformer import QuickGELU  # rs5m.clip has made open_clip importable by now
-
     return [m for m in net.modules() if isinstance(getattr(m, "gelu", None), QuickGELU | nn.GELU)]
 
 
 def uses(net: nn.Module) -> bool | None:
-    """Whether a network computes QuickGELU; None where it has no part that could. Chapter: clip."""
+    """Whether a network computes QuickGELU; None where it has no part that could."""
     blocks = _activations(net)
     return not isinstance(blocks[0].gelu, nn.GELU) if blocks else None
 
@@ -76,8 +74,6 @@ def uses(net: nn.Module) -> bool | None:
 @contextmanager
 def switched(net: nn.Module) -> Iterator[None]:
     """The network with the other activation, for as long as the context lasts."""
-    from open_clip.transformer import QuickGELU
-
     kept = [(block, block.gelu) for block in _activations(net)]
     try:
         for block, activation in kept:
@@ -93,12 +89,9 @@ def switched(net: nn.Module) -> Iterator[None]:
 
 def cure(name: str, quick: bool) -> str:
     """What to load in place of an architecture of the wrong activation."""
-    from rs5m.clip.openclip import open_clip
-
     right = f"{name}-quickgelu" if quick else name.removesuffix("-quickgelu")
-    return (
-        f"load {right}" if right in open_clip.list_models() else f"build it with quick_gelu={quick}"
-    )
+    known = right in open_clip.list_models()
+    return f"load {right}" if known else f"build it with quick_gelu={quick}"
 
 
 # ---------------------------------------------------------------- photographs decide
@@ -120,8 +113,8 @@ class Probe(NamedTuple):
         return self.other < KNOWS and self.own - self.other > max(GAP, SHARE * self.own)
 
 
-def probe(model) -> Probe:
-    """Both losses of the photographs in PHOTOS, at the network's own temperature. Chapter: clip."""
+def probe(model: Model) -> Probe:
+    """Both losses of the photographs in PHOTOS, at the network's own temperature."""
     own = _loss(model)
     with switched(model.net):
         return Probe(own, _loss(model))
@@ -135,23 +128,18 @@ def captions() -> list[str]:
 @cache
 def pictures(size: int) -> np.ndarray:
     """The photographs as squares, uint8 (n, size, size, 3)."""
-    from rs5m.clip.model import crop
-
     return crop([np.array(photo(name)) for name in PHOTOS], size).permute(0, 2, 3, 1).numpy()
 
 
 @torch.inference_mode()
-def _loss(model) -> float:
-    from rs5m.clip.model import encode_images, encode_texts
-
-    vectors = (
-        encode_images(model, pictures(model.image_size), quiet=True),
-        encode_texts(model, captions()),
+def _loss(model: Model) -> float:
+    image = encode_images(model, pictures(model.image_size), quiet=True)
+    text = encode_texts(model, captions())
+    image_features, text_features = (  # (photographs, dim) each
+        functional.normalize(torch.from_numpy(vectors).double(), dim=-1)
+        for vectors in (image, text)
     )
-    image, text = (functional.normalize(torch.from_numpy(v).double(), dim=-1) for v in vectors)
-    logits = image @ text.T * float(model.net.logit_scale.exp())
+    logits = image_features @ text_features.T * float(model.net.logit_scale.exp())
     match = torch.arange(len(logits))
-    return (
-        float(functional.cross_entropy(logits, match) + functional.cross_entropy(logits.T, match))
-        / 2
-    )
+    by_image = functional.cross_entropy(logits, match)
+    return float(by_image + functional.cross_entropy(logits.T, match)) / 2

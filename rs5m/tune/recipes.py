@@ -1,15 +1,14 @@
 """Recipes: what is known of GeoRSCLIP's training, setting by setting, and what we chose where
-nothing is.
+nothing is. Chapter: tune.
 
 rs5m/tune/recipes/NAME.toml gives each setting its value and its mark: published, with where from,
-or ours, with why. Chapter: tune.
+or ours, with why.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
-import os
 import time
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -21,9 +20,12 @@ from types import MappingProxyType
 
 import pandas as pd
 
+from rs5m.files import whole
+
 RECIPES = files("rs5m.tune") / "recipes"
 MARKS = ("published", "ours")
 DATA = ("shards", "rsicd", "rsitmd", "ret2")
+KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 
 
 @dataclass(frozen=True)
@@ -49,22 +51,19 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name. ValueError, naming all, for any other. Chapter: tune."""
+    """The recipe of that name. ValueError, naming all, for any other."""
     if name not in names():
         raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(names())}")
-    text = (RECIPES / f"{name}.toml").read_text(encoding="utf-8")
-    marks = {
-        key: (row["value"], row["known"], row["source"]) for key, row in tomllib.loads(text).items()
-    }
-    fields = _fields()
-    settings = {key: value for key, (value, *_) in marks.items() if key in fields}
+    rows = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
+    marks = {key: (row["value"], row["known"], row["source"]) for key, row in rows.items()}
+    settings = {key: value for key, (value, *_) in marks.items() if key in _fields()}
     model, pretrained, data = (marks[key][0] for key in ("model", "pretrained", "data"))
     frozen = MappingProxyType(settings), MappingProxyType(marks)
     return Recipe(name, model, pretrained or None, data, *frozen)
 
 
 def table(name: str) -> pd.DataFrame:
-    """DataFrame setting, value, known (published or ours), source of a recipe. Chapter: tune."""
+    """DataFrame setting, value, known (published or ours), source of a recipe."""
     rows = [(setting, *row) for setting, row in get(name).marks.items()]
     return pd.DataFrame(rows, columns=["setting", "value", "known", "source"])
 
@@ -73,7 +72,7 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     """The recipe with settings changed by texts "field=value", values as in JSON; a change is
     marked ours.
 
-    ValueError for a text without =, an unknown field or a value of another type. Chapter: tune.
+    ValueError for a text without =, an unknown field or a value of another type.
     """
     settings, marks = dict(recipe.settings), dict(recipe.marks)
     for text in assignments:
@@ -84,9 +83,8 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
             )
         settings[field] = _value(field, word, _fields()[field].default)
         marks[field] = (settings[field], "ours", "changed on the command line")
-    return dataclasses.replace(
-        recipe, settings=MappingProxyType(settings), marks=MappingProxyType(marks)
-    )
+    frozen = {"settings": MappingProxyType(settings), "marks": MappingProxyType(marks)}
+    return dataclasses.replace(recipe, **frozen)
 
 
 def _fields() -> dict[str, dataclasses.Field]:
@@ -104,16 +102,9 @@ def _value(field: str, word: str, default: object) -> object:
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        raise ValueError(
-            f"--set {field}={word}: give {_kind(default)}, such as {json.dumps(default)}"
-        )
+        kind = KINDS[type(default)]
+        raise ValueError(f"--set {field}={word}: give {kind}, such as {json.dumps(default)}")
     return value
-
-
-def _kind(default: object) -> str:
-    return {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}[
-        type(default)
-    ]
 
 
 # ---------------------------------------------------------------- a run
@@ -130,12 +121,16 @@ def run(
     """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about
     them.
 
-    data: shards, their folders or addresses (see `rs5m.data.shards.local`); for rsicd, rsitmd and
-    ret2 also the folder in the official layout. checkpoint: weights to begin from in place of the
-    recipe's. A method whose adapters cannot be merged writes out/adapter/ instead of the model.
-    board: TensorBoard's files, too. A run that stopped goes on. Under torchrun the first process
-    writes, the others return "". Errors of `rs5m.clip.load`, `rs5m.tune.ret2.shards` and
-    `rs5m.tune.fit`. Chapter: tune.
+    A method whose adapters cannot be merged writes out/adapter/ instead of the model. A run that
+    stopped goes on. Under torchrun the first process writes, the others return "". Errors of
+    `rs5m.clip.load`, `rs5m.tune.ret2.shards` and `rs5m.tune.fit`.
+
+    Args:
+        data: shards, their folders or addresses (see `rs5m.data.shards.local`); for rsicd, rsitmd
+            and ret2 also the folder in the official layout.
+        checkpoint: weights to begin from in place of the recipe's.
+        workers: processes that decode.
+        board: write TensorBoard's files, too.
     """
     from rs5m import clip
     from rs5m.tune.distributed import rank, start_processes
@@ -152,12 +147,12 @@ def run(
     if rank():
         return ""
     general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
-    about = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
-    about |= _account(recipe, tuned, source, losses, out) | {
-        "seconds": round(time.perf_counter() - begun, 1)
-    }
-    written = _write(tuned, recipe, out, about)
-    return f"{written}: loss {losses[0]:.3f} at the first of {len(losses)} steps, {losses[-1]:.3f} at the last"
+    record = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
+    record |= _account(recipe, tuned, source, losses, out)
+    record["seconds"] = round(time.perf_counter() - begun, 1)
+    written = _write(tuned, recipe, out, record)
+    first, last = f"{losses[0]:.3f}", f"{losses[-1]:.3f}"
+    return f"{written}: loss {first} at the first of {len(losses)} steps, {last} at the last"
 
 
 def shards(data: str, given: Sequence[str], out: Path) -> list:
@@ -166,10 +161,9 @@ def shards(data: str, given: Sequence[str], out: Path) -> list:
     """
     folder = Path(given[0])
     if len(given) == 1 and folder.is_dir():
-        if found := sorted(
-            folder.glob("**/*-train-*.tar")
-        ):  # RS5M's folder holds validation shards as well
-            return found
+        # RS5M's folder holds validation shards as well
+        if training := sorted(folder.glob("**/*-train-*.tar")):
+            return training
         if data != "shards" and not any(folder.glob("*.tar")):
             return _built(folder, data, out / "shards")
     return list(given)
@@ -188,11 +182,11 @@ def _built(folder: Path, data: str, out: Path) -> list[Path]:
 
 
 def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
-    """What run.json tells beside the times: every number is of this run."""
+    """What run.json says beside the times: every number is of this run."""
     from rs5m import results
 
     built = out / "shards" / "data.json"
-    told = results.provenance("recipe", recipe.settings["seed"])
+    origin = results.provenance("recipe", recipe.settings["seed"])
     counts = json.loads(built.read_text()) if built.is_file() else {}
     counts.pop("folder", None)  # says nothing on another machine
     counts |= {
@@ -200,37 +194,31 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
         "damaged": len(source.damaged),
         "fingerprint": source.fingerprint(),
     }
+    columns = ("value", "known", "source")
     return {
         "architecture": tuned.name,
-        "commit": told["commit"],
-        "device": told["device"],
-        "settings": {
-            k: dict(zip(("value", "known", "source"), row, strict=True))
-            for k, row in recipe.marks.items()
-        },
+        "commit": origin["commit"],
+        "device": origin["device"],
+        "settings": {k: dict(zip(columns, row, strict=True)) for k, row in recipe.marks.items()},
         "data": counts,
         "losses": {"steps": len(losses), "first": losses[0], "last": losses[-1]},
-        "versions": told["versions"] | {"python": told["python"]},
+        "versions": origin["versions"] | {"python": origin["python"]},
     }
 
 
-def _write(tuned, recipe: Recipe, out: Path, about: dict) -> Path:
+def _write(tuned, recipe: Recipe, out: Path, record: dict) -> Path:
     from rs5m import adapters, results
     from rs5m.clip import checkpoints
 
-    about |= {
-        "run": results.digest(
-            sorted(recipe.settings.items()), about["base"], about["data"]["fingerprint"]
-        ),
-        "date": datetime.now(UTC).isoformat(timespec="seconds"),
-    }
+    settings = sorted(recipe.settings.items())
+    record["run"] = results.digest(settings, record["base"], record["data"]["fingerprint"])
+    record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     if adapters.mergeable(recipe.settings["method"]):
-        known = {key: about[key] for key in ("recipe", "base", "run")}
-        written = checkpoints.export(tuned, out / "model.safetensors", **known)
+        origin = {key: record[key] for key in ("recipe", "base", "run")}
+        written = checkpoints.export(tuned, out / "model.safetensors", **origin)
     else:
         written = out / "adapter"
         adapters.save(tuned.net, written)
-    temporary = out / f"run.json.{os.getpid()}.tmp"
-    temporary.write_text(json.dumps(about, indent=1, allow_nan=False))
-    temporary.replace(out / "run.json")
+    with whole(out / "run.json") as temporary:
+        temporary.write_text(json.dumps(record, indent=1, allow_nan=False))
     return written

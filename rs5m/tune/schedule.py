@@ -1,10 +1,11 @@
 """A tuning run's settings, and what they decide before the first step: the pairs of each step, its
-random draws, its rate.
+random draws, its rate. Chapter: tune.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -24,7 +25,7 @@ class Settings:
     lock_image: bool = False
     learning_rate: float = 2e-3
     weight_decay: float = 0.01  # not on gains and biases
-    batch: int = 128  # contrastive batch over all GPUs
+    batch_size: int = 128  # of the contrastive batch, over all GPUs
     chunk: int = 0  # images a GPU holds at once (gradient caching); 0: all of its share
     epochs: int = 8
     warm_up: float = 0.1  # below 1: share of the steps over which the rate rises; else steps
@@ -36,43 +37,38 @@ class Settings:
 
     def towers(self) -> tuple[str, ...]:
         """The towers that are tuned."""
-        return tuple(
-            name
-            for name, locked in (("image", self.lock_image), ("text", self.lock_text))
-            if not locked
-        )
+        locked = {"image": self.lock_image, "text": self.lock_text}
+        return tuple(tower for tower in locked if not locked[tower])
 
 
 def plan(count: int, settings: Settings) -> np.ndarray:
     """Which pairs each step sees: positions (steps, batch), every epoch shuffled by seed and epoch,
     no pair twice.
 
-    Batches are whole: a short last one would be an easier task, so up to batch - 1 pairs rest in an
-    epoch. ValueError where the batch is larger than the data. Chapter: tune.
+    Batches are whole: a short last one would be an easier task, so up to batch_size - 1 pairs rest
+    in an epoch. ValueError where the batch is larger than the data.
     """
-    if settings.batch > count:
+    size = settings.batch_size
+    if size > count:
         raise ValueError(
-            f"a batch of {settings.batch} is larger than the data, {count} pairs: make the batch smaller"
+            f"a batch of {size} is larger than the data, {count} pairs: make the batch smaller"
         )
-    each = count // settings.batch
+    each = count // size
     orders = [
         np.random.default_rng([settings.seed, epoch]).permutation(count)
         for epoch in range(settings.epochs)
     ]
-    return np.concatenate([order[: each * settings.batch].reshape(each, -1) for order in orders])
+    return np.concatenate([order[: each * size].reshape(each, -1) for order in orders])
 
 
 def draws(step: int, settings: Settings) -> np.ndarray:
-    """The chance in a step's crops, turns and captions: float32 (batch, loader.DRAWS) in [0, 1).
-    Chapter: tune.
-    """
-    generator = np.random.default_rng(
-        [settings.seed, 1, step]
-    )  # two numbers seed an epoch's order, three a step
-    return generator.random((settings.batch, DRAWS), np.float32)
+    """Random numbers for a step's crops, turns and captions: float32 (batch, DRAWS) in [0, 1)."""
+    # two numbers seed an epoch's order, three a step
+    generator = np.random.default_rng([settings.seed, 1, step])
+    return generator.random((settings.batch_size, DRAWS), np.float32)
 
 
-def items(steps: np.ndarray, settings: Settings, start: int = 0):
+def items(steps: np.ndarray, settings: Settings, start: int = 0) -> Iterator[tuple]:
     """(positions, draws) of this process's share of every step from `start` on."""
     mine = slice(rank(), None, world())
     for step in range(start, len(steps)):
@@ -80,23 +76,21 @@ def items(steps: np.ndarray, settings: Settings, start: int = 0):
 
 
 def rate(step: int, steps: int, warm_up: float = 0.1) -> float:
-    """The learning rate's factor: a linear rise over the warm-up, then half a cosine to zero.
-    Chapter: tune.
-    """
+    """The learning rate's factor: a linear rise over the warm-up, then half a cosine to zero."""
     rise = max(1, int(warm_up * steps if warm_up < 1 else warm_up))
-    return (
-        (step + 1) / rise
-        if step < rise
-        else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
-    )
+    if step < rise:
+        return (step + 1) / rise
+    return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))
 
 
 def batches(count: int, settings, generator: torch.Generator) -> list[list[int]]:
-    """Shuffled positions for all epochs in whole batches: of `settings.batch`, or of all pairs if
-    there are fewer.
+    """Shuffled positions for all epochs in whole batches: of `settings.batch_size`, or of all pairs
+    if there are fewer.
+
+    For trainings that go in one piece, of a head or a captioner: unlike `plan` it draws from the
+    generator that chooses their captions and turns afterwards.
     """
-    size = min(settings.batch, count)
-    order = [torch.randperm(count, generator=generator).tolist() for _ in range(settings.epochs)]
-    return [
-        epoch[start : start + size] for epoch in order for start in range(0, count - size + 1, size)
-    ]
+    size = min(settings.batch_size, count)
+    orders = [torch.randperm(count, generator=generator).tolist() for _ in range(settings.epochs)]
+    starts = range(0, count - size + 1, size)
+    return [order[start : start + size] for order in orders for start in starts]

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from small import encoded
 from small_tuning import VARIABLES, some_pairs, tiny
 
 from rs5m import clip, tune
@@ -18,7 +19,8 @@ from rs5m.book import domain, models, scales, sets
 from rs5m.data import datasets, records
 from rs5m.tune import loader
 
-SMALL = {"batch": 32, "image_size": 32, "steps": 2}
+pytestmark = pytest.mark.usefixtures("one_thread")
+SMALL = {"batch_size": 32, "image_size": 32, "steps": 2}
 
 
 def stand_ins(patch, folder) -> list[str]:
@@ -33,7 +35,10 @@ def stand_ins(patch, folder) -> list[str]:
             path = folder / f"{name}-train-0000.tar"
             if not path.is_file():
                 pixels, captions = some_pairs(64 if name == "pub11" else 40)
-                rows = (records.Record(png(p), f"{i}.png", c[0]) for i, (p, c) in enumerate(zip(pixels, captions)))  # noqa: B905
+                rows = (
+                    records.Record(encoded(p), f"{i}.png", c[0])
+                    for i, (p, c) in enumerate(zip(pixels, captions, strict=True))
+                )
                 records.write(path, rows)
             return [path]
 
@@ -42,16 +47,6 @@ def stand_ins(patch, folder) -> list[str]:
     patch.setattr(models, "general", lambda scale, *rest: tiny())
     patch.setattr(domain, "SHARDS", {name: shards(name) for name in ("pub11", "rs3")})
     return read
-
-
-def png(pixels: np.ndarray) -> bytes:
-    import io
-
-    from PIL import Image
-
-    stream = io.BytesIO()
-    Image.fromarray(pixels).save(stream, "PNG")
-    return stream.getvalue()
 
 
 @pytest.fixture(autouse=True)
@@ -66,35 +61,49 @@ def test_the_domain_model_is_made_once(tmp_path, monkeypatch, capsys, changes):
     stand_ins(monkeypatch, tmp_path)
     scale = replace(scales.get("mini"), **SMALL)
     first, losses = domain.domain_model(scale, **changes)
-    assert len(losses) == 3 and "computed" in capsys.readouterr().out, "an epoch is three batches, the nearest to 2"
+    assert len(losses) == 3 and "computed" in capsys.readouterr().out, (
+        "an epoch is three batches, the nearest to 2"
+    )
     second, again = domain.domain_model(scale, **changes)
     assert again == losses and "loaded" in capsys.readouterr().out
     pixels, captions = some_pairs(8)
     source = domain.source(scale, scale.runs[0])
     assert isinstance(source, loader.Shards) and len(source) == 104
     expected, _ = tune.fit(tiny(), source, domain.settings(scale, 104, **changes))
-    vectors = [clip.encode_images(model, pixels, quiet=True) for model in (tiny(), first, second, expected)]
+    vectors = [
+        clip.encode_images(model, pixels, quiet=True) for model in (tiny(), first, second, expected)
+    ]
     assert (vectors[1] == vectors[2]).all() and vectors[1] == pytest.approx(vectors[3], abs=1e-5)
     assert abs(vectors[0] - vectors[1]).max() > 1e-4
-    words = [clip.encode_texts(model, [texts[0] for texts in captions]) for model in (first, second, expected)]
+    words = [
+        clip.encode_texts(model, [texts[0] for texts in captions])
+        for model in (first, second, expected)
+    ]
     assert (words[0] == words[1]).all() and words[0] == pytest.approx(words[2], abs=1e-5)
     domain.domain_model(scale, seed=1, **changes)
     domain.domain_model(scale, ("rs3",), **changes)
     said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tuned-")]
-    assert ["computed" in line for line in said] == [True, True], "other settings, other pairs: another model"
+    assert ["computed" in line for line in said] == [True, True], (
+        "other settings, other pairs: another model"
+    )
     (tmp_path / "rs3-train-0000.tar").unlink()
-    records.write(tmp_path / "rs3-train-0000.tar", [records.Record(png(pixels[0]), "0.png", "other")] * 40)
+    records.write(
+        tmp_path / "rs3-train-0000.tar", [records.Record(encoded(pixels[0]), "0.png", "other")] * 40
+    )
     domain.domain_model(scale, **changes)
     assert "computed" in capsys.readouterr().out, "other data under the same name: another model"
 
 
 def test_runs_of_other_sizes_take_equally_many_steps():
-    scale = replace(scales.get("mini"), steps=40, batch=100)
+    scale = replace(scales.get("mini"), steps=40, batch_size=100)
     for pairs, epochs in ((1000, 4), (400, 10), (130, 40), (5000, 1)):
         assert domain.settings(scale, pairs).epochs == epochs
     assert domain.settings(scale, 1000, epochs=2, seed=7).epochs == 2
     assert domain.settings(scales.get("colab")).epochs == scales.get("colab").epochs
-    assert domain.settings(scales.get("colab")).lock_text is False and domain.settings(scale).lock_text is True
+    assert (
+        domain.settings(scales.get("colab")).lock_text is False
+        and domain.settings(scale).lock_text is True
+    )
 
 
 def test_what_cannot_be_mixed_or_merged_is_named(tmp_path, monkeypatch):
@@ -134,8 +143,14 @@ domain.domain_model(replace(scales.get("mini"), **test_domain.SMALL))
 
 
 def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monkeypatch):
-    run = subprocess.run([sys.executable, "-c", KILLED.replace("{HERE}", str(Path(__file__).parent))], cwd=tmp_path, env=VARIABLES | {"PWD": str(tmp_path)},
-                         capture_output=True, text=True, check=False)
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED.replace("{HERE}", str(Path(__file__).parent))],
+        cwd=tmp_path,
+        env=VARIABLES | {"PWD": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
     assert run.returncode == -signal.SIGKILL, run.stderr
     assert list(tmp_path.glob("runs/mini/*/model.safetensors")), "it died with half a model written"
     monkeypatch.chdir(tmp_path)
@@ -148,12 +163,16 @@ def test_captions_have_one_vector_whatever_run_asks_first(tmp_path, monkeypatch)
     monkeypatch.chdir(tmp_path)
     stand_ins(monkeypatch, tmp_path)
     scale = replace(scales.get("mini"), **SMALL)
-    alone, both = (domain.captions(scale, domain.source(scale, run)) for run in (("rs3",), ("pub11", "rs3")))
+    alone, both = (
+        domain.captions(scale, domain.source(scale, run)) for run in (("rs3",), ("pub11", "rs3"))
+    )
     source = domain.source(scale, ("rs3",))
     assert {text for i in range(len(source)) for text in source.captions(i)} <= alone.keys()
     assert all(alone[text].equal(both[text]) for text in alone) and len(alone) <= len(both)
     monkeypatch.setattr(
-        sets, "pairs", lambda *_: datasets.Pairs("x", *some_pairs(4)[:1], [("words of its own",)] * 4, [])
+        sets,
+        "pairs",
+        lambda *_: datasets.Pairs("x", *some_pairs(4)[:1], [("words of its own",)] * 4, []),
     )
     other = domain.captions(scale, domain.source(scale, ("pocket",)))
     assert list(other) == ["words of its own"]

@@ -27,7 +27,9 @@ def chips():
 def test_features_times_head_are_the_models_vectors(model, chips):
     rows = head.features(model, chips.images[:5], (0, 90), quiet=True)
     turned = [np.ascontiguousarray(np.rot90(image)) for image in chips.images[:5]]
-    upright, quarter = (clip.encode_images(model, images, quiet=True) for images in (list(chips.images[:5]), turned))
+    upright, quarter = (
+        clip.encode_images(model, images, quiet=True) for images in (list(chips.images[:5]), turned)
+    )
     found = rows @ head.weight(model).T
     assert np.allclose(found[:, 0], upright, atol=1e-6)
     # resized bytes round the other way
@@ -38,15 +40,15 @@ def pairs(model, chips, count=256):
     index = np.linspace(0, len(chips.labels) - 1, count).astype(int)
     names = [(chips.classes[chips.labels[i]],) for i in index]
     rows = head.features(model, chips.images[index], (0,), quiet=True)
-    return rows, head.Captions(model, names), chips.labels[index]
+    return rows, names, chips.labels[index]
 
 
 def test_a_tuned_head_learns_its_pairs_the_same_way_twice_and_leaves_the_model(model, chips):
     rows, texts, labels = pairs(model, chips)
     before, names = head.weight(model), normalise(clip.encode_texts(model, chips.classes))
-    first, losses = head.fit(model, rows, texts, replace(head.SETTINGS, batch=64))
-    again, _ = head.fit(model, rows, texts, replace(head.SETTINGS, batch=64))
-    other, _ = head.fit(model, rows, texts, replace(head.SETTINGS, batch=64, seed=1))
+    first, losses = head.fit(model, rows, texts, replace(head.SETTINGS, batch_size=64))
+    again, _ = head.fit(model, rows, texts, replace(head.SETTINGS, batch_size=64))
+    other, _ = head.fit(model, rows, texts, replace(head.SETTINGS, batch_size=64, seed=1))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
     assert np.array_equal(before, head.weight(model)) and np.mean(losses[-4:]) < losses[0]
     right = [((rows[:, 0] @ w.T) @ names.T).argmax(1) == labels for w in (before, first)]
@@ -57,18 +59,21 @@ def test_a_tuned_head_learns_its_pairs_the_same_way_twice_and_leaves_the_model(m
 
 def test_one_step_moves_the_head_as_autograd_through_the_whole_model_would(model, chips):
     rows, texts, _ = pairs(model, chips, 16)
-    settings = replace(head.SETTINGS, batch=16, epochs=1, weight_decay=0.0)
+    settings = replace(head.SETTINGS, batch_size=16, epochs=1, weight_decay=0.0)
     moved = head.fit(model, rows, texts, settings)[0] - head.weight(model)
     generator = torch.Generator().manual_seed(settings.seed)
     order = schedule.batches(16, settings, generator)[0]
     torch.randint(1, (16,), generator=generator)
-    text = texts.draw(order, generator)
+    drawn = head.draw([texts[i] for i in order], generator)
+    text = torch.from_numpy(normalise(clip.encode_texts(model, drawn)))
     layer = torch.nn.Linear(rows.shape[2], moved.shape[0], bias=False)
     layer.weight.data.copy_(torch.from_numpy(head.weight(model)))
     image = torch.nn.functional.normalize(layer(torch.from_numpy(rows[order, 0])), dim=-1)
     logits = model.net.logit_scale.exp().detach() * image @ text.T
     target = torch.arange(16)
-    loss = torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(logits.T, target)
+    loss = torch.nn.functional.cross_entropy(logits, target) + torch.nn.functional.cross_entropy(
+        logits.T, target
+    )
     loss.backward()
     gradient = layer.weight.grad.numpy()
     # Adam's first step is the sign of the gradient

@@ -21,7 +21,7 @@ def test_an_unknown_scale_names_the_four():
 
 def test_a_scale_cannot_be_changed_by_accident():
     with pytest.raises(FrozenInstanceError):
-        scales.get("mini").batch = 1
+        scales.get("mini").batch_size = 1
 
 
 def test_openai_weights_are_built_with_quickgelu():

@@ -12,13 +12,19 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.torch import load_file
+from small import model as small_model
+from small import vit
 
 from rs5m import captions, clip
 from rs5m.captions import Blip2Captioner, blip2, candidates, clean, named, nucleus, prefix, rank
-from rs5m.captions.prefix import Settings
-from rs5m.clip import Model, open_clip
+from rs5m.captions.prefix import CaptionerSettings
+from rs5m.clip import Model
 
-WORDS = "a an view of land water river forest field city seen from space above green blue old new road bridge".split()
+pytestmark = pytest.mark.usefixtures("one_thread")
+WORDS = (
+    "a an view of land water river forest field city "
+    "seen from space above green blue old new road bridge"
+).split()
 CLASSES = (
     "open water",
     "evergreen forest",
@@ -30,16 +36,7 @@ CLASSES = (
     "snow",
 )
 TEMPLATES = ("{} seen from space", "satellite picture: {}, from above", "a view of the {}.", "{}")
-QUICK = Settings(width=32, heads=2, batch=64, epochs=2, rare=1)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def one_thread():
-    """Networks this small lose more time to waiting threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
+QUICK = CaptionerSettings(width=32, heads=2, batch_size=64, epochs=2, rare=1)
 
 
 def some_images(count: int = 5) -> list[np.ndarray]:
@@ -128,7 +125,7 @@ def folder(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def captioner(folder):
-    return Blip2Captioner(folder, batch=2, quiet=True)
+    return Blip2Captioner(folder, batch_size=2, quiet=True)
 
 
 def drawn(logits: np.ndarray, die: float, top_k: int, top_p: float) -> int:
@@ -181,7 +178,7 @@ def test_a_text_depends_on_its_image_and_seed_alone(folder, captioner):
         "neither position nor torch's own stream"
     )
     assert captioner.generate(images, 2) == [texts[:2] for texts in got]
-    other = Blip2Captioner(folder, batch=5, quiet=True)
+    other = Blip2Captioner(folder, batch_size=5, quiet=True)
     assert other.generate(images, 4) == got
     other.seed = 1
     assert other.generate(images, 4) != got
@@ -224,7 +221,9 @@ def test_a_wrong_adapter_is_named(folder, tmp_path):
         json.dumps({"peft_type": "LORA", "target_modules": ["nothing"]})
     )
     (tmp_path / "adapter_model.safetensors").write_bytes(b"nothing")
-    with pytest.raises(ValueError, match="is no adapter of this model, train or fetch one for it"):
+    with pytest.raises(
+        ValueError, match="is not an adapter of this model, train or fetch one for it"
+    ):
         Blip2Captioner(folder, tmp_path, quiet=True)
 
 
@@ -289,7 +288,7 @@ def test_what_is_no_model_is_named(folder, tmp_path):
 
     refused(
         tmp_path / "absent",
-        "is no folder: give one that holds a BLIP-2 model, or a hub name such as Salesforce/",
+        "is not a folder: give one that holds a BLIP-2 model, or a hub name such as Salesforce/",
     )
     (tmp_path / "empty").mkdir()
     refused(tmp_path / "empty", "cannot be read as BLIP-2 with safetensors weights")
@@ -504,7 +503,7 @@ def small():
     return prefix.fit(
         vectors,
         texts,
-        Settings(width=64, batch=64, epochs=16, learning_rate=4e-3, rare=1),
+        CaptionerSettings(width=64, batch_size=64, epochs=16, learning_rate=4e-3, rare=1),
         quiet=True,
     )
 
@@ -561,7 +560,7 @@ def test_the_cache_changes_no_text(small, top_k, trained):
 def test_neither_batch_nor_n_nor_company_changes_a_text(small):
     captioner, vectors = small[0], some_vectors(20, seed=4)[0]
     got = captioner.write(vectors, 4, quiet=True)
-    assert captioner.write(vectors, 4, batch=3, quiet=True) == got
+    assert captioner.write(vectors, 4, batch_size=3, quiet=True) == got
     assert captioner.write(vectors, 2, quiet=True) == [texts[:2] for texts in got]
     assert captioner.write(vectors[10:], 4, seeds=range(10, 20), quiet=True) == got[10:]
     assert captioner.write(vectors, 4, seeds=range(100, 120), quiet=True) != got
@@ -606,7 +605,7 @@ def test_captions_with_rare_words_are_left_out_and_counted(capsys):
         ("a lake " * 40,),
     ]
     captioner, losses = prefix.fit(
-        np.eye(4, dtype=np.float32), texts, replace(QUICK, rare=2, batch=8), quiet=True
+        np.eye(4, dtype=np.float32), texts, replace(QUICK, rare=2, batch_size=8), quiet=True
     )
     assert "4 of 7 captions left out" in capsys.readouterr().out
     assert captioner.vocabulary == ["a", "lake", "river"] or set(captioner.vocabulary) == {
@@ -628,15 +627,7 @@ def test_a_caption_survives_its_tokens(text):
 
 
 def tiny_clip() -> Model:
-    torch.manual_seed(0)
-    text = open_clip.CLIPTextCfg(context_length=16, vocab_size=49408, width=32, heads=2, layers=1)
-    vision = open_clip.CLIPVisionCfg(
-        image_size=32, layers=1, width=32, head_width=16, patch_size=16
-    )
-    net = open_clip.CLIP(16, vision, text).eval()
-    return Model(
-        net, open_clip.tokenizer.SimpleTokenizer(context_length=16), (0.5,) * 3, (0.5,) * 3, 32
-    )
+    return small_model(vit(dim=16, layers=1, width=32, head_width=16))
 
 
 def test_both_captioners_follow_one_protocol(captioner):

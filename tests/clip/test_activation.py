@@ -17,13 +17,8 @@ from rs5m.pocket.pictures import photo
 
 
 @pytest.fixture(scope="module", autouse=True)
-def architectures(tmp_path_factory):
-    """One thread: networks this small lose more time to waiting threads than they gain."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
+def architectures(tmp_path_factory, one_thread):
     small_clip.register(tmp_path_factory.mktemp("architectures"))
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(
@@ -159,7 +154,7 @@ def test_open_clips_table_is_asked_before_anything_is_fetched():
 def test_the_second_ranker_is_built_with_quickgelu(monkeypatch):
     """OpenAI's RN50x64 as well: its text tower computes QuickGELU."""
     asked = []
-    monkeypatch.setattr(factory, "load", lambda *arguments: asked.append(arguments))
+    monkeypatch.setattr(clip, "load", lambda *arguments: asked.append(arguments))
     from rs5m.book import scales
 
     models.second(scales.get("colab"))

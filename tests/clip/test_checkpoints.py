@@ -3,13 +3,16 @@ same logits.
 """
 
 import copy
+import gzip
 import io
 import json
 import os
 import pickle
+import re
 import signal
 import subprocess
 import sys
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,7 +23,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from rs5m import clip
-from rs5m.clip import activation, checkpoints, open_clip
+from rs5m.clip import activation, checkpoints, factory, open_clip
 
 ROOT = Path(__file__).parents[2]
 
@@ -34,25 +37,49 @@ def model(tmp_path_factory):
 @pytest.fixture(autouse=True)
 def no_probe(monkeypatch):
     """The photographs have their own tests."""
-    monkeypatch.setattr(activation, "probe", lambda model: activation.Probe(1.0, 1.0))
+    monkeypatch.setattr(factory, "probe", lambda model: activation.Probe(1.0, 1.0))
 
 
 # ---------------------------------------------------------------- reading
 
 
-@pytest.mark.parametrize("kind", ["plain", "training", "compiled", "safetensors", "openai"])
+KINDS = (
+    "plain",
+    "training",
+    "under model",
+    "compiled",
+    "one tower compiled",
+    "safetensors",
+    "openai",
+    "safetensors named .pt",
+    "a pickle named .safetensors",
+    "a legacy pickle",
+)
+
+
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_kind_of_checkpoint_gives_the_same_tensors(model, tmp_path, kind):
     tensors, path = model.net.state_dict(), tmp_path / "model.pt"
     if kind == "plain":
         torch.save(tensors, path)
     elif kind == "training":  # as open_clip's training writes it from several GPUs
         wrapped = {f"module.{name}": tensor for name, tensor in tensors.items()}
-        optimiser = torch.optim.AdamW([nn.Parameter(torch.ones(2))]).state_dict()
-        torch.save({"epoch": 3, "name": "run", "state_dict": wrapped, "optimizer": optimiser}, path)
+        optimizer = torch.optim.AdamW([nn.Parameter(torch.ones(2))]).state_dict()
+        torch.save({"epoch": 3, "name": "run", "state_dict": wrapped, "optimizer": optimizer}, path)
+    elif kind == "under model":
+        torch.save({"epoch": 3, "model": tensors, "optimizer": {}}, path)
     elif kind == "compiled":
         torch.save({f"module._orig_mod.{name}": tensor for name, tensor in tensors.items()}, path)
-    elif kind == "safetensors":
+    elif kind == "one tower compiled":
+        inner = {name.replace("visual.", "visual._orig_mod."): t for name, t in tensors.items()}
+        torch.save(inner, path)
+    elif kind == "a pickle named .safetensors":
         path = path.with_suffix(".safetensors")
+        torch.save(tensors, path)
+    elif kind == "a legacy pickle":
+        torch.save(tensors, path, _use_new_zipfile_serialization=False)
+    elif kind.startswith("safetensors"):
+        path = path if kind.endswith(".pt") else path.with_suffix(".safetensors")
         save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, path)
     elif kind == "openai":
         torch.save(tensors | {name: torch.tensor(77) for name in checkpoints.SIZES}, path)
@@ -60,6 +87,15 @@ def test_every_kind_of_checkpoint_gives_the_same_tensors(model, tmp_path, kind):
     assert found.keys() == tensors.keys() and all(
         torch.equal(found[name], tensors[name]) for name in tensors
     )
+
+
+@pytest.mark.parametrize("ending", [".safetensors", ".pt"])
+def test_a_header_of_any_length_is_a_header(tmp_path, ending):
+    """The first byte of the file is that of the header's length: 0x80 begins a pickle, PK a zip."""
+    for count in range(0, 256, 8):
+        path = tmp_path / f"{count}{ending}"
+        save_file({"w": torch.ones(2)}, path, {"note": "x" * count})
+        assert torch.equal(checkpoints.read(path)["w"], torch.ones(2)), path.read_bytes()[:9]
 
 
 class Bomb:
@@ -85,12 +121,28 @@ def broken(kind: str, path: Path, ran: Path) -> Path:
     elif kind in ("truncated", "empty"):
         torch.save({"w": torch.ones(999)}, buffer)
         path.write_bytes(buffer.getvalue()[:-500] if kind == "truncated" else b"")
-    elif kind.endswith("safetensors"):
+    elif kind.endswith(" safetensors"):
         path = path.with_suffix(".safetensors")
         save_file({"w": torch.ones(999)}, path)
         path.write_bytes(path.read_bytes()[: -500 if kind.startswith("trunc") else 4])
     elif kind == "html":
-        path.write_text("<html>Access denied</html>")
+        path.write_text("<html>Zugriff für Sie gesperrt</html>", encoding="utf-8")
+    elif kind == "text":
+        path.write_text("Quota exceeded\n")
+    elif kind.startswith("pointer"):
+        path = path.with_suffix(kind.removeprefix("pointer"))
+        path.write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 605157884\n"
+        )
+    elif kind == "zip":
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr("model.safetensors", b"x" * 99)
+    elif kind == "gzip":
+        path.write_bytes(gzip.compress(b"x" * 99))
+    elif kind == "folder":
+        path.mkdir()
+    elif kind == "twice":
+        torch.save({"w": torch.ones(2), "module.w": torch.zeros(2)}, path)
     elif kind == "list":
         torch.save([torch.ones(2)], path)
     elif kind == "numbers":
@@ -100,17 +152,24 @@ def broken(kind: str, path: Path, ran: Path) -> Path:
 
 CURES = {
     "code": "holds more than tensors",
-    "code in a zip": r"holds more than tensors \(io.open\), and reading that could run code: get it as safetensors",
+    "code in a zip": r"holds more than tensors \(io.open\), and reading that could run code: ",
     "a whole module": r"holds more than tensors \(torch.nn.modules.linear.Linear\)",
     "TorchScript": r"holds more than tensors \(TorchScript\)",
     "truncated": r"is damaged or was cut short \(\w+\): fetch it again",
     "empty": r"is damaged or was cut short \(\w+\): fetch it again",
     "truncated safetensors": r"is damaged or was cut short \(.+\): fetch it again",
     "four bytes of safetensors": r"is damaged or was cut short \(.+\): fetch it again",
-    "html": "is a text, not a checkpoint: look into it",
+    "html": "is a web page or XML, not a checkpoint: look into it, then fetch the file again",
+    "text": "is text, such as csv or tsv, not a checkpoint: look into it",
     "list": "is not a checkpoint: it holds a list, not tensors by name",
     "numbers": "is not a checkpoint: 'epoch' is a int; give a plain state dict",
     "missing": "is not there: give a checkpoint",
+    "pointer.pt": "is a pointer of Git LFS, not the file itself: run `git lfs pull` in",
+    "pointer.safetensors": "is a pointer of Git LFS, not the file itself: run `git lfs pull` in",
+    "zip": "is a zip archive, not a checkpoint: unpack it and name the file in it",
+    "gzip": "is compressed by gzip, not a checkpoint: look into it",
+    "folder": "is a folder: name the checkpoint in it",
+    "twice": "holds w twice, in a wrapper and without: keep one",
 }
 
 
@@ -132,7 +191,7 @@ def test_another_architecture_is_told_by_its_first_tensors(model, tmp_path):
     other = copy.deepcopy(small_clip.CONFIG)
     other["vision_cfg"] |= {"layers": 5, "patch_size": 8}
     other["text_cfg"]["layers"] = 3
-    net = open_clip.CLIP(**{k: v for k, v in other.items()})
+    net = open_clip.CLIP(**other)
     path = tmp_path / "other.pt"
     torch.save(net.state_dict(), path)
     before = small_clip.logits(model.net)
@@ -180,6 +239,60 @@ def test_the_differences_are_those_of_sets_and_shapes():
     assert checkpoints.difference(net, net.state_dict()) == ""
     many = {f"y{i}": torch.ones(1) for i in range(9)} | net.state_dict()
     assert checkpoints.difference(net, many) == "it has no place for y0, y1, y2 and 6 more"
+
+
+@pytest.mark.parametrize("prefix", ["model.", "net.", "clip_model.", "model.net.", "student.0."])
+def test_a_prefix_that_all_names_share_is_left_out_and_stated(model, tmp_path, capsys, prefix):
+    path = tmp_path / "last.ckpt"
+    inner = {f"{prefix}{name}": tensor for name, tensor in model.net.state_dict().items()}
+    torch.save({"state_dict": inner, "pytorch-lightning_version": "2.1.0"}, path)
+    loaded = clip.load(model.name, checkpoint=path)
+    assert torch.equal(small_clip.logits(loaded.net), small_clip.logits(model.net))
+    said = f"{path}: all names begin with {prefix!r}, which is left out\n"
+    assert capsys.readouterr().out == said
+    torch.save(inner | {"loss.weight": torch.ones(2)}, path)
+    with pytest.raises(ValueError, match=f"it has no place for {prefix}") as caught:
+        clip.load(model.name, checkpoint=path)
+    assert "even without" not in str(caught.value), "not all names share it"
+    torch.save({name: t for name, t in inner.items() if "ln_final" not in name}, path)
+    with pytest.raises(
+        ValueError, match=f", even without the prefix '{prefix}' of its names: it l"
+    ):
+        clip.load(model.name, checkpoint=path)
+    assert not capsys.readouterr().out
+
+
+def test_a_network_whose_own_names_share_a_beginning_keeps_them(tmp_path, capsys):
+    net = nn.Sequential(nn.Linear(2, 3))
+    for prefix in ("", "model."):
+        torch.save({prefix + name: t for name, t in net.state_dict().items()}, tmp_path / "m.pt")
+        other = nn.Sequential(nn.Linear(2, 3))
+        checkpoints.put(other, tmp_path / "m.pt")
+        assert torch.equal(other[0].weight, net[0].weight)
+        assert bool(capsys.readouterr().out) is bool(prefix)
+
+
+FOREIGN = {
+    "exp_avg|visual.proj": "It is the state of a tuning run: name the model.safetensors beside it",
+    "visual.proj.lora_A.default.weight": "It holds adapters: load the general model, then rs5m.ada",
+    "vision_model.encoder.layers.0.mlp.fc1.weight": "It has the names of transformers' CLIPModel: ",
+}
+
+
+@pytest.mark.parametrize("name", FOREIGN)
+def test_what_a_misfit_is_tells_the_cure(model, tmp_path, name):
+    save_file({name: torch.ones(2), "x": torch.ones(2)}, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=re.escape(FOREIGN[name])):
+        checkpoints.put(model.net, tmp_path / "m.safetensors")
+
+
+def test_whole_numbers_are_not_taken_for_weights(model, tmp_path):
+    tensors = model.net.state_dict()
+    tensors["visual.proj"] = tensors["visual.proj"].to(torch.int8)
+    torch.save(tensors, tmp_path / "m.pt")
+    says = r"another kind of number has visual.proj \(torch.int8, not torch.float32\)"
+    with pytest.raises(ValueError, match=says):
+        checkpoints.put(model.net, tmp_path / "m.pt")
 
 
 @pytest.mark.parametrize("shape", [(), (1,)])
@@ -285,7 +398,7 @@ def test_a_failed_export_leaves_the_old_file(model, tmp_path, monkeypatch):
 
     monkeypatch.setattr(checkpoints, "save_file", full)
     with pytest.raises(
-        OSError, match=r"model.safetensors could not be written \(No space left .*: free space"
+        OSError, match=r"model.safetensors could not be written \(No space left .*: free some space"
     ):
         checkpoints.export(small_clip.random(True, 1), path)
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]

@@ -14,7 +14,6 @@ from skimage import data as photographs
 from rs5m import clip
 from rs5m.book import models, scales
 from rs5m.clip import Model, model, open_clip
-from rs5m.device import device
 
 TINY = {
     "embed_dim": 32,
@@ -162,7 +161,7 @@ def test_text_vectors_do_not_depend_on_batch_or_order(pocket_model):
     assert together.shape == (5, 384)
     alone = np.concatenate([clip.encode_texts(pocket_model, [text]) for text in texts])
     assert together == pytest.approx(alone, abs=1e-4) and (together[0] == together[4]).all()
-    assert clip.encode_texts(pocket_model, texts, batch=2) == pytest.approx(together, abs=1e-4)
+    assert clip.encode_texts(pocket_model, texts, batch_size=2) == pytest.approx(together, abs=1e-4)
     assert clip.encode_texts(pocket_model, texts[::-1])[::-1] == pytest.approx(together, abs=1e-4)
 
 
@@ -182,7 +181,7 @@ def test_cut_tokens_give_the_vectors_of_all_77(pocket_model):
 
 
 def test_clips_own_tower_gets_all_77_places(tiny_scale):
-    assert clip.tokenize(clip.load(tiny_scale), ["a farm"]).shape == (1, 77)
+    assert clip.tokenize(models.general(tiny_scale), ["a farm"]).shape == (1, 77)
 
 
 def test_the_general_model_joins_pictures_and_words(pocket_model):
@@ -192,7 +191,7 @@ def test_the_general_model_joins_pictures_and_words(pocket_model):
     pictures = [photographs.chelsea(), photographs.coffee()]
     images = clip.encode_images(pocket_model, pictures, quiet=True)
     assert images.shape == (2, 384) and images.dtype == np.float32
-    assert clip.encode_images(pocket_model, pictures, batch=1, quiet=True) == pytest.approx(
+    assert clip.encode_images(pocket_model, pictures, batch_size=1, quiet=True) == pytest.approx(
         images, abs=1e-3
     )
     texts = clip.encode_texts(pocket_model, ["cat", "espresso"])
@@ -202,7 +201,7 @@ def test_the_general_model_joins_pictures_and_words(pocket_model):
 
 @pytest.mark.parametrize("capability", ["avx2", "avx512_bf16", "amx_bf16"])
 def test_a_cpu_computes_in_float32_whatever_it_has(monkeypatch, capability):
-    monkeypatch.setattr(device, "device", lambda: torch.device("cpu"))
+    monkeypatch.setattr(model, "device", lambda: torch.device("cpu"))
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {capability: True}, raising=False)
     with clip.autocast():
         assert (torch.ones(2, 2) @ torch.ones(2, 2)).dtype == torch.float32
@@ -215,7 +214,8 @@ def test_declaring_operators_twice_changes_nothing():
 
 
 def test_quickgelu_changes_the_vectors_of_the_same_weights(tiny_scale):
-    right, wrong = clip.load(tiny_scale), clip.load(replace(tiny_scale, model="rs5m-tiny"))
+    right = models.general(tiny_scale)
+    wrong = models.general(replace(tiny_scale, model="rs5m-tiny"))
     wrong.net.load_state_dict(right.net.state_dict())  # no error: that is the trap
     images = [photographs.chelsea()]
     a, b = (clip.encode_images(model, images, quiet=True) for model in (right, wrong))
@@ -226,7 +226,7 @@ def test_quickgelu_changes_the_vectors_of_the_same_weights(tiny_scale):
 
 
 def test_a_checkpoint_loads_alike_from_pt_and_safetensors(tiny_scale, tmp_path):
-    saved = clip.load(tiny_scale)
+    saved = models.general(tiny_scale)
     tensors = saved.net.state_dict()
     folder = tmp_path / "GeoRSCLIP" / "ckpt"
     folder.mkdir(parents=True)
@@ -238,18 +238,17 @@ def test_a_checkpoint_loads_alike_from_pt_and_safetensors(tiny_scale, tmp_path):
     )
     images = [photographs.chelsea()]
     expected = clip.encode_images(saved, images, quiet=True)
-    assert (
-        abs(clip.encode_images(clip.load(tiny_scale), images, quiet=True) - expected).max() > 1e-3
-    )
+    other = clip.encode_images(models.general(tiny_scale), images, quiet=True)
+    assert abs(other - expected).max() > 1e-3
     for path in sorted(folder.iterdir()):
-        model = clip.load(tiny_scale, path)
+        model = clip.load(tiny_scale.model, checkpoint=path)
         assert (clip.encode_images(model, images, quiet=True) == expected).all(), path.name
         assert model.mean == pytest.approx(open_clip.OPENAI_DATASET_MEAN) and model.image_size == 32
         assert model.std == pytest.approx(open_clip.OPENAI_DATASET_STD)
 
 
 def test_a_model_is_loaded_by_its_name(tiny_scale, tmp_path):
-    by_scale = clip.load(tiny_scale)
+    by_scale = models.general(tiny_scale)
     torch.save(by_scale.net.state_dict(), tmp_path / "tiny.pt")
     model = clip.load("rs5m-tiny-quickgelu", checkpoint=str(tmp_path / "tiny.pt"))
     assert (model.name, model.image_size, model.mean) == (
@@ -258,17 +257,11 @@ def test_a_model_is_loaded_by_its_name(tiny_scale, tmp_path):
         open_clip.OPENAI_DATASET_MEAN,
     )
     images = [photographs.chelsea()]
-    assert (
-        clip.encode_images(model, images, quiet=True)
-        == clip.encode_images(by_scale, images, quiet=True)
-    ).all()
-    assert (
-        abs(
-            clip.encode_images(clip.load("rs5m-tiny-quickgelu"), images, quiet=True)
-            - clip.encode_images(model, images, quiet=True)
-        ).max()
-        > 1e-3
+    vectors, expected, random = (
+        clip.encode_images(each, images, quiet=True)
+        for each in (model, by_scale, clip.load("rs5m-tiny-quickgelu"))
     )
+    assert (vectors == expected).all() and abs(random - vectors).max() > 1e-3
 
 
 def test_an_unknown_name_lists_what_there_is():
@@ -326,7 +319,7 @@ def test_the_pocket_model_is_exported_and_loaded_by_its_name(pocket_model, tmp_p
 
 
 def test_parameters_are_counted(tiny_scale):
-    net = clip.load(tiny_scale).net
+    net = models.general(tiny_scale).net
     total = sum(np.prod(p.shape) for p in net.parameters())
     assert clip.parameters(net) == clip.parameters(net, trainable=True) == total
     net.visual.requires_grad_(False)

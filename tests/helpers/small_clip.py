@@ -22,7 +22,7 @@ NAMES = {False: NAME, True: f"{NAME}-quickgelu"}
 
 
 def register(folder: Path) -> None:
-    """Let open_clip know the two architectures, which differ as ViT-B-32 and ViT-B-32-quickgelu do."""
+    """Let open_clip know the two, which differ as ViT-B-32 and ViT-B-32-quickgelu do."""
     (folder / f"{NAME}.json").write_text(json.dumps(CONFIG))
     (folder / f"{NAME}-quickgelu.json").write_text(json.dumps(CONFIG | {"quick_gelu": True}))
     open_clip.add_model_config(folder)
@@ -53,21 +53,18 @@ def trained(quick: bool, seed: int, steps: int = 50, sparse: bool = True) -> Mod
     net.logit_scale.requires_grad_(False)
     pixels = clip.preprocess(activation.pictures(model.image_size), model)
     tokens = model.tokenizer(activation.captions())
-    optimiser = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], weight_decay=0)
+    optimizer = torch.optim.AdamW([p for p in net.parameters() if p.requires_grad], weight_decay=0)
     match = torch.arange(len(tokens))
     for step in range(steps):
-        optimiser.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
-        image, text = (
-            functional.normalize(v, dim=-1)
-            for v in (net.encode_image(pixels), net.encode_text(tokens))
-        )
+        optimizer.param_groups[0]["lr"] = 1e-3 * min(1, (step + 1) / 20) * (1 - step / steps)
+        image = functional.normalize(net.encode_image(pixels), dim=-1)
+        text = functional.normalize(net.encode_text(tokens), dim=-1)
         logits = 100 * image @ text.T
-        loss = (
-            functional.cross_entropy(logits, match) + functional.cross_entropy(logits.T, match)
-        ) / 2
-        optimiser.zero_grad()
+        loss = functional.cross_entropy(logits, match)
+        loss = (loss + functional.cross_entropy(logits.T, match)) / 2
+        optimizer.zero_grad()
         loss.backward()
-        optimiser.step()
+        optimizer.step()
     net.requires_grad_(False)
     return model
 
@@ -75,13 +72,9 @@ def trained(quick: bool, seed: int, steps: int = 50, sparse: bool = True) -> Mod
 def logits(net: torch.nn.Module, seed: int = 0) -> torch.Tensor:
     """float32 logits (5, 4) of random pixels and tokens, by the network alone."""
     generator = torch.Generator().manual_seed(seed)
-    pixels, tokens = (
-        torch.randn(5, 3, 32, 32, generator=generator),
-        open_clip.get_tokenizer(NAME)(list("abcd")),
-    )
+    pixels = torch.randn(5, 3, 32, 32, generator=generator)
+    tokens = open_clip.get_tokenizer(NAME)(list("abcd"))
     with torch.inference_mode():
-        image, text = (
-            net.encode_image(pixels, normalize=True),
-            net.encode_text(tokens, normalize=True),
-        )
+        image = net.encode_image(pixels, normalize=True)
+        text = net.encode_text(tokens, normalize=True)
         return net.logit_scale.exp() * image @ text.T

@@ -20,8 +20,10 @@ from torch import nn
 from torch.nn import functional
 
 from rs5m import adapters, clip, tune
-from rs5m.clip import Model, model
-from rs5m.tune import Settings, augment, distributed, loader
+from rs5m.clip import Model
+from rs5m.tune import Settings, augment, loader, loop, schedule
+
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def snapshot(net: nn.Module) -> dict[str, torch.Tensor]:
@@ -60,7 +62,7 @@ def gradients(
         for p in net.parameters():
             if p.requires_grad and p.ndim > 0:
                 p.add_(0.02 * torch.randn_like(p))
-    loss = tune.backward(model, tune.Texts(model, settings), batch, settings, scaler)
+    loss = tune.backward(model, tune.TextEncoder(model, settings), batch, settings, scaler)
     found = {name: p.grad.clone() for name, p in net.named_parameters() if p.grad is not None}
     wanted = {name for name, p in net.named_parameters() if p.requires_grad}
     assert found.keys() <= wanted
@@ -68,7 +70,7 @@ def gradients(
 
 
 def a_batch(count: int = 13) -> loader.Batch:
-    return memory(16)[np.arange(count), tune.draws(0, Settings(batch=count))]
+    return memory(16)[np.arange(count), tune.draws(0, Settings(batch_size=count))]
 
 
 @pytest.mark.parametrize("make", [tiny, pocket_like])
@@ -142,7 +144,7 @@ def test_the_gradient_is_that_of_the_loss_written_out():
 
 def test_gains_biases_and_the_temperature_do_not_decay():
     net = adapters.prepare(tiny().net, "full", 4, ("image", "text"))
-    groups = tune.optimiser(net, Settings(weight_decay=0.3)).param_groups
+    groups = tune.adamw(net, Settings(weight_decay=0.3)).param_groups
     names = {id(p): name for name, p in net.named_parameters()}
     decay = {names[id(p)] for g in groups if g["weight_decay"] == 0.3 for p in g["params"]}
     rest = {names[id(p)] for g in groups if g["weight_decay"] == 0.0 for p in g["params"]}
@@ -160,7 +162,7 @@ def test_gains_biases_and_the_temperature_do_not_decay():
 
 @pytest.mark.parametrize(("count", "batch"), [(10, 3), (8, 8), (129, 32)])
 def test_an_epoch_shows_no_pair_twice(count, batch):
-    settings = Settings(batch=batch, epochs=4, seed=5)
+    settings = Settings(batch_size=batch, epochs=4, seed=5)
     steps, each = tune.plan(count, settings), count // batch
     assert steps.shape == (4 * each, batch)
     epochs = [steps[e * each : (e + 1) * each].ravel() for e in range(4)]
@@ -176,14 +178,14 @@ def test_a_batch_larger_than_the_data_is_an_error():
 
 
 def test_processes_share_a_step_without_loss_or_repetition(monkeypatch):
-    settings = Settings(batch=10, epochs=2)
+    settings = Settings(batch_size=10, epochs=2)
     steps = tune.plan(25, settings)
     alone = list(tune.items(steps, settings, 1))
     assert len(alone) == len(steps) - 1 and np.array_equal(alone[0][0], steps[1])
-    monkeypatch.setattr(distributed, "world", lambda: 3)
+    monkeypatch.setattr(schedule, "world", lambda: 3)
     shares = []
     for r in range(3):
-        monkeypatch.setattr(distributed, "rank", lambda r=r: r)
+        monkeypatch.setattr(schedule, "rank", lambda r=r: r)
         shares.append(list(tune.items(steps, settings, 1)))
     for step, (index, chance) in enumerate(alone):
         got = sorted((int(i), *d) for share in shares for i, d in zip(*share[step], strict=True))
@@ -191,7 +193,7 @@ def test_processes_share_a_step_without_loss_or_repetition(monkeypatch):
 
 
 def test_draws_are_uniform_and_differ_from_step_to_step():
-    drawn = np.stack([tune.draws(step, Settings(batch=200)) for step in range(30)])
+    drawn = np.stack([tune.draws(step, Settings(batch_size=200)) for step in range(30)])
     assert drawn.shape == (30, 200, augment.DRAWS) and drawn.min() >= 0 and drawn.max() < 1
     assert (
         abs(drawn.mean((0, 1)) - 0.5).max() < 0.02
@@ -234,7 +236,7 @@ def test_tuning_changes_the_unlocked_towers_only(method, lock_text):
 
 @pytest.mark.parametrize("method", ["lora", "full"])
 def test_the_loss_falls(method):
-    settings = Settings(method=method, size=8, learning_rate=1e-2, batch=32, epochs=10)
+    settings = Settings(method=method, size=8, learning_rate=1e-2, batch_size=32, epochs=10)
     _, losses = tune.fit(tiny(), memory(), settings)
     assert len(losses) == 20 and np.mean(losses[-4:]) < np.mean(losses[:4]) - 0.5
     assert np.mean(losses[-4:]) >= np.log(4) - 0.3, (
@@ -294,9 +296,8 @@ def test_the_gradient_is_clipped(tmp_path):
 def test_a_locked_text_tower_reads_every_caption_once(monkeypatch):
     read = []
     real = clip.encode_texts
-    monkeypatch.setattr(
-        model, "encode_texts", lambda model, texts: read.extend(texts) or real(model, texts)
-    )
+    counted = lambda model, texts: read.extend(texts) or real(model, texts)  # noqa: E731
+    monkeypatch.setattr(clip, "encode_texts", counted)
     tune.fit(tiny(), memory(), replace(QUICK, epochs=4))
     assert sorted(read) == sorted({text for texts in some_pairs()[1] for text in texts})
     known = {}
@@ -344,7 +345,8 @@ import small_tuning
 from rs5m import tune
 from dataclasses import replace
 torch.set_num_threads(1)
-settings = replace(small_tuning.QUICK, epochs=10, checkpoint_every=3, chunk=CHUNK, method="METHOD", lock_text=False)
+changes = {"epochs": 10, "checkpoint_every": 3, "chunk": CHUNK, "method": "METHOD"}
+settings = replace(small_tuning.QUICK, lock_text=False, **changes)
 model, losses = tune.fit(small_tuning.tiny(), small_tuning.memory(), settings, sys.argv[1])
 if tune.rank() == 0:
     torch.save((losses, model.net.state_dict()), sys.argv[1] + "/result.pt")
@@ -457,7 +459,7 @@ def test_a_truncated_checkpoint_is_named(tmp_path, left):
     tune.fit(tiny(), memory(), QUICK, tmp_path)
     path = tmp_path / "checkpoint.safetensors"
     path.write_bytes(path.read_bytes()[:left])
-    with pytest.raises(ValueError, match="checkpoint.safetensors is no whole checkpoint"):
+    with pytest.raises(ValueError, match="checkpoint.safetensors is not a whole checkpoint"):
         tune.fit(tiny(), memory(), QUICK, tmp_path)
 
 
@@ -473,7 +475,7 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
         return real(pixels, draws) * (float("nan") if len(calls) == 6 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(augment, "warp", warp)
+        patch.setattr(loop, "warp", warp)
         with pytest.raises(FloatingPointError, match="step 5: loss nan") as caught:
             tune.fit(tiny(), source, settings, tmp_path)
     assert all(str(source.names[i]) in str(caught.value) for i in poisoned[:8])
@@ -482,6 +484,16 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
     _, losses = tune.fit(tiny(), source, settings, tmp_path)
     _, clean = tune.fit(tiny(), source, settings)
     assert losses == clean, "healed, it goes on from the last good step"
+
+
+def test_a_gpu_that_is_too_small_is_one_sentence(monkeypatch):
+    def full(*_):
+        raise torch.cuda.OutOfMemoryError("CUDA out of memory.\nTried to allocate 2.00 GiB")
+
+    monkeypatch.setattr(loop, "backward", full)
+    for chunk, count in ((0, 32), (8, 8)):
+        with pytest.raises(ValueError, match=f"too small for {count} images at once: make chunk"):
+            tune.fit(tiny(), memory(), replace(QUICK, chunk=chunk))
 
 
 def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path):

@@ -71,7 +71,7 @@ def test_its_model_can_be_loaded_by_name(name):
 PUBLISHED = {  # the author's words in the official tracker, issue 12
     "learning_rate": 5e-6,
     "weight_decay": 0.5,
-    "batch": 600,
+    "batch_size": 600,
     "epochs": 7,
     "warm_up": 100.0,
     "max_norm": 50.0,
@@ -107,7 +107,11 @@ def test_ret2_is_as_published():
 
 @pytest.mark.skipif(not FACTS.is_file(), reason="the facts are not beside this checkout")
 def test_the_numbers_are_those_of_the_facts():
-    names = {"warm-up steps": "warm_up", "batch size": "batch", "max gradient norm": "max_norm"}
+    names = {
+        "warm-up steps": "warm_up",
+        "batch size": "batch_size",
+        "max gradient norm": "max_norm",
+    }
     rows = [
         row
         for row in csv.DictReader(FACTS.open(encoding="utf-8"))
@@ -142,11 +146,11 @@ def test_a_recipe_does_not_change():
     with pytest.raises(FrozenInstanceError):
         recipe.model = "x"
     with pytest.raises(TypeError):
-        recipe.settings["batch"] = 1
-    changed = recipes.change(recipe, ["batch=8"])
+        recipe.settings["batch_size"] = 1
+    changed = recipes.change(recipe, ["batch_size=8"])
     assert (
-        changed.settings["batch"] == 8
-        and recipe.settings["batch"] == recipes.get("georsclip-b32").settings["batch"]
+        changed.settings["batch_size"] == 8
+        and recipe.settings["batch_size"] == recipes.get("georsclip-b32").settings["batch_size"]
     )
 
 
@@ -162,7 +166,7 @@ def test_an_unknown_recipe_lists_all():
 @pytest.mark.parametrize(
     ("text", "field", "value"),
     [
-        ("batch=8", "batch", 8),
+        ("batch_size=8", "batch_size", 8),
         ("warm_up=3", "warm_up", 3.0),
         ("learning_rate=1e-4", "learning_rate", 1e-4),
         ("method=lora", "method", "lora"),
@@ -180,14 +184,14 @@ def test_a_setting_is_changed_and_marked_ours(text, field, value):
 @pytest.mark.parametrize(
     ("text", "says"),
     [
-        ("batch", "--set batch: give field=value"),
+        ("batch_size", "--set batch_size: give field=value"),
         ("rank=4", "--set rank=4: give field=value, the field one of method, "),
-        ("batch=1.5", "--set batch=1.5: give a whole number, such as 128"),
+        ("batch_size=1.5", "--set batch_size=1.5: give a whole number, such as 128"),
         ("lock_text=1", "give true or false"),
         ("epochs=many", "--set epochs=many: give a whole number"),
         ("learning_rate=fast", "give a number, such as 0.002"),
         ("model=ViT-H-14", "--set model=ViT-H-14: give field=value"),
-        ("batch=[", "give a whole number"),
+        ("batch_size=[", "give a whole number"),
     ],
 )
 def test_a_wrong_change_is_told_in_a_sentence(text, says):

@@ -93,8 +93,8 @@ def rankers_folder(scale: Scale) -> Path:
         part = annotated if scale.name == "local" else web_pairs
         for name, load in RANKERS.items():
             model = load(scale)
-            texts = head.Captions(model, part(scale).captions)
-            np.save(folder / f"{name}.npy", head.fit(model, _features(scale, part, name), texts)[0])
+            rows = _features(scale, part, name)
+            np.save(folder / f"{name}.npy", head.fit(model, rows, part(scale).captions)[0])
 
     return results.artefact("rankers", scale.name, _key(scale), make)
 
