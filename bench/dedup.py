@@ -209,7 +209,7 @@ def million(distance: int = 8, n: int = 1_000_000) -> dict:
 
 
 def unite(n: int, edges) -> list[int]:
-    """Smallest member per component; plain, as the other environment has no scipy.sparse promise."""
+    """Smallest member per component; plain: the other environment promises no scipy.sparse."""
     parent = list(range(n))
 
     def find(x):
@@ -289,7 +289,7 @@ def side(name: str, folder: Path, decoded: bool) -> dict:
 
 
 def cluster_scores(ids, origin, source, kind) -> dict:
-    """Recall: copies in their source's cluster. Precision: pairs in a cluster that show one source."""
+    """Recall: copies in their source's cluster. Precision: pairs in a cluster from one source."""
     ids, n = np.asarray(ids), len(origin) - len(source)
     hit = ids[n:] == ids[source]
     both, cluster = (np.unique(x, return_counts=True)[1] for x in (ids * len(ids) + origin, ids))

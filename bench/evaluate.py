@@ -127,7 +127,7 @@ def _watch(note, name: str, function):
 
 
 def passes(run) -> list[tuple]:
-    """What a run gives to the towers: (name, function of one input, input), the pixels as copies."""
+    """What a run gives to the towers: (name, function of one input, input), pixels as copies."""
     kept = []
 
     def note(name, function, inputs):
@@ -226,9 +226,8 @@ def main() -> None:
                 continue
             model = model if model and model.name == name else clip.load(name)
             run = runs[f"{name}, {task}, {test}"] = measure(model, what, args.rounds)
-            print(
-                f"{name}, {task}, {test}: {run['images']} images, {run['texts']} texts, {run['median_seconds']}"
-            )
+            size = f"{run['images']} images, {run['texts']} texts"
+            print(f"{name}, {task}, {test}: {size}, {run['median_seconds']}")
             print(
                 f"  {run['ratios']}, target {TARGET} {'met' if run['target_met'] else 'missed'}",
                 flush=True,

@@ -37,18 +37,20 @@ FILES, GROUPS, SAMPLE, SEED, TARGET = 8, 10, 200_000, 0, 25
 SCAN = "scan of the text column"
 BASELINE = "re, same pattern, IGNORECASE"
 _VOCABULARY = """
-a the of in on with for and to from at by is his her new old black white red blue green small large young beautiful
-vintage modern happy free best home house kitchen room bedroom living table chair wall art print poster photo picture
-image stock illustration vector design pattern background texture flower rose wedding dress woman man girl boy people
-family baby dog cat horse bird car truck bike wheel engine road street city town river lake beach sea ocean mountain
-forest sky sunset night light winter summer snow food cake chocolate recipe chicken salad wine coffee cup glass bottle
-shoes bag leather jacket shirt cotton hoodie women's men's kids ring gold silver necklace jewelry watch phone case
-cover samsung iphone apple laptop screen camera lens book page cover paper card christmas birthday gift party music
-band guitar game football team player match world cup school student teacher office business company logo sign icon
-market price sale shop store online review set pack piece size inch cm quality high custom handmade wood metal plastic
-steel garden plant tree grass park bridge tower church castle museum hotel view map north south east west london paris
-york california india china japan german 2012 2015 2018 2019 3d 4k hd 50 100 12 no. vol. | - & , : ... (pack #3 –
-“classic” café naïve über año 中国 ™ ® €
+a the of in on with for and to from at by is his her new old black white red blue green small large
+young beautiful vintage modern happy free best home house kitchen room bedroom living table chair
+wall art print poster photo picture image stock illustration vector design pattern background
+texture flower rose wedding dress woman man girl boy people family baby dog cat horse bird car
+truck bike wheel engine road street city town river lake beach sea ocean mountain forest sky sunset
+night light winter summer snow food cake chocolate recipe chicken salad wine coffee cup glass
+bottle shoes bag leather jacket shirt cotton hoodie women's men's kids ring gold silver necklace
+jewelry watch phone case cover samsung iphone apple laptop screen camera lens book page cover paper
+card christmas birthday gift party music band guitar game football team player match world cup
+school student teacher office business company logo sign icon market price sale shop store online
+review set pack piece size inch cm quality high custom handmade wood metal plastic steel garden
+plant tree grass park bridge tower church castle museum hotel view map north south east west london
+paris york california india china japan german 2012 2015 2018 2019 3d 4k hd 50 100 12 no. vol. | -
+& , : ... (pack #3 – “classic” café naïve über año 中国 ™ ® €
 """
 WORDS = _VOCABULARY.split()
 TRAPS = ["satellite dish", "Aerial Yoga class", "satellite TV receiver", "aerial silks"]
@@ -169,10 +171,8 @@ def measure(table: dict[str, tuple], rounds: int) -> dict[str, dict]:
             out[name]["seconds"].append(round(time.perf_counter() - clock, 4))
             out[name]["cpu_seconds"].append(round(time.process_time() - cpu, 4))
             out[name]["kept"] = None if name == SCAN else kept
-            print(
-                f"round {number + 1}  {name:32s} {rows / out[name]['seconds'][-1] / 1e6:7.3f} M rows/s",
-                flush=True,
-            )
+            speed = rows / out[name]["seconds"][-1] / 1e6
+            print(f"round {number + 1}  {name:32s} {speed:7.3f} M rows/s", flush=True)
     for side in out.values():
         side["rows_per_second"] = round(side["rows"] / statistics.median(side["seconds"]))
         side["cpu_ns_per_row"] = round(statistics.median(side["cpu_seconds"]) / side["rows"] * 1e9)

@@ -71,7 +71,7 @@ def _ucm(data: Path):
 
 
 def shard(path: Path, images: list[Image.Image], side: int) -> Path:
-    """The pictures as JPEGs of that side, in the usual layout, which the peer decodes without help."""
+    """The pictures as JPEGs of that side, in the layout that the peer decodes without help."""
 
     def pairs():
         for i, image in enumerate(images):
@@ -245,9 +245,8 @@ def main() -> None:
     for side, size in sizes.items():
         verdict = "met" if size["target_met"] else "missed"
         print(f"{side} pixels: images/s {size['median_images_per_second']}, {size['ratios']}")
-        print(
-            f"  target {size['target']} {verdict}; microseconds an image {size['microseconds_an_image']}"
-        )
+        cost = size["microseconds_an_image"]
+        print(f"  target {size['target']} {verdict}; microseconds an image {cost}")
     print(f"stored in {path}")
 
 

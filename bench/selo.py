@@ -51,7 +51,7 @@ CUTTING, ENCODER, MAP, MEDIAN, METRICS = (
 
 
 def inputs(height: int, width: int, queries: int) -> tuple[np.ndarray, np.ndarray, list]:
-    """A smooth random image, query vectors (queries, 3) and one to three polygons for each query."""
+    """A smooth random image, query vectors (queries, 3), one to three polygons for each query."""
     generator = np.random.default_rng(0)
     rough = generator.integers(0, 256, (height // 100, width // 100, 3), np.uint8)
     image = cv2.resize(rough, (width, height), interpolation=cv2.INTER_CUBIC)
@@ -192,9 +192,8 @@ def main() -> None:
         ("ratio", "times", "target"),
         ("seconds_a_query", "s a query", "target_seconds"),
     ):
-        print(
-            f"{values[name]} {unit}, target {values[what]} {'met' if values[what + '_met'] else 'missed'}"
-        )
+        verdict = "met" if values[what + "_met"] else "missed"
+        print(f"{values[name]} {unit}, target {values[what]} {verdict}")
     print("stored in", results.save("selo", "bench", values, time.perf_counter() - began))
 
 

@@ -29,20 +29,22 @@ WEB = (
 
 PASS = [
     "Satellite image of Paris", "AERIAL VIEW", "aerial-view", "aerialview of the coast",
-    "aerial_view_of_paris.jpg", "aerial\u00a0view", "land\u2013cover", "land\u2011cover map", "land \n cover",
-    "Birds Eye View", "bird's-eye view", "bird\u2019s-eye views", "bird\u02bcs eye view", "sentinel2",
-    "Sentinel-2A L2A", "SENTINEL\u00a02B", "landsat 8", "Landsat-8", "WorldView-3 scene", "orthophotos",
-    "Ortho-photo", "vegetation indices", "hyper-spectral cube", "#NDVI", "(NDVI)", "\u201cndvi\u201d",
-    "NDVI\u2026", "卫星satellite图", "photo from space!", "aerial photographs", "aerial surveys",
-    "remote\u3000sensing", "🛰satellite🛰", "seen\u200bfrom\u200babove", "Landsat's view", "satellite\u2019s eye",
-    "UAVs", "satellite dish", "aerial yoga class", "naïve satellite", "oil-spill", "aerial",
+    "aerial_view_of_paris.jpg", "aerial\u00a0view", "land\u2013cover", "land\u2011cover map",
+    "land \n cover", "Birds Eye View", "bird's-eye view", "bird\u2019s-eye views",
+    "bird\u02bcs eye view", "sentinel2", "Sentinel-2A L2A", "SENTINEL\u00a02B", "landsat 8",
+    "Landsat-8", "WorldView-3 scene", "orthophotos", "Ortho-photo", "vegetation indices",
+    "hyper-spectral cube", "#NDVI", "(NDVI)", "\u201cndvi\u201d", "NDVI\u2026", "卫星satellite图",
+    "photo from space!", "aerial photographs", "aerial surveys", "remote\u3000sensing",
+    "🛰satellite🛰", "seen\u200bfrom\u200babove", "Landsat's view", "satellite\u2019s eye", "UAVs",
+    "satellite dish", "aerial yoga class", "naïve satellite", "oil-spill", "aerial",
 ]  # fmt: skip
 FAIL = [
-    "", " ", "a cat", "satellitex", "aerialist", "medaerial", "éaerial", "aerialé", "aerial\u0301 view",
-    "xndvi", "ndvi2", "the worldview of Kant", "worldview", "drone", "landsat8x9y", "from spaceship", "goes 15",
-    "land.cover", "land, cover", "AER\u0130AL", "маxar", "\uff41\uff45\uff52\uff49\uff41\uff4c",
-    "satellite\u0301", "\u017fatellite", "lid\u0430r", "u\u0430v", "aer\u0131al", "ndviд", "αndvi",
-    "modi\u017f", "mod\u0130s", "\u212aompsat", "overheadviewer", "landcovered",
+    "", " ", "a cat", "satellitex", "aerialist", "medaerial", "éaerial", "aerialé",
+    "aerial\u0301 view", "xndvi", "ndvi2", "the worldview of Kant", "worldview", "drone",
+    "landsat8x9y", "from spaceship", "goes 15", "land.cover", "land, cover", "AER\u0130AL", "маxar",
+    "\uff41\uff45\uff52\uff49\uff41\uff4c", "satellite\u0301", "\u017fatellite", "lid\u0430r",
+    "u\u0430v", "aer\u0131al", "ndviд", "αndvi", "modi\u017f", "mod\u0130s", "\u212aompsat",
+    "overheadviewer", "landcovered",
 ]  # fmt: skip
 
 
@@ -133,11 +135,10 @@ def vary(term, rng):
 
 
 def corpus(n, seed):
-    """Random texts from terms, near misses and odd characters, glued with and without boundaries."""
+    """Random texts of terms, near misses and odd characters, glued with and without boundaries."""
     rng = random.Random(seed)
-    odd = list(
-        "éßÉıİſKªµαж中あกא\u0301\u200d\xad\u2028\ufeff\ufffd🛰\ue000'’-–_.,/0129azAZ \n\t\x1c\x85"
-    )
+    odd = list("éßÉıİſKªµαж中あกא\u0301\u200d\xad\u2028\ufeff\ufffd🛰\ue000")
+    odd += list("'’-–_.,/0129azAZ \n\t\x1c\x85")
     odd += ["s", "es", "ies"]
     pieces = [
         lambda: vary(rng.choice(keywords.terms()), rng),
@@ -204,10 +205,8 @@ def test_engines_agree_on_every_boundary_character():
     letters = [c for c in chars if _is_word(c) and (ord(c) < 0x530 or 0x1D00 <= ord(c) < 0x2000)]
     letters.remove("s"), letters.remove("S")  # the plural
     assert len(letters) > 1500 and [c for c in letters if ends[c]] == []
-    assert all(
-        ends[c]
-        for c in " .,;:!?\"'()[]{}/\\|-_#@&%$*+=<>~^`\xa0\u2013\u2019\u201d\u2026\u3001中あก🛰"
-    )
+    marks = " .,;:!?\"'()[]{}/\\|-_#@&%$*+=<>~^`\xa0\u2013\u2019\u201d\u2026\u3001中あก🛰"
+    assert all(ends[c] for c in marks)
 
 
 def test_explain_is_the_brute_force_twin():

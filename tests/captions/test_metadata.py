@@ -27,28 +27,48 @@ DIRECTIONS = (
 )
 BROOKLYN = "POLYGON ((-73.95 40.70, -73.93 40.70, -73.93 40.72, -73.95 40.72, -73.95 40.70))"
 FMOW = {
-    "country_code": "USA", "timestamp": "2016-06-09T15:04:05Z", "utm": "18T", "img_width": 900, "img_height": 900,
-    "cloud_cover": 0, "scan_direction": "Forward", "target_azimuth_dbl": 314.3, "off_nadir_angle_dbl": 33.1,
+    "country_code": "USA",
+    "timestamp": "2016-06-09T15:04:05Z",
+    "utm": "18T",
+    "img_width": 900,
+    "img_height": 900,
+    "cloud_cover": 0,
+    "scan_direction": "Forward",
+    "target_azimuth_dbl": 314.3,
+    "off_nadir_angle_dbl": 33.1,
     "multi_resolution_dbl": 2.6,
     "bounding_boxes": [
         {"ID": -1, "box": [0, 0, 900, 900], "raw_location": BROOKLYN},
         {"ID": 0, "category": "crop_field", "box": [310, 200, 280, 300]},
     ],
-}  # fmt: skip
-WKT = 'PROJCS["WGS 84 / UTM zone 29N",GEOGCS["WGS 84",DATUM["WGS_1984"]],PROJECTION["Transverse_Mercator"]]'
+}
+WKT = (
+    'PROJCS["WGS 84 / UTM zone 29N",GEOGCS["WGS 84",DATUM["WGS_1984"]],'
+    'PROJECTION["Transverse_Mercator"]]'
+)
 PATCH = {
-    "labels": ["Sea and ocean",
-               "Land principally occupied by agriculture, with significant areas of natural vegetation"],
-    "coordinates": {"ulx": 567180, "uly": 4358040, "lrx": 568380, "lry": 4356840}, "projection": WKT,
+    "labels": [
+        "Sea and ocean",
+        "Land principally occupied by agriculture, with significant areas of natural vegetation",
+    ],
+    "coordinates": {"ulx": 567180, "uly": 4358040, "lrx": 568380, "lry": 4356840},
+    "projection": WKT,
     "tile_source": "S2A_MSIL1C_20171221T112501_N0206_R037_T29SND_20171221T114356.SAFE",
     "acquisition_date": "2017-12-21 11:25:01",
-}  # fmt: skip
+}
 FULL = {
     "fmow": metadata.read_fmow(FMOW, "crop_field_1_0_rgb"),
     "bigearthnet": metadata.read_bigearthnet(PATCH, "S2A_36_85"),
-    "pocket": ms.make("40.5 -73.5", "pocket", labels=("cropland",), city="Nakuru", state="Rift", country="Kenya",
-                      climate="tropical"),
-}  # fmt: skip
+    "pocket": ms.make(
+        "40.5 -73.5",
+        "pocket",
+        labels=("cropland",),
+        city="Nakuru",
+        state="Rift",
+        country="Kenya",
+        climate="tropical",
+    ),
+}
 
 
 def fmow(**changes) -> ms.Record:

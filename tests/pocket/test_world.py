@@ -26,7 +26,7 @@ def cache(tmp_path, monkeypatch) -> Path:
 
 @pytest.fixture
 def served(cache, tmp_path, monkeypatch) -> list[str]:
-    """An index with one small wheel, `fake`; the list holds one entry for each time it was fetched."""
+    """An index with one small wheel, `fake`; the list has an entry for each time it was fetched."""
     source, fetched = tmp_path / "fake-1.0-py3-none-any.whl", []
     with zipfile.ZipFile(source, "w") as archive:
         archive.writestr("fake/model/a.txt", TEXT)
@@ -46,7 +46,7 @@ def served(cache, tmp_path, monkeypatch) -> list[str]:
 
 
 def files_under(folder: Path) -> list[Path]:
-    return [path for path in folder.rglob("*")]
+    return list(folder.rglob("*"))
 
 
 def test_a_wheel_is_fetched_once(served, cache):

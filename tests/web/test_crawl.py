@@ -1,4 +1,4 @@
-"""Chapter pub11, download: real HTTP from loopback with real faults; no test leaves this machine."""
+"""The download: real HTTP from loopback with real faults; no test leaves this machine."""
 
 import contextlib
 import gzip
@@ -384,11 +384,13 @@ def test_normalise_is_idempotent_and_never_raises():
 
 # Addresses
 
-OUT_OF_BOUNDS = """10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 100.64.0.1 0.0.0.0 0.1.2.3 169.254.169.254 224.0.0.1
-240.0.0.1 255.255.255.255 192.0.0.192 192.0.2.1 198.18.0.1 203.0.113.9 168.63.129.16 :: fe80::1 fe80::1%eth0 fc00::1
-fd00:ec2::254 ff02::1 2001:db8::1 fec0::1 ::ffff:10.0.0.1 ::ffff:169.254.169.254 ::ffff:0.0.0.0 ::10.0.0.1
-64:ff9b::a00:1 64:ff9b:1::1 192.88.99.1 2001:0:808:808::1 2002:808:808:: 2002:a00:1:: 2002:7f00:1::
-64:ff9b::7f00:1 100::1""".split()
+OUT_OF_BOUNDS = """
+10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 100.64.0.1 0.0.0.0 0.1.2.3 169.254.169.254 224.0.0.1
+240.0.0.1 255.255.255.255 192.0.0.192 192.0.2.1 198.18.0.1 203.0.113.9 168.63.129.16 :: fe80::1
+fe80::1%eth0 fc00::1 fd00:ec2::254 ff02::1 2001:db8::1 fec0::1 ::ffff:10.0.0.1
+::ffff:169.254.169.254 ::ffff:0.0.0.0 ::10.0.0.1 64:ff9b::a00:1 64:ff9b:1::1 192.88.99.1
+2001:0:808:808::1 2002:808:808:: 2002:a00:1:: 2002:7f00:1:: 64:ff9b::7f00:1 100::1
+""".split()
 
 
 def test_addresses():
@@ -409,8 +411,9 @@ def test_addresses():
 
 @pytest.mark.parametrize(
     "host",
-    "127.0.0.1 2130706433 0x7f.1 0177.1 127.1 [::1] [::ffff:127.0.0.1] example.com@127.0.0.1 0.0.0.0".split()
-    + "１２７.0.0.1 10.0.0.1 192.168.0.1 169.254.169.254 [fd00:ec2::254] [::] 0xA9FEA9FE [::ffff:10.0.0.1]".split(),
+    "127.0.0.1 2130706433 0x7f.1 0177.1 127.1 [::1] [::ffff:127.0.0.1] 0.0.0.0".split()
+    + "example.com@127.0.0.1 １２７.0.0.1 10.0.0.1 192.168.0.1 169.254.169.254".split()
+    + ["[fd00:ec2::254]", "[::]", "0xA9FEA9FE", "[::ffff:10.0.0.1]"],
 )
 def test_refused_before_any_connection(host, no_connection):
     got = web.fetch(f"http://{host}:80/", web.Limits())
