@@ -5,60 +5,83 @@ Chapter: tune.
 import fnmatch
 import re
 from collections.abc import Iterable
-from glob import glob
+from glob import escape, glob
 from pathlib import Path
 
 from braceexpand import braceexpand
 
+from rs5m import files
 from rs5m.web.download import LIMITS, fetch
 from rs5m.web.request import Limits
+
+SHARD = re.compile(r".*[.](tar([.](gz|bz2|xz|zst|lz4))?|tgz)", re.IGNORECASE | re.DOTALL)
 
 
 def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) -> list[Path]:
     """The files of shards on this machine, in the order given, each folder's and pattern's sorted.
 
-    shards: .tar files, folders of them, patterns (`*`, `{0000..0031}`), http(s) URLs, or hub
-    addresses `hf://datasets/OWNER/NAME[@REVISION]/FILE`, of which FILE may be a pattern. Those from
-    elsewhere are fetched whole once. ValueError or OSError that names what is not there, is named
-    twice or cannot be had. Chapter: tune.
+    shards: .tar files; folders of them, with what is nested and linked there, packed ones too,
+    which an index names; patterns (`*`, `**`, `[ab]`, `{0000..0031}`), after as much of the path as
+    exists literally; http(s) URLs; or hub addresses `hf://datasets/OWNER/NAME[@REVISION]/FILE`, of
+    which FILE may be a pattern. Those from elsewhere are fetched whole once. ValueError or OSError
+    that names what is not there, is named twice, by whatever path or link, or is not available.
     """
     given = [shards] if isinstance(shards, str | Path) else list(shards)
-    paths = [path for one in given for path in _found(one, limits)]
+    paths = [path for one in given for path in _named(one, limits)]
     if not paths:
         raise ValueError(
-            "no shard was given: name .tar files, folders of them, URLs or hf://datasets/OWNER/NAME/FILE"
+            "no shard was given: name .tar files, folders of them, URLs or"
+            " hf://datasets/OWNER/NAME/FILE"
         )
-    twice = next((path for i, path in enumerate(paths) if path in paths[:i]), None)
-    if twice:
-        raise ValueError(
-            f"{twice} is named twice among the shards: name it once, or its pairs count double"
-        )
+    seen = {}
+    for path in paths:
+        status = path.stat()
+        other = seen.setdefault((status.st_dev, status.st_ino), path)
+        if other is not path:
+            also = "" if other == path else f", also as {other}"
+            raise ValueError(
+                f"{path} is named twice among the shards{also}: name it once, or its pairs count"
+                " double"
+            )
     return paths
 
 
-def _found(shard: str | Path, limits: Limits) -> list[Path]:
-    address, path = str(shard), Path(shard)
-    if isinstance(shard, str) and "://" in shard:
-        if not shard.startswith(("http://", "https://", "hf://")):
-            raise ValueError(
-                f"{shard} is no address that can be fetched: give http://, https:// or hf://datasets/..."
-            )
-        return [
-            p
-            for one in braceexpand(shard)
-            for p in (_hub(one) if one[:2] == "hf" else [fetch(one, limits)])
-        ]
-    if path.is_file():
-        return [path]
-    found = sorted(path.glob("*.tar")) if path.is_dir() else []
-    if not path.is_dir() and re.search(r"[*?\[{]", address):
-        found = [
-            Path(file) for one in braceexpand(address) for file in sorted(glob(one, recursive=True))
-        ]
-    if not found:
-        raise FileNotFoundError(
-            f"{address} {'holds no .tar file' if path.is_dir() else 'is not there'}: name shards"
+def _named(shard: str | Path, limits: Limits) -> list[Path]:
+    if not isinstance(shard, str) or "://" not in shard or Path(shard).exists():
+        return _here(Path(shard))
+    if not shard.startswith(("http://", "https://", "hf://")):
+        raise ValueError(
+            f"{shard} is not an address that can be fetched: give http://, https:// or"
+            " hf://datasets/..."
         )
+    found = ([fetch(one, limits)] if one[:2] != "hf" else _hub(one) for one in braceexpand(shard))
+    return [path for some in found for path in some]
+
+
+def _here(path: Path) -> list[Path]:
+    if path.exists():
+        return _files(path)
+    known = path
+    while not known.exists() and known != known.parent:
+        known = known.parent
+    rest = path.relative_to(known).as_posix()
+    if not re.search(r"[*?\[{]", rest):
+        raise FileNotFoundError(f"{path} is not there: name shards")
+    found = []
+    for one in braceexpand(rest):
+        matches = sorted(set(glob(f"{escape(str(known))}/{one}", recursive=True)))
+        if not matches:
+            raise FileNotFoundError(f"{known / one} is not there: name shards")
+        found += [file for match in matches for file in _files(Path(match))]
+    return list(dict.fromkeys(found))
+
+
+def _files(path: Path) -> list[Path]:
+    if not path.is_dir():
+        return [path]
+    found = [file for file in files.walk(path) if SHARD.fullmatch(file.name)]
+    if not found:
+        raise FileNotFoundError(f"{path} holds no .tar file: name shards")
     return found
 
 
@@ -68,21 +91,20 @@ def _hub(address: str) -> list[Path]:
     match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
     if not match:
         raise ValueError(
-            f"{address} is no shard on the hub: write hf://datasets/OWNER/NAME/FILE.tar"
+            f"{address} is not a shard on the hub: write hf://datasets/OWNER/NAME/FILE.tar"
         )
     owner_and_name, revision, file = match.groups()
     where = {"repo_id": owner_and_name, "repo_type": "dataset", "revision": revision}
     try:
-        files = (
-            [file]
-            if not re.search(r"[*?\[]", file)
-            else sorted(fnmatch.filter(list_repo_files(**where), file))
-        )
-        found = [Path(hf_hub_download(filename=one, **where)) for one in files]
+        names = [file]
+        if re.search(r"[*?\[]", file):
+            held = list_repo_files(**where)
+            names = names if file in held else sorted(fnmatch.filter(held, file))
+        found = [Path(hf_hub_download(filename=one, **where)) for one in names]
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         raise OSError(
-            f"{address} could not be fetched from the hub ({type(error).__name__}): check the name, the"
-            " network and, for a private data set, HF_TOKEN"
+            f"{address} could not be fetched from the hub ({type(error).__name__}): check the name,"
+            " the network and, for a private data set, HF_TOKEN"
         ) from error
     if not found:
         raise FileNotFoundError(f"{address} matches no file of the data set: name shards")

@@ -1,6 +1,6 @@
 """Members of a tar by their places, stepping over what is damaged.
 
-By hand, because `tarfile` takes three times as long over a shard's headers, stops at a damaged one
+By hand, because `tarfile` takes 2.6 times as long over a shard's headers, stops at a damaged one
 as if the tar ended there, and with `ignore_zeros` steps over it without a word.
 """
 
@@ -59,7 +59,9 @@ def walk(file: int, faults: list[Fault]) -> Iterator[tuple[str, int, int]]:
     """
     places, links = {}, []
     for header, start in _headers(file, faults):
-        member, kind = posixpath.normpath(header.member), header.kind
+        member, kind = header.member, header.kind
+        if "./" in member or "//" in member:
+            member = posixpath.normpath(member)
         if kind in b"0\x007":
             places[member] = start, header.length
             yield header.member, start, header.length

@@ -12,7 +12,7 @@ import random
 import threading
 import time
 from collections import Counter, defaultdict, deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from urllib.parse import urljoin, urlsplit
@@ -36,7 +36,7 @@ class Fetched:
     attempts: int = 0
 
 
-def fetch(url: str, limits: Limits = LIMITS) -> Fetched:
+def fetch(url: str, limits: Limits = LIMITS, body: Callable | None = None) -> Fetched:
     """Get one URL; whatever the network does comes back as a status, never as an exception.
     Chapter: pub11.
 
@@ -44,9 +44,9 @@ def fetch(url: str, limits: Limits = LIMITS) -> Fetched:
     connection_reset, timeout, tls_error, http_<code>, opt_out, too_large, empty, incomplete_body,
     bad_encoding, bad_response. 429, 5xx and broken connections are tried again: exponential
     back-off, jitter from the URL (so the same each run), and Retry-After up to `max_wait`.
-    `limits.timeout` covers one attempt with all its redirects.
+    `limits.timeout` covers one attempt with all its redirects. body: as in `request.get`.
     """
-    return _fetch(url, limits, contextlib.nullcontext)
+    return _fetch(url, limits, contextlib.nullcontext, body)
 
 
 def fetch_many(
@@ -123,12 +123,12 @@ def _gate(width: int):
     return hold
 
 
-def _fetch(url: str, limits: Limits, gate) -> Fetched:
+def _fetch(url: str, limits: Limits, gate, body: Callable | None = None) -> Fetched:
     start = normalise(url)
     if start is None:
         return Fetched("bad_url", None, url if isinstance(url, str) else "")
     for attempt in range(limits.retries + 1):
-        result, asked = _follow(start, limits, gate)
+        result, asked = _follow(start, limits, gate, body)
         if attempt == limits.retries or not _worth_another(result.status):
             return replace(result, attempts=attempt + 1)
         jitter = 1 + random.Random(f"{start} {attempt}").random()
@@ -141,7 +141,7 @@ def _worth_another(status: str) -> bool:
     )
 
 
-def _follow(url: str, limits: Limits, gate) -> tuple[Fetched, float]:
+def _follow(url: str, limits: Limits, gate, body: Callable | None) -> tuple[Fetched, float]:
     """One attempt with its redirects: the result, and the seconds that the server asked us to wait."""
     left = (
         limits.timeout
@@ -150,7 +150,7 @@ def _follow(url: str, limits: Limits, gate) -> tuple[Fetched, float]:
         with gate(urlsplit(url).hostname):
             since = time.monotonic()
             try:
-                code, headers, status, content = get(url, limits, left)
+                code, headers, status, content = get(url, limits, left, body)
             except FAULTS as error:
                 return Fetched(
                     status_of(error), None, url, getattr(error, "http_status", None)

@@ -8,11 +8,12 @@ import contextlib
 import functools
 import http.client
 import ipaddress
+import math
 import socket
 import ssl
 import threading
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
@@ -31,6 +32,7 @@ class Limits:
 
     max_bytes: int = 20_000_000
     timeout: float = 10.0
+    stalled: float = math.inf  # without a byte
     connect: float = 5.0
     retries: int = 2
     backoff: float = 0.5
@@ -42,6 +44,17 @@ class Limits:
 
 
 LIMITS = Limits()
+
+
+class _Response(http.client.HTTPResponse):
+    """The answer behind interim ones: http.client passes over 100 alone, servers send 103 too."""
+
+    def _read_status(self):
+        line = super()._read_status()
+        while 100 <= line[1] < 200 and line[1] != http.HTTPStatus.SWITCHING_PROTOCOLS:
+            http.client.parse_headers(self.fp)
+            line = super()._read_status()
+        return line
 
 
 class Stop(Exception):
@@ -74,8 +87,13 @@ def status_of(error: Exception) -> str:
     return next((status for kinds, status in STATUS_OF if isinstance(error, kinds)), "bad_response")
 
 
-def get(url: str, limits: Limits, seconds: float) -> tuple[int, Mapping, str, bytes | None]:
-    """One request: HTTP status, headers, our status, content; raises one of FAULTS."""
+def get(
+    url: str, limits: Limits, seconds: float, body: Callable | None = None
+) -> tuple[int, Mapping, str, bytes | None]:
+    """One request: HTTP status, headers, our status, content; raises one of FAULTS.
+
+    body(reply, limits) may take the answer elsewhere than into memory: our status, content.
+    """
     end, parts = time.monotonic() + seconds, urlsplit(url)
     headers = {"Host": parts.netloc, "User-Agent": limits.user_agent, "Accept": "image/*,*/*;q=0.5"}
     headers |= {"Accept-Encoding": "identity", "Connection": "close"}
@@ -86,7 +104,11 @@ def get(url: str, limits: Limits, seconds: float) -> tuple[int, Mapping, str, by
         target = parts.path + (f"?{parts.query}" if parts.query else "")
         line.request("GET", target, headers=headers, preload_content=False)
         with contextlib.closing(line.getresponse()) as reply:
-            return (reply.status, reply.headers, *_body(reply, limits))
+            if reply.status in (301, 302, 303, 307, 308) and "Location" in reply.headers:
+                return reply.status, reply.headers, "redirect", None
+            if not 200 <= reply.status < 300 or reply.status == http.HTTPStatus.PARTIAL_CONTENT:
+                return reply.status, reply.headers, f"http_{reply.status}", None
+            return (reply.status, reply.headers, *(body or _body)(reply, limits))
 
 
 def _connect(parts: SplitResult, limits: Limits, end: float) -> HTTPConnection:
@@ -109,6 +131,7 @@ def _connect(parts: SplitResult, limits: Limits, end: float) -> HTTPConnection:
             )
         else:
             line = HTTPConnection(address, port, timeout=wait)
+        line.response_class = _Response
         try:
             line.connect()
         except FAULTS:
@@ -119,7 +142,7 @@ def _connect(parts: SplitResult, limits: Limits, end: float) -> HTTPConnection:
         if refused(line.sock.getpeername()[0], limits.allow_loopback):
             line.close()
             raise Stop("refused_address")
-        line.timeout = max(0.001, end - time.monotonic())
+        line.timeout = max(0.001, min(limits.stalled, end - time.monotonic()))
         return line
     raise TimeoutError
 
@@ -178,10 +201,6 @@ def _body(reply, limits: Limits) -> tuple[str, bytes | None]:
     """Our status and the content; never holds more than the cap and one chunk, compressed bodies
     included.
     """
-    if reply.status in (301, 302, 303, 307, 308) and "Location" in reply.headers:
-        return "redirect", None
-    if not 200 <= reply.status < 300:
-        return f"http_{reply.status}", None
     if opted_out(reply.headers.getlist("X-Robots-Tag"), limits.user_agent):
         return "opt_out", None
     if reply.headers.get("Content-Encoding", "").strip().lower() not in (
