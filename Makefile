@@ -50,6 +50,7 @@ notebooks: $(STAMP)  ## write the Colab siblings book/*.ipynb of the chapters
 
 lint: $(STAMP)  ## check the style of the code, of the chapters too
 	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check -q .
 	@$(BIN)/python tools/notebooks.py --check
 
 bench: $(STAMP)  ## time the hot paths against their peers
