@@ -22,15 +22,9 @@ from rs5m.data import records
 from rs5m.tune import recipes
 
 ROOT = Path(__file__).parents[1]
-SMALL = [
-    "batch_size=8",
-    "chunk=0",
-    "epochs=2",
-    "warm_up=2",
-    "learning_rate=1e-3",
-    "compiled=false",
-    "precision=float32",
-]
+SMALL = (
+    "batch_size=8 chunk=0 epochs=2 warm_up=2 learning_rate=1e-3 compiled=false precision=float32"
+).split()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -67,8 +61,10 @@ def small_recipes(monkeypatch):
     )
 
 
-def tune(*arguments) -> int:
-    return cli.main(["tune", *map(str, arguments)])
+def usual(data: Path, out: Path, *more, recipe: str = "georsclip-b32") -> list[str]:
+    """The command's arguments; what comes in `more` counts more than the small settings."""
+    words = ("tune", "--recipe", recipe, "--data", data, "--out", out, "--set", *SMALL, *more)
+    return list(map(str, words))
 
 
 @pytest.mark.parametrize("method", ["full", "lora"])
@@ -76,26 +72,19 @@ def test_tune_writes_a_model_that_open_clip_loads_and_its_run(
     small_recipes, data, tmp_path, capsys, method
 ):
     out = tmp_path / "out"
-    changes = [*SMALL, f"method={method}", "size=2"]
-    assert tune("--recipe", "georsclip-b32", "--data", data, "--out", out, "--set", *changes) == 0
+    assert cli.main(usual(data, out, f"method={method}", "size=2")) == 0
     said = capsys.readouterr().out
     about = json.loads((out / "run.json").read_text())
     losses = [json.loads(line)["loss"] for line in (out / "log.jsonl").read_text().splitlines()]
     assert len(losses) == 4 == about["losses"]["steps"], (
         "two epochs of two whole batches of eight from twenty"
     )
-    assert about["losses"]["first"] == pytest.approx(losses[0]) and about["losses"][
-        "last"
-    ] == pytest.approx(losses[-1])
-    assert (
-        f"{out}/model.safetensors: loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last"
-        in said
-    )
-    assert (
-        about["data"]["pairs"] == 20
-        and about["recipe"] == "georsclip-b32"
-        and about["versions"]["torch"]
-    )
+    assert about["losses"]["first"] == pytest.approx(losses[0])
+    assert about["losses"]["last"] == pytest.approx(losses[-1])
+    course = f"loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last"
+    assert f"{out}/model.safetensors: {course}" in said
+    assert about["data"]["pairs"] == 20 and about["recipe"] == "georsclip-b32"
+    assert about["versions"]["torch"]
     assert about["settings"]["batch_size"] == {
         "value": 8,
         "known": "ours",
@@ -127,27 +116,14 @@ def test_tune_begins_from_a_checkpoint_and_goes_on_where_it_stopped(
             small_clip.random(True, seed), tmp_path / f"begin{seed}.safetensors"
         )
         out = tmp_path / f"out{seed}"
-        arguments = (
-            "--recipe",
-            "georsclip-b32",
-            "--data",
-            data / "pub11-train-0000.tar",
-            "--checkpoint",
-            begin,
-            "--out",
-            out,
-            "--set",
-            *SMALL,
-        )
-        assert tune(*arguments) == 0
+        arguments = usual(data / "pub11-train-0000.tar", out, "--checkpoint", begin)
+        assert cli.main(arguments) == 0
         first.append(json.loads((out / "run.json").read_text()))
         assert first[-1]["base"] == begin.name
-    assert (
-        first[0]["losses"]["first"] != first[1]["losses"]["first"]
-        and first[0]["run"] != first[1]["run"]
-    )
+    assert first[0]["losses"]["first"] != first[1]["losses"]["first"]
+    assert first[0]["run"] != first[1]["run"]
     before = (out / "model.safetensors").read_bytes()
-    assert tune(*arguments) == 0
+    assert cli.main(arguments) == 0
     assert (out / "model.safetensors").read_bytes() == before
     assert len((out / "log.jsonl").read_text().splitlines()) == 4
 
@@ -156,21 +132,8 @@ def test_an_adapter_that_cannot_be_merged_is_kept_beside_the_model(small_recipes
     from rs5m import adapters
 
     out = tmp_path / "out"
-    changes = [*SMALL, "method=adapter", "size=2"]
     begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
-    arguments = (
-        "--recipe",
-        "georsclip-b32",
-        "--data",
-        data,
-        "--checkpoint",
-        begin,
-        "--out",
-        out,
-        "--set",
-        *changes,
-    )
-    assert tune(*arguments) == 0
+    assert cli.main(usual(data, out, "method=adapter", "size=2", "--checkpoint", begin)) == 0
     assert not (out / "model.safetensors").exists() and (out / "run.json").is_file()
     base = clip.load(small_clip.NAMES[True], checkpoint=begin)
     before = small_clip.logits(base.net)
@@ -193,25 +156,12 @@ def rsicd(folder: Path) -> Path:
 
 
 def test_a_set_in_the_official_layout_becomes_shards_first(small_recipes, tmp_path):
-    folder = rsicd(tmp_path / "data")
-    arguments = (
-        "--recipe",
-        "georsclip-ft-rsicd",
-        "--data",
-        folder,
-        "--out",
-        tmp_path / "out",
-        "--set",
-        *SMALL,
-    )
-    assert tune(*arguments) == 0
-    about = json.loads((tmp_path / "out" / "run.json").read_text())
-    assert (
-        about["data"]["pairs"] == 20
-        and about["data"]["data"] == "rsicd"
-        and about["losses"]["steps"] == 4
-    )
-    assert [p.name for p in (tmp_path / "out" / "shards").glob("*.tar")] == ["rsicd-train-0000.tar"]
+    folder, out = rsicd(tmp_path / "data"), tmp_path / "out"
+    assert cli.main(usual(folder, out, recipe="georsclip-ft-rsicd")) == 0
+    about = json.loads((out / "run.json").read_text())
+    assert about["data"]["pairs"] == 20 and about["data"]["data"] == "rsicd"
+    assert about["losses"]["steps"] == 4
+    assert [p.name for p in (out / "shards").glob("*.tar")] == ["rsicd-train-0000.tar"]
     assert str(tmp_path) not in json.dumps(about), "a path of this machine would go to the hub"
 
 
@@ -226,19 +176,8 @@ def test_evaluate_hands_its_arguments_on(monkeypatch):
         "rs5m.evaluate.official", sys.modules["rs5m.evaluate.official"], raising=False
     )
     assert cli.main(["evaluate", "--model", "pocket", "--data", "pocket", "--out", "a.json"]) == 0
-    given = [
-        "--model",
-        "ViT-H-14",
-        "--checkpoint",
-        "h.pt",
-        "--data",
-        "d",
-        "--tasks",
-        "selo",
-        "--out",
-        "b.json",
-    ]
-    assert cli.main(["evaluate", *given]) == 0
+    given = "--model ViT-H-14 --checkpoint h.pt --data d --tasks selo --out b.json"
+    assert cli.main(["evaluate", *given.split()]) == 0
     assert asked == [
         ("pocket", "", "pocket", "zeroshot,retrieval,selo", "a.json"),
         ("ViT-H-14", "h.pt", "d", "selo", "b.json"),
@@ -261,38 +200,18 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_bad_input_is_one_sentence(small_recipes, data, tmp_path, capsys, what):
     arguments, says = BAD[what]
-    usual = [
-        "--recipe",
-        "georsclip-b32",
-        "--data",
-        data,
-        "--out",
-        tmp_path / "out",
-        "--set",
-        *SMALL,
-    ]
-    assert tune(*usual, *arguments) == 2
+    assert cli.main(usual(data, tmp_path / "out", *arguments)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("rs5m: ") and says in error
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
 
-def test_a_loss_that_is_no_number_is_one_sentence_too(small_recipes, data, tmp_path, capsys):
+def test_a_loss_that_is_not_finite_is_one_sentence_too(small_recipes, data, tmp_path, capsys):
     spoiled = small_clip.random(True)
     with torch.no_grad():
         spoiled.net.visual.proj.fill_(torch.nan)
     begin = checkpoints.export(spoiled, tmp_path / "begin.safetensors")
-    arguments = (
-        "--recipe",
-        "georsclip-b32",
-        "--data",
-        data,
-        "--out",
-        tmp_path / "out",
-        "--checkpoint",
-        begin,
-    )
-    assert tune(*arguments, "--set", *SMALL) == 2
+    assert cli.main(usual(data, tmp_path / "out", "--checkpoint", begin)) == 2
     assert "rs5m: step 0: loss nan" in capsys.readouterr().err
     assert not (tmp_path / "out" / "model.safetensors").exists()
 
@@ -301,30 +220,19 @@ def test_a_package_to_install_is_one_sentence_too(
     small_recipes, data, tmp_path, capsys, monkeypatch
 ):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    arguments = ("--recipe", "georsclip-b32", "--data", data, "--out", tmp_path / "out", "--board")
-    assert tune(*arguments, "--set", *SMALL) == 2
-    assert (
-        capsys.readouterr()
-        .err.splitlines()[-1]
-        .startswith("rs5m: TensorBoard is not installed: pip install")
-    )
-
-
-def test_help_does_not_wait_for_torch():
-    code = "import sys; from rs5m import cli; cli.parser().format_help(); print('torch' in sys.modules)"
-    said = subprocess.run(
-        [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    assert said.stdout.strip() == "False"
+    assert cli.main(usual(data, tmp_path / "out", "--board")) == 2
+    last = capsys.readouterr().err.splitlines()[-1]
+    assert last.startswith("rs5m: TensorBoard is not installed: pip install")
 
 
 WORKER = """
 import sys
-sys.path[:0] = [{tests!r}, {root!r}]
+sys.path[:0] = [{helpers!r}, {root!r}]
 import small_clip
 from dataclasses import replace
 from pathlib import Path
-from rs5m import cli, recipes
+from rs5m import cli
+from rs5m.tune import recipes
 small_clip.register(Path(sys.argv[1]))
 real = recipes.get
 recipes.get = lambda name: replace(real(name), model=small_clip.NAMES[True], pretrained=None)
@@ -332,39 +240,28 @@ sys.exit(cli.main(sys.argv[2:]))
 """
 
 
+@pytest.mark.slow
 def test_two_processes_write_one_model(small_recipes, tmp_path):
     """By torchrun, the second waiting for the first one's shards; the model is the single
     process's, to rounding.
     """
     script, folder = tmp_path / "worker.py", rsicd(tmp_path / "data")
     (tmp_path / "names").mkdir()
-    script.write_text(WORKER.format(tests=str(ROOT / "tests"), root=str(ROOT)))
+    script.write_text(WORKER.format(helpers=str(ROOT / "tests/helpers"), root=str(ROOT)))
     begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
-    usual = [
-        "--recipe",
-        "georsclip-ft-rsicd",
-        "--data",
-        folder,
-        "--checkpoint",
-        begin,
-        "--set",
-        *SMALL,
-        "--out",
-    ]
-    torchrun = [
-        sys.executable,
-        "-m",
-        "torch.distributed.run",
-        "--standalone",
-        "--nproc-per-node",
-        "2",
-    ]
-    whole = map(str, [*torchrun, script, tmp_path / "names", "tune", *usual, tmp_path / "two"])
+    two, one = (
+        usual(folder, tmp_path / name, "--checkpoint", begin, recipe="georsclip-ft-rsicd")
+        for name in ("two", "one")
+    )
+    torchrun = "-m torch.distributed.run --standalone --nproc-per-node 2".split()
     done = subprocess.run(
-        list(whole), env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+        [sys.executable, *torchrun, script, tmp_path / "names", *two],
+        env=os.environ | {"OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("model.safetensors: loss ") == 1
-    assert tune(*usual, tmp_path / "one") == 0
+    assert cli.main(one) == 0
     two, one = (checkpoints.read(tmp_path / name / "model.safetensors") for name in ("two", "one"))
     assert max(float((two[name] - one[name]).abs().max()) for name in one) < 1e-4
