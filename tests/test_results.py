@@ -181,6 +181,7 @@ results.artefact("stage", "mini", (1,), make)
 """
 
 
+@pytest.mark.slow
 def test_a_killed_stage_leaves_nothing_that_is_taken_for_whole(here):
     run = subprocess.run(
         [sys.executable, "-c", KILLED], env=os.environ | {"PYTHONPATH": str(ROOT)}, check=False

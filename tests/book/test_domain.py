@@ -142,6 +142,7 @@ domain.domain_model(replace(scales.get("mini"), **test_domain.SMALL))
 """
 
 
+@pytest.mark.slow
 def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monkeypatch):
     run = subprocess.run(
         [sys.executable, "-c", KILLED.replace("{HERE}", str(Path(__file__).parent))],

@@ -417,6 +417,7 @@ checkpoints.export(small_clip.random(True, 1), folder / "model.safetensors")
 """
 
 
+@pytest.mark.slow
 def test_a_killed_export_leaves_the_old_file(model, tmp_path):
     path = checkpoints.export(model, tmp_path / "model.safetensors")
     before = path.read_bytes()

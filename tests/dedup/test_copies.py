@@ -410,6 +410,7 @@ def real_images(count: int):
         return [Image.open(io.BytesIO(z.read(n))).convert("RGB") for n in names]
 
 
+@pytest.mark.slow
 def test_real_images():
     images = [i for i in real_images(1500) if np.asarray(i.convert("L")).std() >= 3]
     kinds = list(COPIES)

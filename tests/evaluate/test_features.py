@@ -311,6 +311,7 @@ def worker(folder: Path, pause: float) -> subprocess.Popen:
     )
 
 
+@pytest.mark.slow
 def test_a_killed_run_leaves_nothing_half_made(tmp_path):
     """Killed in its second batch; the next run ends with the bytes of a run that nobody disturbed."""
     for name in ("killed", "whole"):

@@ -104,6 +104,7 @@ def test_other_lengths_and_classes_without_images_are_noted(tmp_path, arrays):
     assert vectors.notes[1].startswith("1 of 4 classes have no image")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not REAL.is_dir(), reason="needs vectors of WHU-RS19")
 def test_published_weights_on_whurs19():
     """Measured by hand before: ViT-B/32 81.3 -> 88.8, ViT-L/14 85.5 -> 88.5 %."""

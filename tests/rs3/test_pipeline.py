@@ -333,6 +333,7 @@ def processes():
     os.environ.pop("PYTHONPATH") if old is None else os.environ.update(PYTHONPATH=old)
 
 
+@pytest.mark.slow
 def test_killed_at_many_moments_it_ends_with_the_same_bytes(
     folder, finished, tmp_path, given, processes
 ):
@@ -376,6 +377,7 @@ def test_parts_together_are_one_run(folder, finished, tmp_path, given, capsys):
     assert contents(out) == contents(finished)
 
 
+@pytest.mark.slow
 def test_parts_at_the_same_time(folder, finished, tmp_path, given, processes):
     for attempt in range(2):
         out = tmp_path / f"out{attempt}"
@@ -554,6 +556,7 @@ def test_too_many_bytes_are_not_read(folder, monkeypatch):
     )
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(folder, finished, tmp_path, given):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -686,6 +689,7 @@ def test_a_local_captioner_is_remembered_by_its_files(tmp_path):
         cli._captioner("", "lora", paper)
 
 
+@pytest.mark.slow
 def test_with_a_real_model(tmp_path):
     """The general model of scale mini ranks: water captions for water, whatever the checksum wrote
     first.

@@ -73,7 +73,7 @@ def a_batch(count: int = 13) -> loader.Batch:
     return memory(16)[np.arange(count), tune.draws(0, Settings(batch_size=count))]
 
 
-@pytest.mark.parametrize("make", [tiny, pocket_like])
+@pytest.mark.parametrize("make", [tiny, pytest.param(pocket_like, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("towers", [(False, True), (False, False), (True, False)])
 @pytest.mark.parametrize("method", ["full", "lora"])
 def test_a_divided_batch_has_the_gradient_of_the_whole(make, towers, method):
@@ -325,6 +325,7 @@ def test_an_unknown_precision_is_named():
         tune.fit(tiny(), memory(), replace(QUICK, precision="int4"))
 
 
+@pytest.mark.slow
 def test_compiled_towers_give_the_same_losses(monkeypatch):
     real, seen = nn.Module.compile, []
     eager = lambda self: seen.append(self) or real(self, backend="eager")  # noqa: E731  (a compiler may be missing)
@@ -374,6 +375,7 @@ def unbroken(tmp_path: Path, **options) -> tuple[list[float], dict]:
     return result(folder)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"chunk": 5, "method": "lora"}])
 def test_two_processes_have_the_curve_of_one(tmp_path, options):
     losses, weights = unbroken(tmp_path, **options)
@@ -405,6 +407,7 @@ def test_two_processes_have_the_curve_of_one(tmp_path, options):
     assert len((folder / "log.jsonl").read_text().splitlines()) == 20, "one process writes"
 
 
+@pytest.mark.slow
 def test_killed_at_random_steps_it_goes_on_as_if_unbroken(tmp_path):
     losses, weights = unbroken(tmp_path)
     folder, kills, generator = tmp_path / "killed", 0, np.random.default_rng(0)
@@ -496,6 +499,7 @@ def test_a_gpu_that_is_too_small_is_one_sentence(monkeypatch):
             tune.fit(tiny(), memory(), replace(QUICK, chunk=chunk))
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
