@@ -7,6 +7,7 @@ import warnings
 
 import numpy as np
 import pytest
+import small
 import small_clip
 import torch
 
@@ -163,10 +164,5 @@ def test_the_second_ranker_is_built_with_quickgelu(monkeypatch):
 
 
 def test_towers_without_the_activation_are_left_alone():
-    vision = clip.open_clip.CLIPVisionCfg(
-        timm_model_name="tf_efficientnet_lite0", timm_pool="avg", image_size=32
-    )
-    net = clip.open_clip.CustomTextCLIP(
-        8, vision, clip.open_clip.CLIPTextCfg(width=32, heads=2, layers=1)
-    )
+    net = small.pocket()
     assert activation.uses(net.visual) is None and activation.uses(net) is False
