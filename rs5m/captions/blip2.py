@@ -10,6 +10,7 @@ from rs5m.captions.candidates import CANDIDATES, Images, check
 from rs5m.captions.nucleus import LONGEST, image_seeds, sampling
 from rs5m.clip.openclip import quiet_transformers
 from rs5m.device import device
+from rs5m.files import refuse_pointer
 
 BLIP2 = "Salesforce/blip2-opt-6.7b"
 LORA = {  # official adapter config; only names of the vision tower end so, OPT has others
@@ -90,6 +91,7 @@ def _read_blip2(name: str):
             f"{name} is not a folder: give one that holds a BLIP-2 model, or a hub name such as "
             f"{BLIP2}"
         )
+    _refuse_pointers(Path(name))
     half = torch.float32 if device().type == "cpu" else torch.float16
     try:
         kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
@@ -117,6 +119,13 @@ def _read_blip2(name: str):
     return processor, net
 
 
+def _refuse_pointers(folder: Path) -> None:
+    """ValueError where a clone without Git LFS left pointers in place of the weights."""
+    for path in folder.glob("*.safetensors"):
+        with path.open("rb") as stream:
+            refuse_pointer(path, stream.read(99))
+
+
 def _merged(net: torch.nn.Module, folder: Path) -> torch.nn.Module:
     from peft import PeftModel
 
@@ -126,6 +135,7 @@ def _merged(net: torch.nn.Module, folder: Path) -> torch.nn.Module:
             f"{folder} has no {' and no '.join(missing)}: give a folder that peft saved as "
             "safetensors"
         )
+    _refuse_pointers(folder)
     try:
         return PeftModel.from_pretrained(net, str(folder)).merge_and_unload()
     except Exception as error:

@@ -20,6 +20,7 @@ from torch.nn import functional
 from rs5m import adapters, clip
 from rs5m.adapters import methods, towers, tuners
 from rs5m.clip import open_clip
+from rs5m.files import POINTER
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = small.SIDE
@@ -575,6 +576,7 @@ DAMAGE = {
         "cannot be loaded",
     ),
     "empty": (lambda path: path.write_bytes(b""), "cannot be loaded"),
+    "a pointer": (lambda path: path.write_bytes(POINTER), "is a pointer of Git LFS"),
     "a pickle": (lambda path: torch.save({"a": torch.ones(2)}, path), "cannot be loaded"),
     "of someone else": (lambda path: save_file(load_file(path), path), "rs5m"),
     "of a size that would not fit": (
@@ -606,6 +608,7 @@ def test_a_damaged_file_is_named(tmp_path, damage):
     assert str(tmp_path / adapters.FILE) in str(caught.value)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork")
 def test_a_killed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
@@ -613,11 +616,11 @@ def test_a_killed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
     adapters.save(wrapped, tmp_path)
     whole = (tmp_path / adapters.FILE).read_bytes()
 
-    def half(tensors, path, metadata):
+    def half(tensors, path, header):
         path.write_bytes(whole[: len(whole) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(methods, "save_file", half)
+    monkeypatch.setattr(methods, "write", half)
     if not (child := os.fork()):
         adapters.save(shaken(wrapped), tmp_path)
         os._exit(1)

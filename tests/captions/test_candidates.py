@@ -15,7 +15,7 @@ from safetensors.torch import load_file
 from small import model as small_model
 from small import vit
 
-from rs5m import captions, clip
+from rs5m import captions, clip, files
 from rs5m.captions import Blip2Captioner, blip2, candidates, clean, named, nucleus, prefix, rank
 from rs5m.captions.prefix import CaptionerSettings
 from rs5m.clip import Model
@@ -45,26 +45,18 @@ def some_images(count: int = 5) -> list[np.ndarray]:
     return [generator.integers(0, 256, (*sizes[i % 5], 3), np.uint8) for i in range(count)]
 
 
-def tiny_blip2(folder):
-    """BLIP-2's classes with a few thousand random weights and a tokenizer of twenty words, saved as
-    safetensors.
-    """
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import (
-        Blip2Config,
-        Blip2ForConditionalGeneration,
-        Blip2Processor,
-        BlipImageProcessor,
-        OPTConfig,
-        PreTrainedTokenizerFast,
-    )
+SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
 
-    special = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-    tokenizer = Tokenizer(
-        models.WordLevel({w: i for i, w in enumerate(special + WORDS)}, unk_token="<unk>")
-    )
+
+def tiny_tokenizer():
+    """One token a word, of twenty words."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+    from transformers import PreTrainedTokenizerFast
+
+    numbers = {word: i for i, word in enumerate(SPECIAL + WORDS)}
+    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
     tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    fast = PreTrainedTokenizerFast(
+    return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         pad_token="<pad>",
         bos_token="<s>",
@@ -72,8 +64,14 @@ def tiny_blip2(folder):
         unk_token="<unk>",
         additional_special_tokens=["<image>"],
     )
+
+
+def tiny_config():
+    """BLIP-2's three parts, one layer each."""
+    from transformers import Blip2Config, OPTConfig
+
     text = OPTConfig(
-        vocab_size=len(special) + len(WORDS),
+        vocab_size=len(SPECIAL) + len(WORDS),
         hidden_size=16,
         num_hidden_layers=1,
         ffn_dim=32,
@@ -92,29 +90,31 @@ def tiny_blip2(folder):
     }
     vision = {**size, "image_size": 32, "patch_size": 16}
     qformer = {**size, "vocab_size": 30, "max_position_embeddings": 16}
-    config = Blip2Config(
+    return Blip2Config(
         vision_config=vision,
         qformer_config=qformer,
         text_config=text.to_dict(),
         num_query_tokens=4,
         image_token_index=4,
     )
+
+
+def tiny_blip2(folder):
+    """BLIP-2's classes with a few thousand random weights, saved as safetensors."""
+    from transformers import Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessor
+
     torch.manual_seed(0)
-    net = Blip2ForConditionalGeneration(config)
+    net = Blip2ForConditionalGeneration(tiny_config())
     with torch.no_grad():
         for parameter in net.parameters():
-            if parameter.ndim > 1:
-                parameter.normal_(
-                    std=0.3
-                )  # at the library's own scale every image would look the same
+            if parameter.ndim > 1:  # at the library's own scale every image would look the same
+                parameter.normal_(std=0.3)
         net.language_projection.weight *= 5
-        net.language_model.get_output_embeddings().weight[0] *= (
-            0  # nobody trained it to avoid padding
-        )
+        # nobody trained it to avoid padding
+        net.language_model.get_output_embeddings().weight[0] *= 0
     net.save_pretrained(folder)
-    Blip2Processor(BlipImageProcessor(size={"height": 32, "width": 32}), fast, 4).save_pretrained(
-        folder
-    )
+    pictures = BlipImageProcessor(size={"height": 32, "width": 32})
+    Blip2Processor(pictures, tiny_tokenizer(), 4).save_pretrained(folder)
     return folder
 
 
@@ -294,6 +294,9 @@ def test_what_is_no_model_is_named(folder, tmp_path):
     refused(tmp_path / "empty", "cannot be read as BLIP-2 with safetensors weights")
     refused(copied(folder, tmp_path / "other", model_type="opt"), "its config.json says 'opt'")
     refused(copied(folder, tmp_path / "old", image_token_index=None), "no image_token_index: fetch")
+    pointer = copied(folder, tmp_path / "pointer")
+    (pointer / "model.safetensors").write_bytes(files.POINTER + b".com/spec/v1\nsize 9\n")
+    refused(pointer, "model.safetensors is a pointer of Git LFS, not the file itself")
     pickled = copied(folder, tmp_path / "pickled")
     torch.save(load_file(pickled / "model.safetensors"), pickled / "pytorch_model.bin")
     (pickled / "model.safetensors").unlink()
