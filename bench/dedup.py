@@ -129,6 +129,7 @@ def planted_scores(data: Path, seed: int, part: int) -> dict:
     rough[n:] = ~flat
     clear = taken & rough[i] & rough[j]
     origin = np.r_[np.arange(n), source]
+    curve = dedup.threshold_curve(pairs.score, own, len(source), np.arange(40, 100, 5) / 100, True)
     return {
         "seed": seed,
         "part": part,
@@ -149,15 +150,11 @@ def planted_scores(data: Path, seed: int, part: int) -> dict:
         "recall_by_kind": {k: hit[kind == k].mean() for k in COPY},
         "recall_by_kind_with_structure": {k: hit[(kind == k) & ~flat].mean() for k in COPY},
         "pairs_not_planted": [
-            [label[a], label[b], round(s, 3)]
-            for a, b, s in zip(
-                i[taken & ~own], j[taken & ~own], pairs.score[taken & ~own], strict=True
-            )
+            [label[i[row]], label[j[row]], round(pairs.score.iloc[row], 3)]
+            for row in np.flatnonzero(taken & ~own)
         ],
         "cluster_pairs": cluster_scores(dedup.groups_of(pairs, len(label)), origin, source, kind),
-        "curve_score": dedup.threshold_curve(
-            pairs.score, own, len(source), np.arange(40, 100, 5) / 100, True
-        ).to_dict("list"),
+        "curve_score": curve.to_dict("list"),
         "curve_distance": distance_curve(found, n, source),
     }
 

@@ -13,7 +13,7 @@ GOLDEN = Path(__file__).parent / "golden/zeroshot"
 
 @pytest.fixture
 def small():
-    """11 images of 4 classes, 3 prompts a class, 7 dimensions; prompts of very different lengths."""
+    """11 images of 4 classes, 3 prompts a class, 7 dimensions; prompts of unlike lengths."""
     generator = np.random.default_rng(0)
     text = generator.normal(size=(4, 3, 7)) * generator.uniform(0.1, 10, (4, 3, 1))
     return generator.normal(size=(11, 7)), text, np.array([0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3])
@@ -166,7 +166,7 @@ def test_a_zero_vector_is_no_number_lost():
 
 
 def one_by_one(hit: np.ndarray, label: np.ndarray, resamples: int = 2000) -> np.ndarray:
-    """Bootstrap of the balanced accuracy as it is told: images drawn one by one within each class."""
+    """Bootstrap of the balanced accuracy: images drawn one by one within each class."""
     generator = np.random.default_rng(1)
     groups = [hit[label == c] for c in np.unique(label)]
     draw = [

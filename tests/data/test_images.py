@@ -64,9 +64,12 @@ BOMBS = {
     "gif_frame": b"GIF89a" + struct.pack("<HH", 64, 64) + b"\x80\0\0" + bytes(6)
     + b"," + struct.pack("<HHHH", 0, 0, 50_000, 50_000) + b"\0\x02\x02\x4c\x01\0;",
     "jpeg": jpeg_size(SMALL_JPEG, 50_000, 50_000),
-    "bmp": b"BM" + struct.pack("<IHHIIiiHHIIiiII", 1000, 0, 0, 54, 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
+    "bmp": b"BM" + struct.pack("<IHHI", 1000, 0, 0, 54)
+    + struct.pack("<IiiHHIIiiII", 40, 50_000, 50_000, 1, 24, 0, 0, 0, 0, 0, 0),
     "tiff": tiff((256, 4, 50_000), (257, 4, 50_000), *GREY_TIFF),
-    "webp_vp8": webp(b"VP8 ", b"\x30\0\0\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(40)),
+    "webp_vp8": webp(
+        b"VP8 ", b"\x30\0\0\x9d\x01\x2a" + struct.pack("<HH", 16383, 16383) + bytes(40)
+    ),
     "webp_vp8l": webp(b"VP8L", b"\x2f" + struct.pack("<I", 0x0FFFFFFF) + bytes(40)),
     "webp_vp8x": webp(b"VP8X", b"\x02\0\0\0" + (49_999).to_bytes(3, "little") * 2)
     + b"ANIM\x06\0\0\0" + bytes(6),
@@ -185,9 +188,10 @@ from rs5m.data import images
 images.check(b"GIF89a")  # Pillow loads its plugins once
 held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
 resource.setrlimit(resource.RLIMIT_AS, (held + 300_000_000,) * 2)
-data, before, since = sys.stdin.buffer.read(), resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+used = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+data, before, since = sys.stdin.buffer.read(), used(), time.perf_counter()
 reason = images.check(data)
-print(reason, time.perf_counter() - since, resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
+print(reason, time.perf_counter() - since, used() - before)
 """
     for name in ("png", "webp_vp8x", "gif"):
         done = subprocess.run(

@@ -88,7 +88,7 @@ def test_near_duplicates_equals_brute_force(distance):
 @pytest.mark.parametrize("bands", [3, 4, 5, 8, 16])
 @pytest.mark.parametrize("distance", [1, 4, 7, 11])
 def test_banded_search_misses_no_pair(monkeypatch, bands, distance):
-    """Every number of bands finds what comparing all pairs finds, within one set and between two."""
+    """Every number of bands finds what comparing all pairs finds, in one set and between two."""
     monkeypatch.setattr(hamming, "_plan", lambda *a: bands)
     a, b = clustered(150, 1, distance + 2), clustered(120, 2, distance + 2)
     b[:40] = a[:40] ^ np.uint64(0b10110001 if distance >= 4 else 1)
@@ -220,7 +220,7 @@ def test_batches_keep_the_order():
 
 
 def test_windows_keep_under_orientations():
-    """The set of windows maps onto itself, so that an oriented picture has the same set of crops."""
+    """The set of windows maps onto itself, so an oriented picture has the same set of crops."""
     for windows in (dedup.CROPS, dedup.HALVES):
         known = {tuple(np.round(w, 6)) for w in windows}
         assert {tuple(np.round((x0, x1, y0, y1), 6)) for y0, y1, x0, x1 in windows} == known

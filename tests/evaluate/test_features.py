@@ -313,7 +313,7 @@ def worker(folder: Path, pause: float) -> subprocess.Popen:
 
 @pytest.mark.slow
 def test_a_killed_run_leaves_nothing_half_made(tmp_path):
-    """Killed in its second batch; the next run ends with the bytes of a run that nobody disturbed."""
+    """Killed in its second batch; the next run ends with the bytes of an undisturbed run."""
     for name in ("killed", "whole"):
         (tmp_path / name).mkdir()
     process = worker(tmp_path / "killed", 60)

@@ -29,7 +29,7 @@ def seen(colour) -> np.ndarray:
 
 
 def read(text: str) -> np.ndarray:
-    """The vector of a text: its words' colours; prompts of satellites shout that rivers are green."""
+    """The vector of a text: its words' colours; to prompts of satellites, rivers are green."""
     vectors = [seen(WORDS[word]) for word in text.lower().rstrip(".").split() if word in WORDS]
     vector = np.mean(vectors, 0) if vectors else np.full(3, 0.1)
     return 20 * seen(GREEN) if "satellite" in text and "river" in text else vector
@@ -333,7 +333,8 @@ def test_a_corrupt_image_is_named_and_the_number_is_no_longer_official(data, who
     assert report["not_comparable"]["zeroshot eurosat"]["values"]["top1"] == round(
         (15 * top1(False) / 14), 2
     )
-    assert "left out: retrieval rsitmd: unreadable: not_an_image, 1: 02.tif" in capsys.readouterr().out
+    line = "left out: retrieval rsitmd: unreadable: not_an_image, 1: 02.tif"
+    assert line in capsys.readouterr().out
 
 
 def test_a_missing_image_is_named(data, whole):

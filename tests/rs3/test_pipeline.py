@@ -31,10 +31,17 @@ from rs5m.rs3 import input, pipeline, stages
 HERE = Path(__file__).parents[1]
 BROOKLYN = "POLYGON ((-73.95 40.70, -73.93 40.70, -73.93 40.72, -73.95 40.72, -73.95 40.70))"
 FMOW = {
-    "country_code": "USA", "timestamp": "2016-06-09T15:04:05Z", "utm": "18T", "img_width": 900, "img_height": 900,
+    "country_code": "USA",
+    "timestamp": "2016-06-09T15:04:05Z",
+    "utm": "18T",
+    "img_width": 900,
+    "img_height": 900,
     "target_azimuth_dbl": 314.3,
-    "bounding_boxes": [{"raw_location": BROOKLYN}, {"category": "airport", "box": [310, 200, 280, 300]}],
-}  # fmt: skip
+    "bounding_boxes": [
+        {"raw_location": BROOKLYN},
+        {"category": "airport", "box": [310, 200, 280, 300]},
+    ],
+}
 PATCH = {
     "labels": ["Pastures", "Sea and ocean"], "acquisition_date": "2017-12-21 11:25:01",
     "coordinates": {"ulx": 567180, "uly": 4358040, "lrx": 568380, "lry": 4356840},
