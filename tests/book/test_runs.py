@@ -35,7 +35,7 @@ def test_no_window_that_stays_shares_a_pixel_with_a_test_chip():
 
 def test_annotated_and_labelled_share_no_chip_and_have_their_own_records(tmp_path):
     scale = scales.get("mini")
-    known = runs.labelled(scale, tmp_path)
+    known = runs.labelled_records(scale, tmp_path)
     files = sorted(path.stem for path in tmp_path.glob("*.png"))
     counts = pd.Series([record.labels[0] for record in known.values()]).value_counts()
     assert files == sorted(known) and counts.max() == runs.PER_CLASS
