@@ -46,15 +46,12 @@ Do it.
 PARAMETERS
 
 ```{code-cell} ipython3
-import json
 from pathlib import Path
 
-from myst_nb import glue
+from rs5m import results
 
-folder = Path("results") / scale
-folder.mkdir(parents=True, exist_ok=True)
-(folder / "clip.json").write_text(json.dumps({"values": {"x": 1}}))
-glue("x", 1.234, display=False)
+results.save("clip", scale, {"x": 1}, seconds=1)
+results.glue("x", 1.234)
 with Path("ran.txt").open("a") as log:
     log.write(scale)
 ```
@@ -262,10 +259,16 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     assert ran.read_text() == "mini" and "Do it twice." in html.read_text(), third.stderr
 
     result = small_book / "results" / "mini" / "clip.json"
+    found = result.read_bytes()
     result.write_text("{}")  # somebody edited it
     assert "clip        up to date" not in tool("reproduce.py", small_book, "--render").stdout
     tool("reproduce.py", small_book)
-    assert ran.read_text() == "minimini"
+    assert ran.read_text() == "minimini" and result.read_bytes() == found
+
+    page.write_text(page.read_text().replace("results.glue", "results . glue"))  # finds the same
+    tool("reproduce.py", small_book)
+    assert ran.read_text() == "miniminimini" and result.read_bytes() == found
+    assert "clip        up to date" in tool("reproduce.py", small_book, "--render").stdout
     assert json.loads((small_book / "results/mini/timing.json").read_text()) == timing
 
 
@@ -275,7 +278,7 @@ def test_a_failing_cell_stops_with_its_place(small_book):
     page.write_text(page.read_text().replace('"x": 1', '"x": 1 / 0'))
     said = tool("reproduce.py", small_book)
     assert said.returncode == 1
-    number = page.read_text()[: page.read_text().index("import json")].count("\n") + 1
+    number = page.read_text()[: page.read_text().index("from pathlib")].count("\n") + 1
     assert f"clip stopped in code cell 2 (book/clip.md, line {number})" in said.stderr
     assert '"x": 1 / 0' in said.stderr and "ZeroDivisionError: division by zero" in said.stderr
     assert "\x1b" not in said.stderr and "index" not in said.stdout
