@@ -28,6 +28,7 @@ ignored: pictures from above have no upright, and camera tags are rare on them.
 import functools
 import itertools
 import math
+import re
 import struct
 import warnings
 from collections.abc import Callable, Mapping
@@ -52,6 +53,8 @@ DRIVERS = {  # GDAL's, by the first bytes
     b"\xff\x4f\xff\x51": "JP2OpenJPEG",
 }
 COLOURS = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
+SEGMENTS = (0xC4, 0xDA, 0xDB, 0xDD, 0xFE, *range(0xE0, 0xF0))  # of a JPEG, but its frames
+MARK = re.compile(rb"\xff[^\x00\xd0-\xd7\xff]")  # in a JPEG's scan; the others are part of it
 SENTINEL2 = ("B04", "B03", "B02")  # red, green, blue
 REFLECTANCE = 2750  # Sentinel-2's numbers are reflectance times 10,000
 PERCENTILES = (2, 98)
@@ -421,6 +424,37 @@ def _webp_pixels(data: bytes) -> int:
         return ((bits & 0x3FFF) + 1) * ((bits >> 14 & 0x3FFF) + 1)
     width, height = struct.unpack("<HH", body[6:10])
     return (width & 0x3FFF) * (height & 0x3FFF) if kind == b"VP8 " else 0
+
+
+def jpeg_size(data: bytes, limits: Limits = DECODING) -> tuple[int, int] | None:
+    """Width and height of a plain JPEG by its markers; None for all else, broken, cut off and
+    dangerous ones included, which `read` judges.
+
+    Plain: 8 bits, grey or three channels, Huffman-coded, one frame within the limits of pixels and
+    scans, nothing but known segments up to the end mark, and nothing behind it.
+    """
+    if data[:2] != b"\xff\xd8" or data.count(b"\xff\xda") > limits.max_scans:
+        return None
+    at, size = 2, None
+    while at + 4 <= len(data) and data[at] == 0xFF:
+        mark, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
+        if mark in (0xC0, 0xC1, 0xC2):
+            if size or at + 10 > len(data):
+                return None
+            depth, height, width, channels = struct.unpack_from(">BHHB", data, at + 4)
+            plain = depth == 8 and channels in (1, 3) and 0 < width * height <= limits.max_pixels
+            if not plain:
+                return None
+            size = width, height
+        elif mark not in SEGMENTS or (mark == 0xDA and not size):  # other codings; a scan too soon
+            return None
+        at += 2 + length
+        if mark == 0xDA:
+            after = MARK.search(data, at)
+            at = after.start() if after else len(data)
+            if data[at:] == b"\xff\xd9":
+                return size
+    return None
 
 
 def _unopened(data: bytes) -> str:

@@ -2,7 +2,6 @@
 
 import contextlib
 import math
-import struct
 from collections.abc import Sequence
 
 import cv2
@@ -13,14 +12,9 @@ from torch.nn import functional
 from rs5m.data import images
 
 DRAWS = 7  # numbers in [0, 1) for each image: angle, mirror, area, ratio, x, y, caption
-AREA, RATIO = (
-    (0.9, 1.0),
-    (3 / 4, 4 / 3),
-)  # of the random crop: share of the image, width over height
+AREA, RATIO = (0.9, 1.0), (3 / 4, 4 / 3)  # of the crop: share of the image, width over height
 BLUR_FREE = 1.5  # pixels to one that bilinear sampling may skip; above, areas are averaged first
-DECODING = images.Limits(
-    min_side=1, max_aspect=math.inf
-)  # size and shape were judged when the data set was built
+DECODING = images.DECODING
 REDUCED = {
     1: cv2.IMREAD_COLOR,
     2: cv2.IMREAD_REDUCED_COLOR_2,
@@ -39,18 +33,16 @@ def matrix(
     crop's area is uniform within AREA, and its ratio log-uniform within RATIO, as far as both fit;
     an image so long that nothing fits gives the largest crop of the nearest ratio. The content
     turns counter-clockwise by 360 degrees times the first draw; below 1/2, the second mirrors it
-    before. Chapter: tune.
+    before.
     """
     angle, mirror, area, ratio, x, y = (float(draw) for draw in draws[:6])
-    most = min(AREA[1], RATIO[1] / aspect, aspect / RATIO[0])
-    least = min(AREA[0], most)
-    area = least + area * (most - least)
+    largest = min(AREA[1], RATIO[1] / aspect, aspect / RATIO[0])
+    smallest = min(AREA[0], largest)
+    area = smallest + area * (largest - smallest)
     low, high = math.log(max(RATIO[0], area * aspect)), math.log(min(RATIO[1], aspect / area))
     ratio = math.exp(low + ratio * (high - low))
-    width, height = (
-        min(1.0, math.sqrt(area * ratio / aspect)),
-        min(1.0, math.sqrt(area * aspect / ratio)),
-    )
+    width = min(1.0, math.sqrt(area * ratio / aspect))
+    height = min(1.0, math.sqrt(area * aspect / ratio))
     cos, sin = math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)
     along = -width if mirror < 0.5 else width
     across = (along * cos, -along * sin, (2 * x - 1) * (1 - width))
@@ -61,7 +53,7 @@ def warp(pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """Crop, mirror and turn squares (n, 3, s, s), uint8 or floats in 0..1, where they are: floats
     in 0..1.
 
-    draws: (n, DRAWS) or less the last. Bilinear, reflected beyond the edges. Chapter: tune.
+    draws: (n, DRAWS), with or without the last. Bilinear, reflected beyond the edges.
     """
     pixels = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
     theta = torch.tensor([matrix(row) for row in draws.tolist()], dtype=torch.float32).view(
@@ -76,9 +68,9 @@ def cut(content: bytes, size: int, draws: Sequence[float] | None = None) -> np.n
     centred square.
 
     Decoded at a half, a quarter or an eighth where the JPEG is that much too large, then sampled
-    once. ValueError with the reason for bytes that are no whole image. Chapter: tune.
+    once. ValueError with the reason for bytes that are not a whole image.
     """
-    header = jpeg_size(content)
+    header = images.jpeg_size(content, DECODING)
     image = None if header else _carefully(content)
     width, height = header or image.shape[1::-1]
     short = min(width, height)
@@ -126,10 +118,10 @@ def decode(content: bytes, excess: float = 1.0) -> np.ndarray:
     """BGR pixels (h, w, 3) of an encoded image, for a JPEG by the largest of 1/2, 1/4, 1/8 that is
     at most `excess`.
 
-    Orientation tags are left alone. Whatever is not a plain, whole JPEG goes through
-    `rs5m.data.images`, and its reason is the ValueError. Chapter: tune.
+    Orientation tags are ignored. Whatever is not a plain, whole JPEG goes through
+    `rs5m.data.images`, and its reason is the ValueError.
     """
-    if jpeg_size(content):
+    if images.jpeg_size(content, DECODING):
         flag = REDUCED[_reduction(excess)] | cv2.IMREAD_IGNORE_ORIENTATION
         with contextlib.suppress(cv2.error):
             image = cv2.imdecode(np.frombuffer(content, np.uint8), flag)
@@ -143,35 +135,3 @@ def _carefully(content: bytes) -> np.ndarray:
     if reason:
         raise ValueError(reason)
     return cv2.cvtColor(np.asarray(image), cv2.COLOR_RGB2BGR)
-
-
-def jpeg_size(content: bytes) -> tuple[int, int] | None:
-    """Width and height of a plain JPEG by its header; None for all else, broken, cut off and
-    dangerous ones included.
-
-    Plain: 8 bits, grey or three channels, Huffman-coded, within the limits of pixels and scans,
-    with an end mark.
-    """
-    if (
-        content[:2] != b"\xff\xd8"
-        or content[-2:] != b"\xff\xd9"
-        or content.count(b"\xff\xda") > DECODING.max_scans
-    ):
-        return None
-    at = 2
-    while at + 10 <= len(content) and content[at] == 0xFF:
-        mark, length = content[at + 1], int.from_bytes(content[at + 2 : at + 4], "big")
-        if mark in (0xC0, 0xC1, 0xC2):
-            depth, height, width, channels = struct.unpack_from(">BHHB", content, at + 4)
-            plain = depth == 8 and channels in (1, 3) and 0 < width * height <= DECODING.max_pixels
-            return (width, height) if plain else None
-        if mark == 0xFF:  # fill
-            at += 1
-        elif 0xC0 <= mark <= 0xDA and mark not in (
-            0xC4,
-            0xCC,
-        ):  # other codings; no frame before the scan
-            return None
-        else:
-            at += 2 + length
-    return None

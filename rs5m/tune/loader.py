@@ -11,6 +11,7 @@ fits into the image, where torchvision draws up to ten times and then takes the 
 
 import hashlib
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
@@ -31,36 +32,35 @@ OPEN_FILES = 64
 
 
 class Batch(NamedTuple):
-    """Pairs ready for the device; `index` is shorter than what was asked for where pairs were
-    damaged.
+    """Pairs ready for the device, fewer than were asked for where some are damaged.
+
+    pixels: uint8 (n, 3, size, size). captions: one for each image, chosen by its last draw; the
+    first where no draws were given. index: (n,) int64, which pairs of the source. draws: float32
+    (n, DRAWS) where the pixels have still to be turned: `warp(pixels, draws)`. damaged: "shard
+    pair: reason" of the pairs left out.
     """
 
-    pixels: torch.Tensor  # uint8 (n, 3, size, size)
-    captions: list[
-        str
-    ]  # one for each image, chosen by its last draw; the first where no draws were given
-    index: np.ndarray  # (n,) int64: which pairs of the source
-    draws: (
-        torch.Tensor | None
-    )  # float32 (n, DRAWS), set when the pixels have still to be turned: `warp(pixels, draws)`
-    damaged: list[str]  # "shard pair: reason" of the pairs left out
-
-
-# ---------------------------------------------------------------- from draws to pixels
-
-
-# ---------------------------------------------------------------- sources of batches
+    pixels: torch.Tensor
+    captions: list[str]
+    index: np.ndarray
+    draws: torch.Tensor | None
+    damaged: list[str]
 
 
 class Shards(data.Dataset):
-    """The pairs of shards, a batch for each item (index, draws or None); an item may be asked for
-    in any process.
+    """The pairs of shards, a batch for each item (index, draws or None), in any process.
 
-    shards: .tar files, folders or globs of them, URLs or hf:// addresses (see
-    `rs5m.data.shards.local`). Damaged pairs are left out and named: those that the index finds in
-    `damaged`, those whose image fails in their batch. Without draws the pixels are `clip.crop`'s;
-    with draws they are turned already, or with `on_device` the centred square, which `warp` turns.
-    ValueError for no shard, or shards without a pair. Chapter: tune.
+    Damaged pairs are left out and named: those that the index finds in `damaged`, and counted by
+    reason in `left_out`; those whose image fails in their batch. Without draws the pixels are
+    `clip.crop`'s; with draws they are turned already. ValueError for no shard, or shards without a
+    pair.
+
+    Args:
+        shards: .tar files, folders or patterns of them, URLs or hf:// addresses (see
+            `rs5m.data.shards.local`).
+        size: of the squares, in pixels.
+        on_device: with draws, give the centred square, which `warp` turns.
+        limits: of a download.
     """
 
     def __init__(self, shards, size: int, on_device: bool = False, limits: Limits = LIMITS):
@@ -69,19 +69,15 @@ class Shards(data.Dataset):
         found = [records.index(path) for path in tqdm(self.paths, desc="shards", unit="shard")]
         self.names = [name for one in found for name in one.names]
         self.damaged = [fault for one in found for fault in one.damaged]
+        self.left_out = dict(sum((Counter(one.left_out) for one in found), Counter()))
         self._places = np.concatenate([one.places for one in found])
         self._shard = np.repeat(np.arange(len(found)), [len(one.names) for one in found])
         self._digest = hashlib.sha256(b"".join(one.digest for one in found)).hexdigest()
         self._open = {}  # files by shard, opened when first read from
         if not self.names:
-            where = (
-                f"{self.paths[0]} holds"
-                if len(found) == 1
-                else f"{self.paths[0]} and the other shards hold"
-            )
-            raise ValueError(
-                f"{where} no whole pair ({'; '.join(self.damaged[:3]) or 'it is empty'})"
-            )
+            others = " holds" if len(found) == 1 else " and the other shards hold"
+            why = "; ".join(self.damaged[:3]) or "it is empty"
+            raise ValueError(f"{self.paths[0]}{others} no whole pair ({why})")
 
     def __len__(self) -> int:
         return len(self.names)
@@ -90,39 +86,29 @@ class Shards(data.Dataset):
         return self.__dict__ | {"_open": {}}  # another process opens its own files
 
     def fingerprint(self) -> str:
-        """SHA-256 over the names, places and captions of all pairs, in order: what a run rests on.
-        No image is read.
-        """
+        """SHA-256 over the names, places and captions of all pairs, in order; no image is read."""
         return self._digest
 
     def captions(self, i: int) -> tuple[str, ...]:
         """All captions of a pair."""
-        at, length, kind = self._places[i, 2:]
-        texts = records.captions(records.TEXTS[kind], self._read(i, at, length))
+        start, length, kind = self._places[i, 2:]
+        texts = records.captions(records.TEXTS[kind], self._read(i, start, length))
         if not texts:
             raise ValueError("the shard has changed since it was indexed")
         return texts
 
     def __getitem__(self, item) -> Batch:
         index, draws = _checked(item)
-        pixels, kept, texts, damaged = (
-            np.empty((len(index), 3, self.size, self.size), np.uint8),
-            [],
-            [],
-            [],
-        )
+        pixels = np.empty((len(index), 3, self.size, self.size), np.uint8)
+        kept, texts, damaged = [], [], []
         for row, i in enumerate(index):
             try:
                 self._picture(i, None if draws is None else draws[row], pixels[len(kept)])
                 texts.append(_chosen(self.captions(i), draws, row))
                 kept.append(row)
-            except (
-                ValueError,
-                cv2.error,
-            ) as error:  # older OpenCVs turn nothing longer than 32,767 pixels
-                damaged.append(
-                    f"{self.paths[self._shard[i]].name} {self.names[i]}: {str(error).splitlines()[0]}"
-                )
+            except (ValueError, cv2.error) as error:  # older OpenCVs turn no side above 32,767
+                reason = str(error).splitlines()[0]
+                damaged.append(f"{self.paths[self._shard[i]].name} {self.names[i]}: {reason}")
         later = draws[kept] if self.on_device and draws is not None else None
         return Batch(torch.from_numpy(pixels[: len(kept)]), texts, index[kept], later, damaged)
 
@@ -132,18 +118,16 @@ class Shards(data.Dataset):
             rgb = cv2.cvtColor(decode(content), cv2.COLOR_BGR2RGB)
             into[:] = clip.crop([rgb], self.size)[0].numpy()
         else:
-            cv2.split(
-                cut(content, self.size, None if self.on_device else draws.tolist()),
-                list(into[::-1]),
-            )
+            view = None if self.on_device else draws.tolist()
+            cv2.split(cut(content, self.size, view), list(into[::-1]))
 
-    def _read(self, i: int, at: int, length: int) -> bytes:
+    def _read(self, i: int, start: int, length: int) -> bytes:
         shard = int(self._shard[i])
         if shard not in self._open:
             if len(self._open) == OPEN_FILES:
                 self._open.pop(next(iter(self._open))).close()
             self._open[shard] = self.paths[shard].open("rb", buffering=0)
-        content = os.pread(self._open[shard].fileno(), int(length), int(at))
+        content = os.pread(self._open[shard].fileno(), int(length), int(start))
         if len(content) < length:
             raise ValueError("the shard has become shorter since it was indexed")
         return content
@@ -151,9 +135,8 @@ class Shards(data.Dataset):
 
 class Memory(data.Dataset):
     """Pairs of images in memory, uint8 (h, w, 3): made into squares once, to be turned by `warp`.
-    Chapter: tune.
 
-    captions: one tuple for each image. Items and batches as of `Shards`.
+    captions: one tuple for each image. Items and batches like those of `Shards`.
     """
 
     def __init__(
@@ -163,13 +146,11 @@ class Memory(data.Dataset):
         words = any(isinstance(texts, str) or not len(texts) for texts in captions)
         if not len(images) or len(images) != len(captions) or words:
             raise ValueError(
-                f"{len(images)} images and {len(captions)} captions: give each image a tuple of captions"
+                f"{len(images)} images and {len(captions)} captions: give each image a tuple of"
+                " captions"
             )
-        self.pixels, self._captions, self.damaged = (
-            clip.crop(images, size).contiguous(),
-            list(captions),
-            [],
-        )
+        self.pixels, self._captions = clip.crop(images, size).contiguous(), list(captions)
+        self.damaged, self.left_out = [], {}
         self.names = [str(i) for i in range(len(images))]
 
     def __len__(self) -> int:
@@ -197,28 +178,25 @@ def _checked(item) -> tuple[np.ndarray, torch.Tensor | None]:
     index, draws = np.asarray(item[0], np.int64), item[1]
     if draws is None:
         return index, None
-    draws = (
-        draws.float()
-        if isinstance(draws, torch.Tensor)
-        else torch.from_numpy(np.asarray(draws, np.float32))
-    )
+    if not isinstance(draws, torch.Tensor):
+        draws = torch.from_numpy(np.asarray(draws, np.float32))
+    draws = draws.float()
     if draws.shape != (len(index), DRAWS):
         raise ValueError(
-            f"draws have shape {tuple(draws.shape)}: give ({len(index)}, {DRAWS}), a row for each image"
+            f"draws have shape {tuple(draws.shape)}: give ({len(index)}, {DRAWS}), a row for each"
+            " image"
         )
     return index, draws
 
 
 def _chosen(captions: tuple[str, ...], draws: torch.Tensor | None, row: int) -> str:
     drawn = 0.0 if draws is None else float(draws[row, -1])
-    return captions[
-        min(int(drawn * len(captions)), len(captions) - 1)
-    ]  # a draw may have been rounded to 1
+    last = len(captions) - 1  # a draw may have been rounded to 1
+    return captions[min(int(drawn * len(captions)), last)]
 
 
 def stream(source: data.Dataset, items: Iterable[tuple], workers: int = 0) -> Iterator[Batch]:
     """The batches of the items in their order, the same whatever the number of worker processes.
-    Chapter: tune.
 
     items: (index, draws or None) each, read lazily. Takes no number from torch's generator.
     """

@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import small
 import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from rs5m import clip
@@ -89,7 +91,7 @@ def test_crops_have_the_published_area_and_ratio_and_lie_inside(aspect):
         lefts.append(left / max(1e-9, 1 - (right - left)))
         tops.append(top / max(1e-9, 1 - (bottom - top)))
     most = min(1, 4 / 3 / aspect, aspect * 4 / 3)
-    assert 3 / 4 - 1e-9 <= min(ratios) and max(ratios) <= 4 / 3 + 1e-9
+    assert min(ratios) >= 3 / 4 - 1e-9 and max(ratios) <= 4 / 3 + 1e-9
     assert min(0.9, most) - 1e-9 <= min(areas) and max(areas) <= most + 1e-9
     assert np.ptp(areas) > 0.95 * (most - 0.9) and (most < 0.9) == (np.ptp(areas) < 1e-9)
     if aspect == 1:
@@ -100,7 +102,7 @@ def test_crops_have_the_published_area_and_ratio_and_lie_inside(aspect):
 
 
 def by_steps(image: np.ndarray, draws, size: int) -> np.ndarray:
-    """Crop and resize, then mirror, then rotate counter-clockwise, one after the other through PIL."""
+    """Crop and resize, then mirror, then rotate counter-clockwise, each through PIL."""
     left, right, top, bottom = box(draws, image.shape[1] / image.shape[0])
     height, width = image.shape[:2]
     edges = (left * width, top * height, right * width, bottom * height)
@@ -141,7 +143,7 @@ def test_the_device_and_the_worker_turn_alike(kind):
     squares, draws = [picture(SIZE, SIZE, i) for i in range(20)], numbers(20)
     pixels = torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
     got = warp(pixels if kind == torch.uint8 else pixels / 255, torch.from_numpy(draws))
-    assert got.shape == pixels.shape and 0 <= got.min() and got.max() <= 1
+    assert got.shape == pixels.shape and got.min() >= 0 and got.max() <= 1
     for i, square in enumerate(squares):
         expected = sample(square, draws[i], SIZE)
         error = np.abs(255 * got[i].permute(1, 2, 0).numpy() - expected)
@@ -233,7 +235,7 @@ def test_every_kind_of_picture_decodes_as_pillow_does(name):
 
 
 def test_only_plain_jpegs_take_the_short_way():
-    plain = {name for name, content in odd_pictures().items() if augment.jpeg_size(content)}
+    plain = {name for name, content in odd_pictures().items() if images.jpeg_size(content)}
     assert plain == {
         "grey",
         "turned",
@@ -244,6 +246,35 @@ def test_only_plain_jpegs_take_the_short_way():
         "1 x 1",
         "1 x 200",
     }
+
+
+JPEGS = [
+    encoded(picture(*size), **options)
+    for size in ((24, 24), (61, 90))
+    for options in ({}, {"progressive": True}, {"restart_marker_blocks": 3}, {"subsampling": 2})
+]
+
+
+@pytest.mark.filterwarnings("ignore::UserWarning", "ignore::PIL.Image.DecompressionBombWarning")
+@settings(max_examples=300, deadline=None)
+@given(
+    content=st.sampled_from(JPEGS),
+    harm=st.lists(st.tuples(st.floats(0, 1), st.integers(0, 255)), min_size=1, max_size=4),
+    gone=st.tuples(st.floats(0, 1), st.sampled_from([0, 0, 1, 40])),
+)
+def test_the_short_way_judges_as_the_long_one_does(content, harm, gone):
+    """What it takes is an image to `images.read`, too, with the same pixels."""
+    broken = bytearray(content)
+    for share, byte in harm:
+        broken[2 + int(share * (len(broken) - 5))] = byte
+    first = int(gone[0] * (len(broken) - 1))
+    del broken[first : first + gone[1]]
+    image, reason = images.read(bytes(broken), augment.DECODING)
+    if reason:
+        with pytest.raises(ValueError, match=f"^{reason}$"):
+            augment.decode(bytes(broken))
+    else:
+        assert difference(augment.decode(bytes(broken))[..., ::-1], image) < 1.0
 
 
 def test_a_jpeg_cut_anywhere_is_damaged():
@@ -274,7 +305,7 @@ def test_broken_headers_are_no_plain_jpegs():
     for _ in range(500):
         broken = np.frombuffer(whole, np.uint8).copy()
         broken[generator.integers(2, 700, 5)] = generator.integers(0, 256, 5)
-        size = augment.jpeg_size(broken.tobytes())
+        size = images.jpeg_size(broken.tobytes())
         assert size is None or 0 < size[0] * size[1] <= augment.DECODING.max_pixels
 
 
@@ -438,6 +469,19 @@ def test_nothing_to_read_is_said(tmp_path):
         Shards(tmp_path, SIZE)
 
 
+def test_what_the_shards_leave_out_is_counted(folder):
+    with tarfile.open(folder / "a.tar", "a") as archive:
+        for name in ("x.txt", "notes.cls", "y.cls"):
+            archive.addfile(tarfile.TarInfo(name))
+    (folder / "c.tar.gz").write_bytes(b"\x1f\x8b")
+    source = Shards(folder, SIZE)
+    assert len(source) == 19 and source.left_out == {
+        "lacks an image": 1,
+        "is of another kind (.cls)": 2,
+        "is not a tar file but gzip: unpack it first": 1,
+    }
+
+
 def test_draws_of_another_shape_are_named(folder):
     with pytest.raises(ValueError, match=r"draws have shape \(2, 3\): give \(2, 7\)"):
         Shards(folder, SIZE)[[0, 1], np.zeros((2, 3))]
@@ -456,12 +500,12 @@ def test_a_source_travels_to_another_process(folder, monkeypatch):
     )
 
 
-def test_the_fingerprint_follows_the_data_not_the_folder(folder, tmp_path):
-    (tmp_path / "moved").mkdir()
+def test_the_fingerprint_follows_the_data_not_the_folder(folder, tmp_path_factory):
+    moved = tmp_path_factory.mktemp("moved")
     for name in ("a.tar", "b.tar"):
-        (tmp_path / "moved" / name).write_bytes((folder / name).read_bytes())
+        (moved / name).write_bytes((folder / name).read_bytes())
     one = Shards(folder, SIZE).fingerprint()
-    assert Shards(tmp_path / "moved", SIZE, on_device=True).fingerprint() == one
+    assert Shards(moved, SIZE, on_device=True).fingerprint() == one
     assert Shards([folder / "b.tar", folder / "a.tar"], SIZE).fingerprint() != one
     assert Shards(folder, SIZE).names == [f"{i}.jpg" for i in range(19)]
 
