@@ -16,7 +16,7 @@ from small import model as small_model
 from small import vit
 
 from rs5m import captions, clip, files
-from rs5m.captions import Blip2Captioner, blip2, candidates, clean, named, nucleus, prefix, rank
+from rs5m.captions import Blip2Captioner, blip2, clean, named, nucleus, prefix, rank
 from rs5m.captions.prefix import CaptionerSettings
 from rs5m.clip import Model
 
@@ -203,7 +203,7 @@ def test_the_vision_tower_sees_an_image_once(captioner):
 def test_half_precision_writes_too(folder, monkeypatch):
     """As on a GPU: weights in float16, but the Q-Former, which transformers keeps in float32."""
     with monkeypatch.context() as patch:
-        patch.setattr(candidates, "device", lambda: torch.device("cuda"))
+        patch.setattr(blip2, "device", lambda: torch.device("cuda"))
         read = blip2._read_blip2(str(folder))
     monkeypatch.setattr(blip2, "_read_blip2", lambda name: read)
     captioner = Blip2Captioner(folder, quiet=True)
