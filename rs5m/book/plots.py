@@ -16,7 +16,11 @@ COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#c9a227", "#b23a48", "#4
 
 def theme() -> None:
     """The book's look: seaborn's whitegrid, text that stays readable on a phone."""
-    sns.set_theme(context="notebook", style="whitegrid", rc={"figure.dpi": 110, "axes.titlesize": 11, "font.size": 11})
+    sns.set_theme(
+        context="notebook",
+        style="whitegrid",
+        rc={"figure.dpi": 110, "axes.titlesize": 11, "font.size": 11},
+    )
 
 
 def chip_grid(images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6) -> plt.Figure:
@@ -39,21 +43,34 @@ def wrap(text: str, width: int = 18) -> str:
     return "\n".join(textwrap.wrap(text, width, break_long_words=False)[:3])
 
 
-def matrix(values, rows: Sequence[str], columns: Sequence[str], label: str, digits=0, signed=False) -> plt.Figure:
+def matrix(
+    values, rows: Sequence[str], columns: Sequence[str], label: str, digits=0, signed=False
+) -> plt.Figure:
     """A table of numbers as a heat map: values (rows, columns); signed: changes, red below zero and
     blue above.
     """
     figure, axis = plt.subplots(figsize=(2.2 + 0.55 * len(columns), 1.6 + 0.42 * len(rows)))
     colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues"}
-    sns.heatmap(values, annot=True, fmt=f".{digits}f", **colours, cbar_kws={"label": label}, ax=axis,
-                xticklabels=columns, yticklabels=rows, annot_kws={"size": 8})
+    sns.heatmap(
+        values,
+        annot=True,
+        fmt=f".{digits}f",
+        **colours,
+        cbar_kws={"label": label},
+        ax=axis,
+        xticklabels=columns,
+        yticklabels=rows,
+        annot_kws={"size": 8},
+    )
     axis.tick_params(axis="x", rotation=60)
     plt.setp(axis.get_xticklabels(), ha="right", rotation_mode="anchor")
     figure.tight_layout()
     return figure
 
 
-def curves(series: dict[str, Sequence[float]], x: str, y: str, chance: float | None = None) -> plt.Figure:
+def curves(
+    series: dict[str, Sequence[float]], x: str, y: str, chance: float | None = None
+) -> plt.Figure:
     """Lines over their index, smoothed over a twentieth of their length, with the level of chance
     if one is given.
     """
@@ -75,7 +92,9 @@ def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> p
     """Horizontal bars, one group for each label and one colour for each key of `values`."""
     figure, axis = plt.subplots(figsize=(7.5, 1.2 + 0.5 * len(labels)))
     height = 0.8 / len(values)
-    for i, ((name, lengths), colour) in enumerate(zip(values.items(), (BEFORE, AFTER, THIRD), strict=False)):
+    for i, ((name, lengths), colour) in enumerate(
+        zip(values.items(), (BEFORE, AFTER, THIRD), strict=False)
+    ):
         axis.barh(np.arange(len(labels)) + i * height, lengths, height, label=name, color=colour)
     axis.set_yticks(np.arange(len(labels)) + height * (len(values) - 1) / 2, labels)
     axis.invert_yaxis()
@@ -85,7 +104,9 @@ def bars(values: dict[str, Sequence[float]], labels: Sequence[str], x: str) -> p
     return figure
 
 
-def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str, limits=(0, 100)) -> plt.Figure:
+def intervals(
+    rows: Sequence[tuple[str, str, float, float, float]], x: str, limits=(0, 100)
+) -> plt.Figure:
     """Points with their confidence intervals: rows of (line, model, value, low, high); one colour
     for each model.
 
@@ -104,12 +125,16 @@ def intervals(rows: Sequence[tuple[str, str, float, float, float]], x: str, limi
         axis.axvline(0, color="black", linestyle=":", linewidth=1)
     axis.set(xlabel=x, xlim=limits)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
-    figure.legend(handles.values(), handles.keys(), loc="lower center", ncols=len(models), frameon=False)
+    figure.legend(
+        handles.values(), handles.keys(), loc="lower center", ncols=len(models), frameon=False
+    )
     figure.tight_layout(rect=(0, 0.08, 1, 1))
     return figure
 
 
-def heat_map(image: np.ndarray, probability_map=None, regions: Sequence = (), title: str = "", axis=None):
+def heat_map(
+    image: np.ndarray, probability_map=None, regions: Sequence = (), title: str = "", axis=None
+):
     """Draw an image, or a heat map over its grey, with the polygons' outlines and the attention
     centres; the axis.
 
@@ -126,11 +151,20 @@ def heat_map(image: np.ndarray, probability_map=None, regions: Sequence = (), ti
     else:
         # grey: the colours are the map's own
         axis.imshow(small.mean(2), extent=box, cmap="gray", vmin=0, vmax=255)
-        axis.imshow(probability_map[::every, ::every], extent=box, cmap="inferno", alpha=0.65, vmin=0, vmax=255)
+        axis.imshow(
+            probability_map[::every, ::every],
+            extent=box,
+            cmap="inferno",
+            alpha=0.65,
+            vmin=0,
+            vmax=255,
+        )
         for x, y in selo.attention_centres(probability_map):
             axis.plot(x, y, "*", color="cyan", markeredgecolor="black", markersize=13)
     for region in regions:
-        axis.add_patch(plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=1.6))
+        axis.add_patch(
+            plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=1.6)
+        )
     axis.set_title(wrap(title, 44), fontsize=9)
     axis.set(xticks=[], yticks=[], xlim=box[:2], ylim=box[2:])
     return axis

@@ -26,18 +26,26 @@ SEEN = {  # what the pairs of a run know of a test set
     ("ucm", "ucm"): "its training split was seen",
 }
 ABOVE = (0, float("inf"))  # a claim without a number: any gain counts
-HALVES = ("captions free of a direction chosen, by a ranker that sees directions",
-          "images of two halves, made for this question; its ranker was taught directions")
-OWN = ("captions free of a direction chosen, by the scale's ranker",
-       "a ranker that averages over the image hardly sees directions")
+HALVES = (
+    "captions free of a direction chosen, by a ranker that sees directions",
+    "images of two halves, made for this question; its ranker was taught directions",
+)
+OWN = (
+    "captions free of a direction chosen, by the scale's ranker",
+    "a ranker that averages over the image hardly sees directions",
+)
 TURNED = "rotation, less the upright choice of A"  # the row of chapter rs3's table of changes
 
 
 def found(name: str = "zeroshot") -> list[tuple[str, str, dict]]:
-    """(scale, test set, its values) of every result of that chapter there is, smallest scale first.
-    """
+    """(scale, test set, its values) of every result of that chapter there is, smallest scale first."""
     records = [(scale, results.load(name, scale)) for scale in scales.SCALES]
-    return [(scale, test, of) for scale, record in records if record for test, of in record["values"]["tests"].items()]
+    return [
+        (scale, test, of)
+        for scale, record in records
+        if record
+        for test, of in record["values"]["tests"].items()
+    ]
 
 
 # ---------------------------------------------------------------- claims
@@ -58,16 +66,28 @@ def rows() -> list[dict]:
 def _row(claim: str, scale: str, what: str, gain: dict, **more) -> dict:
     """A row from gain, low and high in points. `line` and `scale` are for the figure."""
     numbers = {"ours": gain["gain"], "low": gain["low"], "high": gain["high"], "unit": "points"}
-    about = {"claim": claim, "scale": scale, "what": f"{what}, scale {scale}", "line": f"{claim}: {what}"}
+    about = {
+        "claim": claim,
+        "scale": scale,
+        "what": f"{what}, scale {scale}",
+        "line": f"{claim}: {what}",
+    }
     return about | {"same_setting": False} | numbers | more
 
 
 def _gains(claim: str) -> list[dict]:
     name, measure = GAINS[claim]
     return [
-        _row(claim, scale, f"{NAMES.get(test, test)}: {measure}, gain by tuning on {run}", gain,
-             reason=_setting(test, run, values), line=f"{claim}: {NAMES.get(test, test)}, tuned on {run}")
-        for scale, test, values in found(name) for run, gain in values["gain"].items()
+        _row(
+            claim,
+            scale,
+            f"{NAMES.get(test, test)}: {measure}, gain by tuning on {run}",
+            gain,
+            reason=_setting(test, run, values),
+            line=f"{claim}: {NAMES.get(test, test)}, tuned on {run}",
+        )
+        for scale, test, values in found(name)
+        for run, gain in values["gain"].items()
     ]
 
 
@@ -75,8 +95,13 @@ def _setting(test: str, run: str, values: dict) -> str:
     """What stands between a gain of this project and the paper's, as far as the result tells it."""
     pairs, seeds = values.get("pairs", {}).get(run), values["gain"][run].get("seeds", 1)
     seeds = seeds if isinstance(seeds, int) else len(seeds)
-    sizes = ((pairs, "tuning pairs"), (values.get("images"), "images"), (values.get("texts"), "texts"),
-             (values.get("scenes"), "scenes"), (values.get("queries"), "queries"))
+    sizes = (
+        (pairs, "tuning pairs"),
+        (values.get("images"), "images"),
+        (values.get("texts"), "texts"),
+        (values.get("scenes"), "scenes"),
+        (values.get("queries"), "queries"),
+    )
     told = ["other towers"] + [f"{count:,} {of}" for count, of in sizes if count]
     told += [f"{seeds} seed{'s' * (seeds > 1)} of tuning", SEEN.get((test, run), "")]
     return ", ".join(part for part in told if part)
@@ -88,8 +113,14 @@ def _gap(claim: str) -> list[dict]:
     """
     why = "the general model is two towers that never saw a pair, not CLIP"
     return [
-        _row(claim, scale, f"{NAMES.get(test, test)}: general model behind the domain model",
-             next(iter(values["gain"].values())), paper=ABOVE, reason=why)
+        _row(
+            claim,
+            scale,
+            f"{NAMES.get(test, test)}: general model behind the domain model",
+            next(iter(values["gain"].values())),
+            paper=ABOVE,
+            reason=why,
+        )
         for scale, test, values in found()
     ]
 
@@ -100,11 +131,20 @@ def _size(claim: str) -> list[dict]:
     for scale in scales.SCALES:
         web, labelled = results.load("pub11", scale), results.load("rs3", scale)
         if web and labelled:
-            pub11 = sum(row["remaining"] for row in web["values"]["attrition"] if row["source"] != "total")
+            pub11 = sum(
+                row["remaining"] for row in web["values"]["attrition"] if row["source"] != "total"
+            )
             rs3 = labelled["values"]["summary"]["pairs"]
             why = f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: made to show every stage"
-            lines.append({"claim": claim, "scale": scale, "what": f"pairs built, scale {scale}",
-                          "ours": pub11 + rs3, "reason": why})
+            lines.append(
+                {
+                    "claim": claim,
+                    "scale": scale,
+                    "what": f"pairs built, scale {scale}",
+                    "ours": pub11 + rs3,
+                    "reason": why,
+                }
+            )
     return lines
 
 
@@ -122,11 +162,18 @@ def _rotation(claim: str) -> list[dict]:
             gain = chosen["values"]["halves_gain_of_free"]["mean_minus_deviation"]
             lines.append(_row(claim, scale, HALVES[0], gain, paper=ABOVE, reason=HALVES[1]))
         if chosen:
-            lines.append(_row(claim, scale, OWN[0], chosen["values"]["own_ranker"], paper=ABOVE, reason=OWN[1]))
+            lines.append(
+                _row(
+                    claim, scale, OWN[0], chosen["values"]["own_ranker"], paper=ABOVE, reason=OWN[1]
+                )
+            )
         if built:
             why = f"{built['values']['images']:,} images, a linear head, three seeds; "
             why += "the interval leaves out the draw of those images"
-            gain, what = built["values"]["change"][TURNED], "zero-shot accuracy after tuning on the choice"
+            gain, what = (
+                built["values"]["change"][TURNED],
+                "zero-shot accuracy after tuning on the choice",
+            )
             lines.append(_row(claim, scale, what, gain, paper=ABOVE, reason=why))
     return lines
 
@@ -142,7 +189,11 @@ CLAIMS = {  # claim: what a row without a run says, who would write its result, 
 
 # ---------------------------------------------------------------- published numbers
 
-TASKS = {"zero-shot classification": "zeroshot", "retrieval": "retrieval", "semantic localization": "selo"}
+TASKS = {
+    "zero-shot classification": "zeroshot",
+    "retrieval": "retrieval",
+    "semantic localization": "selo",
+}
 SETS = {title: name for name, title in TITLES.items()}
 ROUNDING = {"%": 0.005, "ratio": 5e-7}
 RELEASED = {about: name for name, about in TUNED.items()} | {
@@ -160,9 +211,19 @@ def published() -> list[dict]:
     told, lines = reports(), []
     for row in paper.table("results").to_dict("records"):
         about = (row["model"], row["tuned_on"])
-        fitting = [(scale, r) for scale, r in told if (r["paper"]["model"], r["paper"]["tuned_on"]) == about]
-        found = [_level(row, scale, report) for scale, report in fitting if _official(row) in report["metrics"]]
-        lines += found or [_published(row) | {"reason": _needs(row, [report for _, report in fitting])}]
+        fitting = [
+            (scale, r)
+            for scale, r in told
+            if (r["paper"]["model"], r["paper"]["tuned_on"]) == about
+        ]
+        found = [
+            _level(row, scale, report)
+            for scale, report in fitting
+            if _official(row) in report["metrics"]
+        ]
+        lines += found or [
+            _published(row) | {"reason": _needs(row, [report for _, report in fitting])}
+        ]
     return lines
 
 
@@ -187,13 +248,29 @@ def _published(row: dict) -> dict:
     """What a published number is, without a run."""
     tuned = "" if row["tuned_on"] in ("none", "RS5M") else f" ({row['tuned_on']})"
     claim = next(claim for claim, (name, _) in GAINS.items() if name == TASKS[row["task"]])
-    about = {"claim": claim, "what": f"{row['dataset']}: {row['metric']}, {row['model']}{tuned}", "task": row["task"]}
-    return about | {"paper": row["value"], "unit": row["unit"], "gain": False, "tolerance": ROUNDING[row["unit"]]}
+    about = {
+        "claim": claim,
+        "what": f"{row['dataset']}: {row['metric']}, {row['model']}{tuned}",
+        "task": row["task"],
+    }
+    return about | {
+        "paper": row["value"],
+        "unit": row["unit"],
+        "gain": False,
+        "tolerance": ROUNDING[row["unit"]],
+    }
 
 
 def _official(row: dict) -> str:
     """The name that a report gives to a published metric."""
-    spelled = row["metric"].lower().replace("r@", "R@").replace("top-1", "top1").replace("-", "_").replace(" ", "_")
+    spelled = (
+        row["metric"]
+        .lower()
+        .replace("r@", "R@")
+        .replace("top-1", "top1")
+        .replace("-", "_")
+        .replace(" ", "_")
+    )
     return names(TASKS[row["task"]], SETS[row["dataset"]])[spelled]
 
 
@@ -254,10 +331,19 @@ def gains():
     """
     plots.theme()
     shown = [row for row in rows() if row.get("unit") == "points" and row["claim"] != "GAP"]
-    points = [(plots.wrap(r["line"], 34), r["scale"], r["ours"], r["low"], r["high"]) for r in shown]
+    points = [
+        (plots.wrap(r["line"], 34), r["scale"], r["ours"], r["low"], r["high"]) for r in shown
+    ]
     drawn = plots.intervals(points, "gain, points", limits=None)
     axis, claims = drawn.axes[0], {row["line"]: row["claim"] for row in shown}
     for y, claim in enumerate(map(paper.claim, claims.values())):
         if claim["low"] == claim["low"]:  # NaN where the paper gives no number
-            axis.fill_betweenx((y - 0.5, y + 0.5), claim["low"], claim["high"], color="black", alpha=0.12, linewidth=0)
+            axis.fill_betweenx(
+                (y - 0.5, y + 0.5),
+                claim["low"],
+                claim["high"],
+                color="black",
+                alpha=0.12,
+                linewidth=0,
+            )
     return drawn

@@ -11,7 +11,10 @@ from rs5m import paper, results
 from rs5m.book import scales, scorecard
 from rs5m.evaluate import reporting
 
-GOOD, NONE = {"gain": 40.0, "low": 30.0, "high": 50.0, "p": 0.0}, {"gain": 0.1, "low": -0.9, "high": 1.0}
+GOOD, NONE = (
+    {"gain": 40.0, "low": 30.0, "high": 50.0, "p": 0.0},
+    {"gain": 0.1, "low": -0.9, "high": 1.0},
+)
 ATTRITION = [
     {"source": "a", "remaining": 1000},
     {"source": "b", "remaining": 295},
@@ -57,7 +60,9 @@ def compared(here, content, claim):
 def test_without_a_result_every_claim_has_one_row_that_says_so(here):
     rows = paper.compare(scorecard.rows())
     assert rows.claim.tolist() == paper.table("claims")["id"].tolist()
-    assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(rows["difference"])
+    assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(
+        rows["difference"]
+    )
     assert all(reason.startswith("not run here: chapter") for reason in rows.reason)
 
 
@@ -77,29 +82,40 @@ def test_a_number_is_there_if_and_only_if_its_file_is(here, dropped):
     put(here, STORED)
     rows = paper.compare(scorecard.rows())
     whole = rows[rows.claim == claim]
-    assert (whole["this run"] != "—").all() and (whole["this run"] != "—").sum() > (fewer["this run"] != "—").sum()
+    assert (whole["this run"] != "—").all() and (whole["this run"] != "—").sum() > (
+        fewer["this run"] != "—"
+    ).sum()
     if claim != "ROT":  # the other of its two results is still there
         assert fewer["this run"].tolist() == ["—"]
 
 
 def test_verdicts_of_gains_follow_their_intervals(here):
     assert compared(here, STORED, "ZSC").verdict.tolist() == ["direction only", "not reproduced"]
-    assert compared(here, {}, "RSCTIR").verdict.tolist() == ["direction only"], "the setting is never the paper's"
+    assert compared(here, {}, "RSCTIR").verdict.tolist() == ["direction only"], (
+        "the setting is never the paper's"
+    )
     assert compared(here, {}, "SELO").verdict.tolist() == ["not reproduced"]
 
 
 def test_reasons_tell_the_sizes_of_the_run(here):
     reason = compared(here, STORED, "ZSC").reason
-    assert reason[0] == ("other towers, 1,706 tuning pairs, 26,589 images, 3 seeds of tuning, "
-                         "RS3 captions other images of the same set")
+    assert reason[0] == (
+        "other towers, 1,706 tuning pairs, 26,589 images, 3 seeds of tuning, "
+        "RS3 captions other images of the same set"
+    )
     assert "1 seed of tuning, no caption touched it" in reason[1]
-    assert "1,667 tuning pairs, 500 images, 2,500 texts, 3 seeds" in compared(here, STORED, "RSCTIR").reason[0]
+    assert (
+        "1,667 tuning pairs, 500 images, 2,500 texts, 3 seeds"
+        in compared(here, STORED, "RSCTIR").reason[0]
+    )
     assert "8 scenes, 40 queries, 1 seed" in compared(here, STORED, "SELO").reason[0]
 
 
 def test_the_gap_is_the_gain_of_the_first_run(here):
     rows = compared(here, STORED, "GAP")
-    assert rows["this run"].tolist() == ["+40.0 [+30.0, +50.0]"] and rows.paper.tolist() == ["above 0"]
+    assert rows["this run"].tolist() == ["+40.0 [+30.0, +50.0]"] and rows.paper.tolist() == [
+        "above 0"
+    ]
 
 
 def test_the_size_is_both_halves_and_proves_nothing(here):
@@ -107,7 +123,9 @@ def test_the_size_is_both_halves_and_proves_nothing(here):
     assert rows["this run"].tolist() == ["1,757"] and rows.verdict.tolist() == ["not attempted"]
     only = {key: values for key, values in STORED.items() if key[0] != "rs3"}
     (here / "results/mini/rs3.json").unlink()
-    assert compared(here, only, "SCALE")["this run"].tolist() == ["—"], "one half is not the data set"
+    assert compared(here, only, "SCALE")["this run"].tolist() == ["—"], (
+        "one half is not the data set"
+    )
 
 
 def test_rotation_gains_get_the_verdict_of_their_interval(here):
@@ -122,17 +140,33 @@ def test_rotation_gains_get_the_verdict_of_their_interval(here):
 def test_the_halves_are_the_same_at_every_scale_and_count_once(here):
     both = STORED | {("rotation", "local"): STORED["rotation", "mini"]}
     rows = compared(here, both, "ROT")
-    assert rows.what.str.contains("sees directions").sum() == 1 and rows.what.str.contains("scale's ranker").sum() == 2
+    assert (
+        rows.what.str.contains("sees directions").sum() == 1
+        and rows.what.str.contains("scale's ranker").sum() == 2
+    )
 
 
 # ---------------------------------------------------------------- published numbers
 
 
-def report(here, name, model="GeoRSCLIP ViT-B/32", tuned_on="RS5M", same=True, metrics=None, bad=None, scale="local"):
+def report(
+    here,
+    name,
+    model="GeoRSCLIP ViT-B/32",
+    tuned_on="RS5M",
+    same=True,
+    metrics=None,
+    bad=None,
+    scale="local",
+):
     metrics = metrics or {}
-    told = {"paper": {"model": model, "tuned_on": tuned_on, "same_model": same, "values": {}},
-            "metrics": metrics, "intervals": {key: [value - 1, value + 1] for key, value in metrics.items()},
-            "not_comparable": bad or {}, "model": {"weights_sha256": "abcdef0123456789"}}
+    told = {
+        "paper": {"model": model, "tuned_on": tuned_on, "same_model": same, "values": {}},
+        "metrics": metrics,
+        "intervals": {key: [value - 1, value + 1] for key, value in metrics.items()},
+        "not_comparable": bad or {},
+        "model": {"weights_sha256": "abcdef0123456789"},
+    }
     (here / "results" / scale).mkdir(parents=True, exist_ok=True)
     (here / "results" / scale / name).write_text(json.dumps(told))
 
@@ -145,7 +179,9 @@ def filled():
 def test_without_a_report_every_published_row_is_open_and_says_what_it_needs(here):
     rows, table = paper.compare(scorecard.published()), paper.table("results")
     assert len(rows) == len(table) == 62
-    assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(rows["difference"])
+    assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(
+        rows["difference"]
+    )
     for reason, row in zip(rows.reason, table.itertuples(), strict=True):
         quoted = row.model == "RemoteCLIP" or row.tuned_on == "RS5M + RSITMD"
         assert ("rs5m evaluate" in reason) != quoted and reason.startswith("not run: ")
@@ -158,25 +194,40 @@ def test_every_command_names_a_model_that_fills_that_very_row(here):
             words = line["reason"].split("`")[1].split()
             options = dict(zip(words[2::2], words[3::2], strict=True))
             column = reporting.column(options["--model"], options.get("--checkpoint"))
-            assert column == (row.model, row.tuned_on, True) and options["--tasks"] in scorecard.TASKS.values()
+            assert (
+                column == (row.model, row.tuned_on, True)
+                and options["--tasks"] in scorecard.TASKS.values()
+            )
 
 
 def test_every_published_metric_has_its_official_name():
-    known = {row["metric"]: scorecard._official(row) for row in paper.table("results").to_dict("records")
-             if row["dataset"] in ("AID", "RSICD", "AIR-SLT")}
+    known = {
+        row["metric"]: scorecard._official(row)
+        for row in paper.table("results").to_dict("records")
+        if row["dataset"] in ("AID", "RSICD", "AIR-SLT")
+    }
     assert known == {
-        "top-1": "AID-zeroshot-acc", "mean recall": "retrieval-mean-recall-rsicd",
+        "top-1": "AID-zeroshot-acc",
+        "mean recall": "retrieval-mean-recall-rsicd",
         **{f"image-to-text R@{k}": f"retrieval-image2text-R@{k}-rsicd" for k in (1, 5, 10)},
         **{f"text-to-image R@{k}": f"retrieval-text2image-R@{k}-rsicd" for k in (1, 5, 10)},
-        "Rsu": "↑ Rsu [0 ~ 1]", "Rda": "↑ Rda [0 ~ 1]", "Ras": "↓ Ras [0 ~ 1]", "Rmi": "↑ Rmi [0 ~ 1]",
+        "Rsu": "↑ Rsu [0 ~ 1]",
+        "Rda": "↑ Rda [0 ~ 1]",
+        "Ras": "↓ Ras [0 ~ 1]",
+        "Rmi": "↑ Rmi [0 ~ 1]",
     }
 
 
 def test_a_report_on_the_very_model_fills_its_rows_and_no_other(here):
     report(here, "evaluate.json", metrics={"EuroSAT-zeroshot-acc": 61.3, "AID-zeroshot-acc": 90.0})
     rows = filled()
-    assert rows.what.tolist() == [f"{name}: top-1, GeoRSCLIP ViT-B/32, scale local (%)" for name in ("EuroSAT", "AID")]
-    assert rows.verdict.tolist() == ["reproduced", "not reproduced"] and rows.paper.tolist() == ["61.40", "74.42"]
+    assert rows.what.tolist() == [
+        f"{name}: top-1, GeoRSCLIP ViT-B/32, scale local (%)" for name in ("EuroSAT", "AID")
+    ]
+    assert rows.verdict.tolist() == ["reproduced", "not reproduced"] and rows.paper.tolist() == [
+        "61.40",
+        "74.42",
+    ]
     assert rows["this run"][0] == "61.30 [60.30, 62.30]" and "abcdef012345" in rows.reason[0]
     assert len(scorecard.published()) == 62
 
@@ -185,11 +236,16 @@ def test_what_the_command_writes_is_read(here):
     """The report as `rs5m.evaluate.reporting` sorts it out: one whole set, one that is not."""
     whole = SimpleNamespace(values={"top1": 72.7}, intervals={"top1": (72.2, 73.2)}, extra={})
     part = SimpleNamespace(values={"top1": 50.0}, intervals={"top1": (49.0, 51.0)}, extra={})
-    scored, why = {("zeroshot", "resisc45"): whole, ("zeroshot", "aid"): part}, {("zeroshot", "aid"): ["a subset"]}
+    scored, why = (
+        {("zeroshot", "resisc45"): whole, ("zeroshot", "aid"): part},
+        {("zeroshot", "aid"): ["a subset"]},
+    )
     at = reporting.column("GeoRSCLIP-ViT-B-32", None)
     told = reporting.sorted_out(scored, {("zeroshot", "resisc45"): []} | why, at)
     (here / "results/local").mkdir(parents=True)
-    reporting.write(told | {"model": {"weights_sha256": "ab" * 32}}, here / "results/local/evaluate.json")
+    reporting.write(
+        told | {"model": {"weights_sha256": "ab" * 32}}, here / "results/local/evaluate.json"
+    )
     assert filled().what.tolist() == ["RESISC45: top-1, GeoRSCLIP ViT-B/32, scale local (%)"]
     assert filled().verdict.tolist() == ["reproduced"]
     assert any("a subset" in row["reason"] for row in scorecard.published())
@@ -198,7 +254,9 @@ def test_what_the_command_writes_is_read(here):
 def test_reports_of_other_models_fill_nothing(here):
     report(here, "evaluate.json", same=False, metrics={"EuroSAT-zeroshot-acc": 61.4})
     assert filled().empty and not scorecard.reports()
-    report(here, "evaluate-h.json", model="GeoRSCLIP ViT-H/14", metrics={"EuroSAT-zeroshot-acc": 67.0})
+    report(
+        here, "evaluate-h.json", model="GeoRSCLIP ViT-H/14", metrics={"EuroSAT-zeroshot-acc": 67.0}
+    )
     assert filled().what.tolist() == ["EuroSAT: top-1, GeoRSCLIP ViT-H/14, scale local (%)"]
 
 
@@ -209,11 +267,21 @@ def test_two_scales_have_a_row_each(here):
 
 
 def test_a_set_that_is_not_the_published_one_is_named_and_not_scored(here):
-    bad = {"zeroshot aid": {"why": ["900 of 10,000 images"], "values": {"top1": 74.42}, "intervals": {}}}
+    bad = {
+        "zeroshot aid": {
+            "why": ["900 of 10,000 images"],
+            "values": {"top1": 74.42},
+            "intervals": {},
+        }
+    }
     report(here, "evaluate.json", metrics={"EuroSAT-zeroshot-acc": 61.4}, bad=bad)
     rows = paper.compare(scorecard.published()).set_index("what")
     row = rows.loc["AID: top-1, GeoRSCLIP ViT-B/32 (%)"]
-    assert row["this run"] == "—" and row.verdict == "not attempted" and "900 of 10,000 images" in row.reason
+    assert (
+        row["this run"] == "—"
+        and row.verdict == "not attempted"
+        and "900 of 10,000 images" in row.reason
+    )
     assert rows.loc["RESISC45: top-1, GeoRSCLIP ViT-B/32 (%)"].reason.startswith("not run: ")
 
 
@@ -221,7 +289,9 @@ def test_a_set_that_is_not_the_published_one_is_named_and_not_scored(here):
 def test_a_file_that_is_no_report_is_named(here, text):
     (here / "results/mini").mkdir(parents=True)
     (here / "results/mini/evaluate.json").write_text(text)
-    with pytest.raises(ValueError, match=r"results/mini/evaluate.json is no report of `rs5m evaluate`"):
+    with pytest.raises(
+        ValueError, match=r"results/mini/evaluate.json is no report of `rs5m evaluate`"
+    ):
         scorecard.published()
 
 
@@ -231,9 +301,17 @@ def test_a_file_that_is_no_report_is_named(here, text):
 def test_the_bands_stand_beside_the_lines_of_their_claims(here):
     put(here, STORED)
     figure = scorecard.gains()
-    bands = [band.get_paths()[0].get_extents() for band in figure.axes[0].collections
-             if type(band).__name__ in ("PolyCollection", "FillBetweenPolyCollection")]
-    assert [(band.x0, band.x1, band.y0) for band in bands] == [(3, 20, -0.5), (3, 20, 0.5), (3, 6, 1.5), (4, 5, 2.5)]
+    bands = [
+        band.get_paths()[0].get_extents()
+        for band in figure.axes[0].collections
+        if type(band).__name__ in ("PolyCollection", "FillBetweenPolyCollection")
+    ]
+    assert [(band.x0, band.x1, band.y0) for band in bands] == [
+        (3, 20, -0.5),
+        (3, 20, 0.5),
+        (3, 6, 1.5),
+        (4, 5, 2.5),
+    ]
     labels = [label.get_text().split(":")[0] for label in figure.axes[0].get_yticklabels()]
     assert labels == ["ZSC", "ZSC", "RSCTIR", "SELO", "ROT", "ROT", "ROT"]
 
