@@ -192,6 +192,7 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     counts |= {
         "pairs": len(source),
         "damaged": len(source.damaged),
+        "left_out": source.left_out,
         "fingerprint": source.fingerprint(),
     }
     columns = ("value", "known", "source")
