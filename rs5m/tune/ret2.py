@@ -47,7 +47,7 @@ def split(folder: Path, name: str, part: str) -> Split:
     NAME/NAME_PART.csv has the columns filename and title; captions/NAME_PART_{filename,caps}.txt
     have an image and a caption a line (five captions for each image). Images lie in
     rsicd/RSICD_images/ and rsitmd/images/. FileNotFoundError and ValueError that name a file which
-    is missing or cannot be read. Chapter: tune.
+    is missing or cannot be read.
     """
     images, encodings = datasets.CAPTIONED[name]
     root = next(
@@ -129,7 +129,7 @@ def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, dict[Pat
     """DataFrame of COLUMNS: the training images that duplicate a test image, each with its best
     match; and why of each file that holds no image.
 
-    distance in bits, orientation as in `rs5m.dedup.orient`, score 0 to 1. Chapter: tune.
+    distance in bits, orientation as in `rs5m.dedup.orient`, score 0 to 1.
     """
     skipped: dict[Path, str] = {}
     tests = [(part.name, *_signed(part.paths, skipped)) for part in test]
@@ -157,7 +157,7 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
 
     With ret2 both test sets must be there, and out/removed.csv lists what was left out as a
     duplicate. out/data.json counts images and pairs and names files that hold no image. The folder
-    appears whole or not at all; if it is there, its shards are returned. Chapter: tune.
+    appears whole or not at all; if it is there, its shards are returned.
     """
     out, folder = Path(out), Path(folder)
     if not out.is_dir():
@@ -166,7 +166,8 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
         temporary.mkdir(parents=True)
         try:
             _fill(temporary, folder, data, seed)
-            temporary.replace(out)
+            if not out.is_dir():  # another process may have been faster
+                temporary.replace(out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     kept, asked = (
