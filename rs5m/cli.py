@@ -28,7 +28,7 @@ def rs3_command(arguments: argparse.Namespace) -> None:
     from rs5m import rs3
     from rs5m.rs3.input import listed
 
-    listed(Path(arguments.images))  # a bad folder is told before a captioner is trained or loaded
+    listed(Path(arguments.images))  # a bad folder is reported before any captioner is loaded
     scale, part = scales.get(arguments.scale), _part(arguments.part)
     captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])
@@ -243,7 +243,7 @@ def parser() -> argparse.ArgumentParser:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; bad input, a package to install or a loss that is no number is one line
+    """Run one subcommand; bad input, a package to install or a non-finite loss is one line
     and exit code 2.
     """
     arguments = parser().parse_args(argv)

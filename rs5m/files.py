@@ -104,7 +104,7 @@ def kind(start: bytes) -> str:
 def refuse_other(path: str | Path, start: bytes, wanted: str) -> None:
     """ValueError that says what a file is where its first bytes are another kind's than `wanted`.
 
-    A file of unknown bytes passes: its reader knows better what is wrong with it.
+    A file of unknown bytes passes: its reader can say better what is wrong with it.
     """
     refuse_pointer(path, start)
     if (found := kind(start)) not in ("", wanted):

@@ -30,7 +30,7 @@ class Hits(NamedTuple):
     """For each K (columns) the chance in 0..1 that a query is answered: image (images, k), text
     (texts, k).
 
-    Without ties every entry is 0 or 1. An image without captions asks for nothing: its row is NaN.
+    Without ties every entry is 0 or 1. An image without captions is not a query: its row is NaN.
     """
 
     image: np.ndarray
@@ -45,13 +45,13 @@ def recall(
 
     image (images, dim) and text (texts, dim) need no normalisation; image_of_text (texts,): the
     image that each text belongs to, any number of texts for an image. ValueError for shapes that do
-    not fit and numbers that are none.
+    not fit and for NaN or infinity.
     """
     return summary(hits(image, text, image_of_text, ks), ks)
 
 
 def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTRIES) -> Hits:
-    """Which queries find their answer among the K best; arguments as of `recall`. Memory: `entries`
+    """Which queries find their answer among the K best; arguments like `recall`. Memory: `entries`
     scores at once.
     """
     image, text, of = _checked(image, text, image_of_text)

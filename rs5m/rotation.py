@@ -2,7 +2,7 @@
 it is turned.
 
 * paper, RS3: of five ranked captions one is chosen by a rotation-invariance criterion
-* its formula, its angles and its model are not in the material at hand: the criteria below are ours
+* its formula, angles and model are not in the sources available to us: the criteria are ours
 * not in the paper: all views show the same part of the ground, so that neither corners nor zoom
   decide
 """

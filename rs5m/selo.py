@@ -87,7 +87,7 @@ def mean_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -
     """For each pixel the mean score of the windows that hold it: float (height, width). Chapter:
     selo.
 
-    windows int (n, 4) as of `windows`, scores (n,). Summed once for each cell between the windows'
+    windows int (n, 4) like `windows`, scores (n,). Summed once for each cell between the windows'
     edges, not once a pixel: the same additions in the same order as a loop over pixels, so the same
     numbers to the last bit.
     """
@@ -223,7 +223,7 @@ def metrics(probability_map: np.ndarray, regions: Sequence) -> dict[str, float]:
     better, except Ras. Rsu: how much of the map lies inside; Ras: how far its attention centres are
     from the regions'; Rda: whether they gather at one place; Rmi: their weighted sum. Polygons
     wholly outside the image have Rsu 0 (official code: NaN). A map without attention centres has
-    Ras 1; the official code then looks at the first polygon alone: 1 as well. ValueError without
+    Ras 1; the official code then uses the first polygon alone: 1 as well. ValueError without
     polygons or for another kind of map. Paper: semantic localization. Chapter: selo.
     """
     _check_map(probability_map)

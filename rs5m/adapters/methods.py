@@ -2,8 +2,8 @@
 Chapter: adapters.
 
 * paper, PEFT section: Pfeiffer adapter, LoRA, prefix-tuning, UniPELT; for comparison full tuning
-* not in the paper: DoRA and a linear head; the sizes and places of the modules, which the material
-  at hand leaves open
+* not in the paper: DoRA and a linear head; the sizes and places of the modules, which the sources
+  available to us leave open
 * frozen in every method but full: the temperature; in every method but full and head: all weights,
   biases and gains
 

@@ -182,7 +182,7 @@ def joined(images: list[np.ndarray], grid: np.ndarray) -> np.ndarray:
 
 
 def informed(scene: Scene, seen: Scores) -> Scores:
-    """The scores of a model that knows the truth: the share of a window that a query's polygons
+    """The scores of an oracle: the share of a window that a query's polygons
     cover.
     """
     tables = [cv2.integral(selo.mask(query.regions, *seen.shape)) for query in scene.queries]

@@ -230,7 +230,7 @@ def published() -> list[dict]:
 def reports() -> list[tuple[str, dict]]:
     """(scale, report) of every results/<scale>/evaluate*.json on a model that the paper reports.
 
-    ValueError, with the file, where one is no such report.
+    ValueError, with the file, where one is not such a report.
     """
     kept = []
     for scale in scales.SCALES:
@@ -240,7 +240,7 @@ def reports() -> list[tuple[str, dict]]:
                 kept += [(scale, report)] if report["paper"]["same_model"] else []
             except (ValueError, KeyError, TypeError) as error:
                 cure = "write it again with `rs5m evaluate --out`, or take it away"
-                raise ValueError(f"{path} is no report of `rs5m evaluate`: {cure}") from error
+                raise ValueError(f"{path} is not a report of `rs5m evaluate`: {cure}") from error
     return kept
 
 

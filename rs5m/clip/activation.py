@@ -8,8 +8,8 @@ does not say which. So what is known is asked in this order: the header that
 table of pretrained weights; for a file of which nothing is known, photographs decide.
 
 * ours: the photographs. They tell the two apart where the activation matters, as in a trained CLIP,
-  whose units are mostly far below zero; a network for which both fit equally, or that knows none of
-  the pictures, gets no answer
+  whose units are mostly far below zero; a network for which both fit equally, or that recognises
+  none of the pictures, gets no answer
 * not measured: the probe on released weights, which are not part of this project's tests
 """
 
@@ -107,8 +107,8 @@ class Probe(NamedTuple):
 
     @property
     def other_fits(self) -> bool:
-        """Whether the other activation fits clearly better, in a network that knows what the
-        pictures show.
+        """Whether the other activation fits clearly better, in a network that recognises the
+        pictures.
         """
         return self.other < KNOWS and self.own - self.other > max(GAP, SHARE * self.own)
 

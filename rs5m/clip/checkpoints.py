@@ -2,7 +2,7 @@
 Chapter: clip.
 
 What `export` adds to a file is one entry of its safetensors header, "rs5m", a JSON text:
-architecture, quick_gelu, mean, std, image_size and whatever the caller knows of its making.
+architecture, quick_gelu, mean, std, image_size and whatever is known about how it was made.
 open_clip does not look at it; `rs5m.clip.load` does.
 """
 
@@ -36,7 +36,7 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
     """The tensors of a checkpoint, on the CPU, under the names of the bare network; nothing in the
     file is run.
 
-    A safetensors file or a pickle, told apart by their content: a plain state dict, or one under a
+    A safetensors file or a pickle, distinguished by content: a plain state dict, or one under a
     key of NESTED as trainers write it. FileNotFoundError; ValueError that names a file that is
     damaged, of another kind, or holds more than tensors.
     """

@@ -19,7 +19,7 @@ ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", "
 
 class Found(NamedTuple):
     """The best files, best first, their cosines (k,) with the query, the reason of each file that
-    could not be decoded, and the files that are no images by reason.
+    could not be decoded, and the files that are not images, by reason.
     """
 
     files: list[Path]
@@ -32,7 +32,7 @@ def images(folder: Path) -> tuple[Images, LeftOut]:
     """The image files under a folder, by their endings, in order of their names, read on demand;
     and the other files by reason.
 
-    FileNotFoundError where there is no such folder, ValueError where it holds no image file.
+    FileNotFoundError for a missing folder, ValueError for one without image files.
     """
     folder = Path(folder)
     if not folder.is_dir():

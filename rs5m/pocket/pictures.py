@@ -68,7 +68,7 @@ def blue_marble_windows(split: str, generator: np.random.Generator) -> pd.DataFr
     found, layout = (
         [],
         np.random.default_rng(BLOCK),
-    )  # the layout is the same whoever asks: splits never overlap
+    )  # the layout is the same for every caller: splits never overlap
     for column in range(5400 // BLOCK):
         band = {3: "train", 7: "validation", 8: "train"}.get(column % 9, "web")
         for row in range(2280 // BLOCK):  # down to 62 S

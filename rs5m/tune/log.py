@@ -59,8 +59,8 @@ def save_checkpoint(out: str | Path, identity: str, step: int, run) -> None:
 
 
 def _base(net: nn.Module) -> dict[str, float]:
-    """The length of every frozen parameter: two base models of one shape are told apart, last
-    digits are not.
+    """The length of every frozen parameter: it distinguishes two base models of one shape,
+    but not last digits.
     """
     frozen = ((name, p) for name, p in net.named_parameters() if not p.requires_grad)
     return {name: float(p.detach().norm()) for name, p in frozen}

@@ -290,7 +290,7 @@ def test_a_file_that_is_no_report_is_named(here, text):
     (here / "results/mini").mkdir(parents=True)
     (here / "results/mini/evaluate.json").write_text(text)
     with pytest.raises(
-        ValueError, match=r"results/mini/evaluate.json is no report of `rs5m evaluate`"
+        ValueError, match=r"results/mini/evaluate.json is not a report of `rs5m evaluate`"
     ):
         scorecard.published()
 
