@@ -17,6 +17,7 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rs5m import files
 from rs5m.zeroshot import classifier, logits
 
 VIEWS = (
@@ -158,16 +159,14 @@ def probability(detector: Detector, vectors: np.ndarray) -> np.ndarray:
 
 
 def save_detector(path: Path, detector: Detector, thresholds: Thresholds) -> None:
-    """Write detector and thresholds as npz without pickle, by a temporary name and a rename."""
-    temporary = path.with_name(path.name + ".tmp")
-    with temporary.open("wb") as stream:
+    """Write detector and thresholds as npz without pickle, whole or not at all."""
+    with files.whole(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             **detector._asdict(),
             thresholds=np.array(thresholds[:2]),
             rule=np.array(thresholds.rule),
         )
-    temporary.replace(path)
 
 
 def load_detector(path: Path) -> tuple[Detector, Thresholds]:

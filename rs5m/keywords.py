@@ -125,7 +125,7 @@ def _string(value) -> str | None:
     )
 
 
-def _arrow(texts) -> pa.Array | pa.ChunkedArray:
+def as_strings(texts) -> pa.Array | pa.ChunkedArray:
     """`texts` as Arrow strings that are valid UTF-8; whole columns take no Python loop unless a
     byte in them is bad.
     """
@@ -153,7 +153,7 @@ def matches(texts) -> np.ndarray:
     """
     if isinstance(texts, str | bytes):
         raise TypeError("matches() takes a list of texts, not one text; put it into a list.")
-    hit = pc.match_substring_regex(_arrow(texts), pattern())
+    hit = pc.match_substring_regex(as_strings(texts), pattern())
     return (
         pc.fill_null(hit, False).to_numpy(zero_copy_only=False) if len(hit) else np.zeros(0, bool)
     )

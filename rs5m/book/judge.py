@@ -1,9 +1,7 @@
-"""The judge of the pocket web: the scale's general model and a detector fitted on the pocket world.
-"""
+"""The judge of the pocket web: the scale's general model and a detector fitted on the pocket world."""
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,8 +9,9 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 
-from rs5m import filters
+from rs5m import files, filters
 from rs5m.book import models
+from rs5m.data.runfolder import save
 from rs5m.filters import (
     Detector,
     Thresholds,
@@ -23,7 +22,6 @@ from rs5m.filters import (
     prompts,
     score_features,
 )
-from rs5m.pub11.input import save
 
 
 @dataclass(frozen=True)
@@ -37,17 +35,19 @@ class Model:
 
     def identity(self) -> list[str]:
         """What run.json remembers of it."""
-        return [self.scale, hashlib.sha256(Path(self.detector).read_bytes()).hexdigest() if self.detector else "pocket"]
+        return [self.scale, files.sha256(self.detector) if self.detector else "pocket"]
 
     def prepare(self, out: Path) -> None:
-        """Leave detector.npz in `out`: the given one, else one fitted on `pocketweb.labelled`."""
+        """Leave detector.npz in `out`: the given one, else one fitted on `webpages.labelled`."""
         from rs5m.book import scales
 
         if not (out / "detector.npz").is_file():
             if self.detector:
                 detector, thresholds = filters.load_detector(Path(self.detector))
             else:
-                detector, thresholds, table = pocket_detector(models.general(scales.get(self.scale)))
+                detector, thresholds, table = pocket_detector(
+                    models.general(scales.get(self.scale))
+                )
                 save(pa.Table.from_pandas(table, preserve_index=False), out / "validation.parquet")
             filters.save_detector(out / "detector.npz", detector, thresholds)
 
@@ -55,7 +55,10 @@ class Model:
         """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
         from rs5m.book import scales
 
-        model, (detector, _) = models.general(scales.get(self.scale)), filters.load_detector(out / "detector.npz")
+        model, (detector, _) = (
+            models.general(scales.get(self.scale)),
+            filters.load_detector(out / "detector.npz"),
+        )
         text = filters.prompts(model)
 
         def values(pictures):
@@ -73,17 +76,24 @@ class Model:
 
 
 def pocket_detector(model, seed: int = 0) -> tuple[Detector, Thresholds, pd.DataFrame]:
-    """Detector and thresholds from `pocketweb.labelled`, and the validation split: score,
+    """Detector and thresholds from `webpages.labelled`, and the validation split: score,
     probability, label.
 
     The detector is fitted on the train half alone; thresholds and rule are chosen on the validation
-    half, whose places and photographs are others. Chapter: filters.
+    half, whose places and photographs are others.
     """
     from rs5m.pocket import webpages
 
     images, labels, validation = webpages.labelled(seed=seed)
     vectors = features(model, images)
     detector = fit_detector(vectors[~validation], labels[~validation], seed)
-    values = {"score": score_features(vectors, prompts(model)), "probability": probability(detector, vectors)}
+    values = {
+        "score": score_features(vectors, prompts(model)),
+        "probability": probability(detector, vectors),
+    }
     table = pd.DataFrame(values | {"label": labels})[validation].reset_index(drop=True)
-    return detector, choose_thresholds(table.score.to_numpy(), table.probability.to_numpy(), table.label), table
+    return (
+        detector,
+        choose_thresholds(table.score.to_numpy(), table.probability.to_numpy(), table.label),
+        table,
+    )

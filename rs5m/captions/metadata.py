@@ -6,7 +6,6 @@ words. A field that is missing, odd or contradicted by another one stays empty a
 `left_out`. Nothing is guessed.
 """
 
-import cmath
 import json
 import math
 import re
@@ -16,13 +15,13 @@ from collections.abc import Iterator
 from functools import cache
 from pathlib import Path
 
+from rs5m import files
 from rs5m.captions.sentences import Record, local_time, make, position, season, settings
 
-NEAR = {
-    "fmow": 50,
-    "bigearthnet": 50,
-    "pocket": 100,
-}  # km; a chip of the pocket world is 111 km long
+# km; a chip of the pocket world is 111 km long
+NEAR = {"fmow": 50, "bigearthnet": 50, "pocket": 100}
+SURE = 0.9  # share of a cell of countrycheck (7 km wide) that a country must have to be named
+BIGEARTHNET = frozenset("AT BE FI IE XK LT LU PT RS CH".split())  # where its patches lie
 MAX_BYTES = 2**22  # of one json document; real ones have a few kB
 BANDS = "CDEFGHJKLMNPQRSTUVWX"  # latitude bands of UTM, 8 degrees each from 80 S
 
@@ -35,36 +34,50 @@ def _alpha2() -> dict[str, str]:
 def from_utm(
     easting: float, northing: float, zone: int, south: bool = False
 ) -> tuple[float, float]:
-    """Latitude and longitude (degrees, WGS 84) of UTM metres; within a centimetre of PROJ inside a
-    zone.
+    """Latitude and longitude (degrees, WGS 84) of UTM metres, by rasterio's PROJ.
 
-    The transverse Mercator series of Krueger (1912) in the third flattening, to third order.
-    ValueError for a zone, easting or northing that UTM does not have. Chapter: captions.
+    ValueError for a zone, easting or northing that UTM does not have.
     """
     if not (zone in range(1, 61) and 100_000 <= easting <= 900_000 and 0 <= northing <= 10_000_000):
         raise ValueError(f"no UTM coordinates: zone {zone}, easting {easting}, northing {northing}")
-    n = 1 / (2 * 298.257223563 - 1)
-    radius = 0.9996 * 6378137 / (1 + n) * (1 + n**2 / 4 + n**4 / 64)
-    beta = n / 2 - 2 * n**2 / 3 + 37 * n**3 / 96, n**2 / 48 + n**3 / 15, 17 * n**3 / 480
-    delta = 2 * n - 2 * n**2 / 3 - 2 * n**3, 7 * n**2 / 3 - 8 * n**3 / 5, 56 * n**3 / 15
-    w = complex(northing - 10_000_000 * south, easting - 500_000) / radius
-    w -= sum(b * cmath.sin(2 * j * w) for j, b in enumerate(beta, 1))
-    chi = math.asin(math.sin(w.real) / math.cosh(w.imag))
-    latitude = chi + sum(d * math.sin(2 * j * chi) for j, d in enumerate(delta, 1))
-    longitude = 6 * zone - 183 + math.degrees(math.atan2(math.sinh(w.imag), math.cos(w.real)))
-    return math.degrees(latitude), (longitude + 180) % 360 - 180
+    from rasterio.warp import transform  # slow to import
+
+    here = f"EPSG:32{'7' if south else '6'}{zone:02d}"
+    (longitude,), (latitude,) = transform(here, "EPSG:4326", [easting], [northing])
+    return latitude, longitude
+
+
+@cache
+def _countries():
+    from countrycheck import CountryCheck  # 0.7 s
+
+    return CountryCheck()
+
+
+def country_code(latitude: float, longitude: float) -> tuple[str | None, bool]:
+    """The country of a place by the borders of countries (alpha-2, None at sea), and whether the
+    place is clear of a border: its cell of 7 km belongs to that country by at least `SURE`.
+    """
+    cell = _countries().check(longitude, latitude)
+    code = "XK" if cell.country == "XKO" else cell.iso2 or None  # Kosovo has no code of ISO
+    return code, cell.confidence >= SURE
 
 
 def place(latitude: float, longitude: float, within: float) -> dict | None:
     """The nearest town that reverse_geocode knows, as its dictionary; None if it is more than
-    `within` km away.
+    `within` km away. It may lie across a border: `country_code` knows the country.
 
     The search is in degrees, so far from the equator and at the date line a nearer town may exist.
-    Chapter: captions.
     """
     import reverse_geocode  # builds its tree at first use
 
     return _near(reverse_geocode.search([(latitude, longitude)])[0], latitude, longitude, within)
+
+
+def _inside(latitude: float, longitude: float, within: float) -> dict | None:
+    """`place`, but None where the borders do not surely put the place into the town's country."""
+    town, (code, sure) = place(latitude, longitude, within), country_code(latitude, longitude)
+    return town if town and sure and town["country_code"] == code else None
 
 
 def _near(town: dict, latitude: float, longitude: float, within: float) -> dict | None:
@@ -92,42 +105,42 @@ def documents(path: str | Path) -> Iterator[tuple[str, bytes]]:
     without ending.
 
     Raises FileNotFoundError, or ValueError that names a broken zip or a document above MAX_BYTES.
-    Chapter: captions.
     """
     path = Path(path)
     if path.is_dir():
-        for file in sorted(path.rglob("*.json")):
-            if file.is_file() and not file.name.startswith("._"):  # the Mac's shadow files
+        for file in files.walk(path):
+            if file.is_file() and _is_json(file.name):
                 yield _image(file.name), _bytes(file)
         return
     try:
         with zipfile.ZipFile(path) as archive:
             for info in sorted(archive.infolist(), key=lambda i: i.filename):
                 stem = info.filename.rpartition("/")[2]
-                if not stem.endswith(".json") or stem.startswith("._"):
+                if not _is_json(stem):
                     continue
                 if info.file_size > MAX_BYTES:
                     raise ValueError(
-                        f"{info.filename} in {path} has {info.file_size} bytes: no metadata of one image"
+                        f"{info.filename} in {path} has {info.file_size} bytes: too many for the "
+                        "metadata of one image"
                     )
                 yield _image(stem), archive.read(info)
-    except (
-        zipfile.BadZipFile,
-        zlib.error,
-        EOFError,
-        RuntimeError,
-    ) as error:  # RuntimeError: encrypted or odd method
+    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
+        # RuntimeError: encrypted, or an odd method
         raise ValueError(f"{path} is not a whole, readable zip file: fetch it again") from error
 
 
+def _is_json(name: str) -> bool:
+    return name.lower().endswith(".json") and not name.startswith(".")  # the Mac's shadow files
+
+
 def _image(file: str) -> str:
-    return file.removesuffix(".json").removesuffix("_labels_metadata")
+    return file[: -len(".json")].removesuffix("_labels_metadata")
 
 
 def _bytes(path: Path) -> bytes:
     if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{path} has {size} bytes: no metadata of one image")
-    return path.read_bytes()
+        raise ValueError(f"{path} has {size} bytes: too many for the metadata of one image")
+    return files.content(path)
 
 
 def _load(source, name: str | None) -> tuple[dict, str]:
@@ -184,7 +197,7 @@ def read_fmow(source: str | Path | bytes | dict, name: str | None = None) -> Rec
     object). With several objects the position is left out, and the category too where they differ.
     Coordinates, UTM zone and country code check each other, so swapped coordinates do not place the
     image somewhere else. A timestamp's hour is turned to solar time. ValueError names a file that
-    is no json object. Chapter: captions.
+    is no json object.
     """
     document, name = _load(source, name)
     boxes = document.get("bounding_boxes")
@@ -236,28 +249,27 @@ def _checked(
     """Coordinates, nearest town and UTM zone of an fMoW image, each None where the others speak
     against it.
     """
-    location = next((at for b in boxes if (at := _centre(b.get("raw_location")))), None)
+    centres = (_centre(box.get("raw_location")) for box in boxes)
+    location = next((centre for centre in centres if centre), None)
     zone = _match(rf"^(0?[1-9]|[1-5]\d|60)[{BANDS}]$", document.get("utm"))
     zone = zone[0] if zone else None
-    town = (
-        place(*location, math.inf) if location else None
-    )  # however far: it tells the country to compare
     code = document.get("country_code")
     alpha2 = _alpha2().get(code.upper()) if isinstance(code, str) else None
-    same_country = town["country_code"] == alpha2 if town and alpha2 else None
-    same_zone = _in_zone(*location, zone) if location and zone else None
+    if location is None:
+        return None, None, zone
+    nearest, (area, sure) = place(*location, math.inf), country_code(*location)
+    # the nearest town may lie across a border, and borders and codes disagree on some territories
+    same_country = alpha2 in (nearest["country_code"], area) if alpha2 else None
+    same_zone = _in_zone(*location, zone) if zone else None
+    zone = None if same_zone is False else zone
     if not (same_country or same_zone or (same_country is None and same_zone is None)):
-        location = None
-    if (
-        location is None or same_country is False
-    ):  # False with the right zone: the nearest town is across a border
-        town = None
-    town = _near(town, *location, NEAR["fmow"]) if town else None
-    if (
-        town and code is not None and alpha2 is None
-    ):  # an unknown code may contradict the town's country
+        return None, None, zone
+    if nearest["country_code"] != (alpha2 or (area if sure else None)):
+        return location, None, zone
+    town = _near(nearest, *location, NEAR["fmow"])
+    if town and code is not None and alpha2 is None:  # an unknown code may contradict the country
         town = town | {"country": ""}
-    return location, town, None if same_zone is False else zone
+    return location, town, zone
 
 
 def _centre(polygon) -> tuple[float, float] | None:
@@ -287,7 +299,7 @@ def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None)
     """The record of one BigEarthNet `*_labels_metadata.json`; the name is the patch's unless given.
 
     The patch's centre goes from UTM to degrees. One label that is no text leaves all labels out.
-    ValueError names a file that is no json object. Chapter: captions.
+    ValueError names a file that is no json object.
     """
     document, name = _load(source, name)
     labels = document.get("labels")
@@ -308,12 +320,43 @@ def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None)
         labels=() if None in labels else tuple(dict.fromkeys(labels)),
         latitude=latitude,
         longitude=longitude,
-        **(_named(place(*location, NEAR["bigearthnet"]) if location else None) | {"state": None}),
+        **(_named(_patch_town(location)) | {"state": None}),
         season=season(date.month, latitude) if date and location else None,
         date=date,
         hour=hour,
         utm_zone=zone,
         extent=extent,
+        satellite=f"Sentinel-2{satellite[1]}" if satellite else None,
+    )
+
+
+def _patch_town(location: tuple[float, float] | None) -> dict | None:
+    """The nearest town of a patch, if both surely lie in one of BigEarthNet's countries."""
+    town = _inside(*location, NEAR["bigearthnet"]) if location else None
+    return town if town and town["country_code"] in BIGEARTHNET else None
+
+
+def read_bigearthnet_v2(row: dict) -> Record:
+    """The record of one row of BigEarthNet v2's metadata.parquet.
+
+    The country is the table's own; date, satellite and zone are in the patch's name, as in
+    `S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57`. ValueError for a row without patch_id.
+    """
+    name, labels = row.get("patch_id"), row.get("labels")
+    if not isinstance(name, str) or not name:
+        raise ValueError("a row without patch_id")
+    labels = [_words(label) for label in labels] if isinstance(labels, list) else []
+    stamp = _match(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)_", name)
+    date, _ = local_time("{}-{}-{} {}:{}:{}".format(*stamp.groups()) if stamp else None, None)
+    tile = _match(rf"_T(0[1-9]|[1-5]\d|60)([{BANDS}])[A-Z]{{2}}_", name)
+    satellite = _match("^S2([ABC])_MSI", name)
+    return make(
+        name,
+        "bigearthnet",
+        labels=() if None in labels else tuple(dict.fromkeys(labels)),
+        country=_words(row.get("country")),
+        date=date,
+        utm_zone=f"{int(tile[1])}{'N' if tile[2] >= 'N' else 'S'}" if tile else None,
         satellite=f"Sentinel-2{satellite[1]}" if satellite else None,
     )
 

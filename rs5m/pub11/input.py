@@ -1,63 +1,90 @@
-"""PUB11's input: parquet files that are checked before any work, the folder of a run, and stage 1.
-Chapter: pub11.
-"""
+"""PUB11's input: parquet files that are checked before any work, and stage 1. Chapter: pub11."""
 
 from __future__ import annotations
 
 import glob
-import hashlib
 import json
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-import daft
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from rs5m import keywords
-from rs5m.web.urls import normalise
+from rs5m import files, keywords
+from rs5m.data import runfolder
+from rs5m.web.urls import normalise, unescape
 
 HITS = pa.schema(
     [("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())]
 )
 UNMATCHED = pa.schema([("row", pa.int64()), ("reason", pa.string())])
+ENDINGS = (".parquet", ".pq", ".parq")
+ENTITY = "&#?[0-9A-Za-z]+;"
 TEXT = (
     pa.types.is_string,
     pa.types.is_large_string,
     pa.types.is_string_view,
     pa.types.is_binary,
     pa.types.is_large_binary,
-    pa.types.is_dictionary,
+    pa.types.is_binary_view,
     pa.types.is_null,
 )
-
-
-def digest(data: bytes) -> str:
-    """SHA-256 as hex."""
-    return hashlib.sha256(data).hexdigest()
-
+NUMBERS = (
+    pa.types.is_integer,
+    pa.types.is_floating,
+    pa.types.is_boolean,
+    pa.types.is_date,
+    pa.types.is_timestamp,
+)
+BATCH = 2**17  # rows held at a time
 
 # ---------------------------------------------------------------- input
 
 
-def inputs(pairs: str | list) -> list[Path]:
-    """The parquet files of a glob, a folder or a list, by name; each is opened, and its columns are
-    checked, first.
+def inputs(pairs: str | Path | list) -> list[Path]:
+    """The parquet files of a pattern, a folder or a list, sorted; each is opened, and its columns
+    are checked, before any work. FileNotFoundError or ValueError that names the file and the cure.
     """
-    if isinstance(pairs, str | Path):
-        folder = Path(pairs)
-        paths = (
-            sorted(folder.glob("*.parquet"))
-            if folder.is_dir()
-            else sorted(map(Path, glob.glob(str(pairs))))
-        )
-    else:
-        paths = sorted(map(Path, pairs))
+    return _checked(pairs, *listed(pairs))
+
+
+def listed(pairs: str | Path | list) -> tuple[list[Path], dict[str, list[str]]]:
+    """The files of a pattern, a folder with all below it, or a list, sorted; of a folder also what
+    is left out, by reason. A path that exists is never read as a pattern.
+    """
+    left_out: dict[str, list[str]] = {}
+    if not isinstance(pairs, str | Path):
+        return sorted(map(Path, pairs)), left_out
+    folder = Path(pairs)
+    if not folder.is_dir():
+        matched = [pairs] if folder.exists() else glob.glob(str(pairs), recursive=True)
+        return sorted(map(Path, matched)), left_out
+    kept = []
+    for path in files.walk(folder):
+        name = path.relative_to(folder)
+        if any(part[0] == "." for part in name.parts):  # a pattern leaves them out, too
+            left_out.setdefault("hidden", []).append(name.as_posix())
+        elif path.suffix.lower() not in ENDINGS:
+            reason = f"not a parquet file's ending: {path.suffix.lower() or 'none'}"
+            left_out.setdefault(reason, []).append(name.as_posix())
+        else:
+            kept.append(path)
+    return kept, left_out
+
+
+def _checked(pairs: str | Path | list, paths: list[Path], left_out: Mapping) -> list[Path]:
     if not paths:
+        others = f" ({sum(map(len, left_out.values()))} other files)" if left_out else ""
         raise FileNotFoundError(
-            f"{pairs} holds no parquet file: give a glob such as 'pairs/*.parquet', in quotes"
+            f"{pairs} holds no parquet file{others}: give files, their folder, or a pattern such "
+            "as 'pairs/*.parquet', in quotes"
         )
+    real = [path.resolve() for path in paths]
+    if twice := next((path for path in real if real.count(path) > 1), None):
+        raise ValueError(f"{twice} is named twice: name it once, or its pairs count double")
     for path in paths:
         _check(path)
     return paths
@@ -65,83 +92,57 @@ def inputs(pairs: str | list) -> list[Path]:
 
 def _check(path: Path) -> None:
     if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: check the spelling of --pairs")
+        raise FileNotFoundError(f"{path} is not a file: check the spelling of --pairs")
+    columns(path)
+
+
+def columns(path: Path) -> dict[str, str]:
+    """The names in a file of `url`, `text` and, where there is one, `source`: crawls write URL and
+    TEXT as often. ValueError for a file that is not parquet, or lacks one, has two or another type.
+    """
+    schema, found = _schema(path), {}
+    for name in ("url", "text", "source"):
+        same = [column for column in schema.names if column.lower() == name]
+        if len(same) > 1:
+            raise ValueError(
+                f"{path} has {len(same)} columns called {name!r} ({', '.join(same)}): "
+                "rename or remove the others"
+            )
+        if same:
+            found[name] = same[0]
+            _check_type(path, same[0], schema.field(same[0]).type, name == "source")
+        elif name != "source":
+            raise ValueError(
+                f"{path} has no column {name!r} (it has {', '.join(schema.names) or 'none'}): "
+                "rename one to it"
+            )
+    return found
+
+
+def _schema(path: Path) -> pa.Schema:
+    with path.open("rb") as stream:
+        files.refuse_other(path, stream.read(64), "parquet")
     try:
-        names, schema = _names(path), pq.read_schema(path)
+        return pq.read_schema(path)
     except (pa.ArrowException, OSError) as error:
         raise ValueError(
             f"{path} is not a whole parquet file: fetch it again or leave it out"
         ) from error
-    for name in ("url", "text"):
-        if name not in names:
-            raise ValueError(
-                f"{path} has no column {name!r} (it has {', '.join(names) or 'none'}): rename one to it"
-            )
-        kind = schema.field(names[name]).type
-        if not any(is_text(kind) for is_text in TEXT):
-            raise ValueError(
-                f"{path} has {kind} in its column {names[name]!r}: give strings (or bytes) there"
-            )
 
 
-def _names(path: Path) -> dict[str, str]:
-    """The columns of a file by lower-case name: crawls write URL and TEXT as often as url and text."""
-    return {name.lower(): name for name in pq.read_schema(path).names}
-
-
-def claim(out: Path, paths: list[Path], config: dict) -> None:
-    """Take `out` for this run by run.json, or find that it is ours. ValueError for the folder of
-    another run.
-    """
-    facts = {
-        "config": config,
-        "inputs": {str(i): [p.name, _file_digest(p)] for i, p in enumerate(paths)},
-    }
-    text = json.dumps(facts, indent=1, sort_keys=True) + "\n"
-    note = out / "run.json"
-    if note.is_file():
-        if note.read_text() != text:
-            raise ValueError(
-                f"{out} holds another run (its run.json differs in input or settings): name a new folder"
-            )
+def _check_type(path: Path, column: str, kind: pa.DataType, numbers: bool) -> None:
+    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
+    if any(test(kind) for test in TEXT) or (numbers and any(test(kind) for test in NUMBERS)):
         return
-    if out.is_dir() and any(p.name != "run.json.tmp" for p in out.iterdir()):
-        raise ValueError(f"{out} is not empty and holds no run.json: name a new folder")
-    out.mkdir(parents=True, exist_ok=True)
-    whole(note, lambda path: path.write_text(text))
-
-
-def _file_digest(path: Path) -> str:
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def whole(path: Path, write) -> None:
-    """`write(temporary)` and then a rename; a write that fails leaves nothing behind. OSError names
-    file and cure.
-    """
-    temporary = path.with_name(path.name + ".tmp")
-    try:
-        write(temporary)
-        temporary.replace(path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise OSError(
-            f"{path} could not be written ({error.strerror or error}): free space, then run it again"
-        ) from error
-
-
-def save(table: pa.Table, path: Path) -> None:
-    """Write a table by a temporary name and a rename; same rows, same bytes."""
-    whole(path, lambda temporary: pq.write_table(table, temporary, compression="zstd"))
+    wanted = "strings or numbers" if numbers else "strings (or bytes)"
+    raise ValueError(f"{path} has {kind} in its column {column!r}: give {wanted} there")
 
 
 # ---------------------------------------------------------------- stage 1
 
 
 def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
-    """Stage 1: rows with a keyword, and how many pairs each source listed. A Daft dataframe a file,
-    kept on disk.
+    """Stage 1: rows with a keyword, and how many pairs each source listed; kept on disk by file.
 
     The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword,
     no_text).
@@ -149,22 +150,19 @@ def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
     folder, rest = out / "select", out / "unmatched"
     folder.mkdir(exist_ok=True)
     rest.mkdir(exist_ok=True)
-    tables, counts, first = [], [], 0
+    tables, listed, first = [], {}, 0
     for i, path in enumerate(paths):
         kept = folder / f"{i:05d}.parquet"
         if not kept.is_file():
             hits, unmatched = _select_one(path, first)
-            save(unmatched, rest / kept.name)
-            save(hits, kept)
+            runfolder.save(unmatched, rest / kept.name)
+            runfolder.save(hits, kept)
         table = pq.read_table(kept)
-        counts.append(json.loads(table.schema.metadata[b"listed"]))
+        for source, (pairs, missing) in json.loads(table.schema.metadata[b"listed"]).items():
+            before = listed.get(source, (0, 0))
+            listed[source] = (before[0] + pairs, before[1] + missing)
         tables.append(table.to_pandas())
         first += pq.read_metadata(path).num_rows
-    listed: dict = {}
-    for count in counts:
-        for source, (pairs, missing) in count.items():
-            old = listed.get(source, (0, 0))
-            listed[source] = (old[0] + pairs, old[1] + missing)
     return pd.concat(tables, ignore_index=True), listed
 
 
@@ -172,61 +170,67 @@ def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
     """HITS of a file, `listed` (pairs, pairs without text by source) in their metadata; UNMATCHED
     of the rest.
     """
-    found, rest, listed, row = [], [], {}, first
+    hits, rest, listed, row = [], [], {}, first
     for batch in _batches(path):
-        text = batch["text"].is_valid().to_numpy(zero_copy_only=False)
-        if "hit" in batch.column_names:
-            hit = batch["hit"].to_numpy(zero_copy_only=False)
-        else:  # bytes of mixed encodings, read as UTF-8 with bad bytes replaced; or nulls
-            hit = keywords.matches(batch["text"].to_pylist())
-        for name, group in (
-            pd.DataFrame({"s": batch["source"].to_pylist(), "m": ~text}).groupby("s").m
-        ):
-            old = listed.get(name, (0, 0))
-            listed[name] = (old[0] + len(group), old[1] + int(group.sum()))
+        has_text = batch["text"].is_valid().to_numpy(zero_copy_only=False)
+        hit = keywords.matches(batch["text"])
+        missing = pd.DataFrame({"source": batch["source"].to_pylist(), "missing": ~has_text})
+        for name, group in missing.groupby("source").missing:
+            before = listed.get(name, (0, 0))
+            listed[name] = (before[0] + len(group), before[1] + int(group.sum()))
         index, other = np.flatnonzero(hit), np.flatnonzero(~hit)
-        part = {
-            n: [keywords._string(v) for v in batch[n].take(index).to_pylist()]
-            for n in ("source", "url", "text")
-        }
-        found.append(pa.table({"row": row + index} | part, HITS))
-        rest.append(
-            pa.table([row + other, np.where(text[other], "no_keyword", "no_text")], UNMATCHED)
-        )
+        hits.append(batch.take(index).add_column(0, HITS.field("row"), pa.array(row + index)))
+        reasons = np.where(has_text[other], "no_keyword", "no_text")
+        rest.append(pa.table([row + other, reasons], UNMATCHED))
         row += len(batch)
-    if (
-        row - first != pq.read_metadata(path).num_rows
-    ):  # Daft 0.7 sometimes ends at a damaged page without an error
+    if row - first != pq.read_metadata(path).num_rows:
         raise ValueError(f"{path} is damaged inside: fetch it again or leave it out")
-    hits = pa.concat_tables(found) if found else HITS.empty_table()
-    unmatched = pa.concat_tables(rest) if rest else UNMATCHED.empty_table()
-    return hits.replace_schema_metadata({"listed": json.dumps(listed, sort_keys=True)}), unmatched
+    metadata = {"listed": json.dumps(listed, sort_keys=True)}
+    return (
+        pa.concat_tables([HITS.empty_table(), *hits]).replace_schema_metadata(metadata),
+        pa.concat_tables([UNMATCHED.empty_table(), *rest]),
+    )
 
 
-def _batches(path: Path):
-    """Tables of source, url, text and, for string columns, hit; in the file's order. ValueError
-    names a broken file.
+def _batches(path: Path) -> Iterator[pa.Table]:
+    """Tables of source, url and text as strings, in the file's order. Bad bytes are replaced, and
+    the text's HTML entities are decoded. ValueError names a broken file.
     """
-    names = _names(path)
+    names = columns(path)
     try:
-        frame = daft.read_parquet(str(path))
-        source = (
-            daft.col(names["source"]).cast(daft.DataType.string())
-            if "source" in names
-            else daft.lit(path.stem)
-        )
-        text, url = daft.col(names["text"]), daft.col(names["url"])
-        frame = frame.select(
-            source.fill_null(path.stem).alias("source"), url.alias("url"), text.alias("text")
-        )
-        if frame.schema()["text"].dtype == daft.DataType.string():
-            frame = frame.with_column("hit", keywords.expression("text"))
-        for batch in frame.to_arrow_iter():
-            yield pa.Table.from_batches([batch]) if isinstance(batch, pa.RecordBatch) else batch
-    except (daft.exceptions.DaftCoreException, OSError) as error:
+        with pq.ParquetFile(path) as file:
+            for batch in file.iter_batches(BATCH, columns=list(names.values())):
+                held = {name: _strings(batch[column]) for name, column in names.items()}
+                source = held.get("source", pa.nulls(len(batch), pa.string()))
+                held["source"] = pc.fill_null(source, path.stem)
+                held["text"] = _decoded(held["text"])
+                yield pa.table([held[name] for name in HITS.names[1:]], HITS.names[1:])
+    except (pa.ArrowException, OSError) as error:
         raise ValueError(
-            f"{path} is damaged inside: fetch it again or leave it out ({error})"
+            f"{path} is damaged inside ({_first_line(error)}): fetch it again or leave it out"
         ) from error
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().partition("\n")[0]
+
+
+def _strings(column: pa.Array) -> pa.Array:
+    """A column as strings: numbers spelled, bytes read as UTF-8 with bad ones replaced."""
+    if pa.types.is_dictionary(column.type):
+        column = column.dictionary_decode()
+    if not any(test(column.type) for test in TEXT):
+        return column.cast(pa.string())
+    return keywords.as_strings(column).cast(pa.string())
+
+
+def _decoded(texts: pa.Array) -> pa.Array:
+    """Texts with their HTML entities decoded once; few have any, and only those are touched."""
+    some = pc.fill_null(pc.match_substring_regex(texts, ENTITY), False)
+    if not pc.any(some).as_py():
+        return texts
+    decoded = pa.array([unescape(text) for text in texts.filter(some).to_pylist()], pa.string())
+    return pc.replace_with_mask(texts, some, decoded)
 
 
 def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -1,11 +1,9 @@
 """PUB11: from listed web pairs to clean remote-sensing pairs, parquet to parquet, with a reason for
 every drop.
 
-Paper: PUB11. Chapter: pub11. The stages in order are `STAGES`. The work is cut into shards of URLs;
-a finished shard of `fetch/` or `look/` is a parquet file under its final name and is never made
-again, so a run that is killed at any moment and started again ends with the same bytes. With
-RAY_ADDRESS set, shards are worked on by that Ray cluster (the output folder is then the driver's;
-contents pass through it).
+Paper: PUB11. Chapter: pub11. The stages in order are `STAGES`. The work is divided into shards of
+URLs (`rs5m.data.runfolder`). With RAY_ADDRESS set, shards are worked on by that Ray cluster; the
+output folder is then the driver's, and contents pass through it.
 
 * `row` is a pair's position in the input, files in the order of their names; outputs are sorted by
   it
@@ -14,8 +12,12 @@ contents pass through it).
 
 from __future__ import annotations
 
+import hashlib
 import os
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, Protocol
 
 import daft
 import numpy as np
@@ -23,12 +25,11 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
-from tqdm.auto import tqdm
 
-from rs5m import dedup, keywords, web
-from rs5m.book.judge import Model
-from rs5m.data import records
-from rs5m.pub11.input import claim, digest, inputs, save, select, shards
+from rs5m import dedup, files, keywords, web
+from rs5m.data import records, runfolder
+from rs5m.data.runfolder import shard_path
+from rs5m.pub11.input import inputs, listed, select, shards
 from rs5m.pub11.stages import FETCHED, LOOKED, Fetcher, Looker
 from rs5m.web.urls import normalise
 
@@ -43,53 +44,85 @@ COLUMNS = (
     "remaining",
 )
 SHARD = 512  # unique URLs of one shard: what a killed run may have to do again
-TAR = 1000  # pairs of one webdataset shard
+
+
+class Judge(Protocol):
+    """What decides which pictures are outliers; `rs5m.book.judge.Model` is one."""
+
+    def identity(self) -> list[str]:
+        """What run.json remembers of it."""
+
+    def prepare(self, out: Path) -> None:
+        """Leave in the run's folder what `load` and `reasons` need there."""
+
+    def load(self, out: Path) -> Callable:
+        """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
+
+    def reasons(self, score: np.ndarray, probability: np.ndarray, out: Path) -> list[str | None]:
+        """Why each picture is an outlier, None to keep it."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A stage of the work on shards: its folder, what a worker makes of which column of `source`
+    (shard numbers to a table with key and shard).
+    """
+
+    name: str
+    worker: Any
+    column: str
+    schema: pa.Schema
+    source: Callable[[list[int]], pa.Table]
 
 
 def run(
-    pairs: str | list,
+    pairs: str | Path | list,
     out: str | Path,
-    model: Model | None = None,
+    judge: Judge,
     limits: web.Limits = web.LIMITS,
     shard_size: int = SHARD,
 ) -> Path:
-    """All stages from `pairs` (a glob or a list of parquet files with url and text) into the folder
-    `out`.
+    """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
-    Leaves kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
-    attrition.parquet and pub11-train-NNNN.tar; a source is the column `source`, else the file's
-    stem. Resumes an interrupted run. ValueError or FileNotFoundError, before any work, for
-    unreadable input and for the folder of another run. Chapter: pub11.
+    Writes kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
+    attrition.parquet, left_out.json (files of the input that were not read) and
+    pub11-train-NNNN.tar. ValueError, FileNotFoundError or OSError, before any work, for unreadable
+    input, for the folder of another run and for one that is in use.
+
+    Args:
+        pairs: a folder, a pattern or a list of parquet files with url and text; a source is the
+            column `source`, else the file's stem.
+        out: a new folder, or one of an interrupted run.
+        judge: what finds the outliers.
+        limits: what one URL may cost.
+        shard_size: unique URLs of one shard.
     """
-    out, model = Path(out), model or Model()
-    paths = inputs(pairs)
-    claim(
-        out,
-        paths,
-        {
-            "model": model.identity(),
-            "limits": repr(limits),
-            "shard": shard_size,
-            "keywords": digest(keywords.pattern().encode()),
-            "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],
-        },
-    )
-    runner()
-    if not (out / "dropped.parquet").is_file():
-        model.prepare(out)
-        hits, listed = select(paths, out)
-        urls = shards(hits, shard_size)
-        work("fetch", urls, out, Fetcher(limits), FETCHED)
-        work("look", urls, out, Looker(model, str(out)), LOOKED)
-        finish(judge(hits, urls, out, model), listed, out)
+    out, paths = Path(out), inputs(pairs)
+    facts = {
+        "model": judge.identity(),
+        "limits": repr(limits),
+        "shard": shard_size,
+        "keywords": hashlib.sha256(keywords.pattern().encode()).hexdigest(),
+        "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],
+        "inputs": [[path.name, files.sha256(path)] for path in paths],
+    }
+    with runfolder.claim(out, facts):
+        runner()
+        if not (out / "dropped.parquet").is_file():
+            runfolder.save_left_out(out, listed(pairs)[1])
+            judge.prepare(out)
+            hits, counts = select(paths, out)
+            urls = shards(hits, shard_size)
+            work(_fetching(urls, limits), urls, out)
+            work(_looking(judge, out), urls, out)
+            finish(decide(hits, urls, out, judge), counts, out)
+            runfolder.sweep(out)
     return out
 
 
 def runner() -> None:
     """Daft's default is the native runner; where RAY_ADDRESS names a cluster, that one is used."""
-    os.environ.setdefault(
-        "DAFT_PROGRESS_BAR", "0"
-    )  # `work` counts shards; Daft's own fills a notebook with lines
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # `work` counts shards
     if os.environ.get("RAY_ADDRESS"):
         daft.set_runner_ray(os.environ["RAY_ADDRESS"], noop_if_initialized=True)
 
@@ -98,46 +131,53 @@ def runner() -> None:
 # stages look at
 
 
-def work(stage: str, urls: pd.DataFrame, out: Path, worker, schema: pa.Schema) -> None:
-    """Run `worker` over the shards that are not done, one Daft dataframe a wave; log.txt tells
-    which were done.
+def _fetching(urls: pd.DataFrame, limits: web.Limits) -> Stage:
+    def source(wave: list[int]) -> pa.Table:
+        return pa.Table.from_pandas(urls[urls.shard.isin(wave)], preserve_index=False)
+
+    return Stage("fetch", Fetcher(limits), "key", FETCHED, source)
+
+
+def _looking(judge: Judge, out: Path) -> Stage:
+    def source(wave: list[int]) -> pa.Table:
+        columns = ["key", "shard", "content"]
+        paths = [shard_path(out, "fetch", number) for number in wave]
+        return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
+
+    return Stage("look", Looker(judge, str(out)), "content", LOOKED, source)
+
+
+def work(stage: Stage, urls: pd.DataFrame, out: Path) -> None:
+    """Make the shards of a stage that are missing, one Daft dataframe a wave.
 
     A wave is one shard on the native runner and one per core on Ray.
     """
-    folder = out / stage
-    folder.mkdir(exist_ok=True)
-    numbers = [int(n) for n in urls.shard.unique()]
-    todo = [n for n in numbers if not (folder / f"{n:05d}.parquet").is_file()]
     width = _cores() if os.environ.get("RAY_ADDRESS") else 1
-    for start in tqdm(range(0, len(todo), width), desc=stage, unit="wave", disable=not todo):
-        wave = todo[start : start + width]
-        if stage == "fetch":
-            frame = daft.from_arrow(
-                pa.Table.from_pandas(urls[urls.shard.isin(wave)], preserve_index=False)
-            )
-        else:
-            frame = daft.read_parquet([str(out / "fetch" / f"{n:05d}.parquet") for n in wave])
+
+    def make(wave: list[int]) -> list[pa.Table]:
+        frame = daft.from_arrow(stage.source(wave))
         frame = frame.repartition(len(wave), "shard") if width > 1 else frame
-        argument = daft.col("key" if stage == "fetch" else "content")
-        frame = frame.select("key", "shard", worker.go(argument).alias("got"))
-        frame = frame.select(
-            "key", "shard", *(daft.col("got").get(n).alias(n) for n in schema.names[2:])
+        answer = stage.worker.go(daft.col(stage.column)).alias("answer")
+        fields = (daft.col("answer").get(name).alias(name) for name in stage.schema.names[2:])
+        frame = frame.select("key", "shard", answer).select("key", "shard", *fields)
+        table = pa.Table.from_pylist(frame.to_pylist(), stage.schema)
+        return [_part(table, number, stage.name, urls, out) for number in wave]
+
+    numbers = [int(number) for number in urls.shard.unique()]
+    runfolder.work(out, stage.name, numbers, make, width)
+
+
+def _part(table: pa.Table, number: int, stage: str, urls: pd.DataFrame, out: Path) -> pa.Table:
+    """The rows of one shard in its order; ValueError where some are lost."""
+    part = table.filter(pc.equal(table["shard"], number))
+    order = {key: i for i, key in enumerate(urls.key[urls.shard == number])}
+    if len(part) != len(order):  # a shard of fetch/ that was changed
+        raise ValueError(
+            f"{stage} {number:05d} has {len(part)} of {len(order)} rows in {out}: run it again, "
+            "and if that repeats, name a new folder"
         )
-        table = pa.Table.from_pylist(frame.to_pylist(), schema)
-        for number in wave:
-            part = table.filter(pc.equal(table["shard"], number))
-            order = {key: i for i, key in enumerate(urls.key[urls.shard == number])}
-            if len(part) != len(order):  # Daft 0.7 sometimes swallows the error of a damaged file
-                lost = f"{stage} {number:05d} has {len(part)} of {len(order)} rows"
-                raise ValueError(
-                    f"{lost} in {out}: run it again, and if that repeats, name a new folder"
-                )
-            part = part.take(
-                np.argsort([order[key] for key in part["key"].to_pylist()], kind="stable")
-            )
-            save(part, folder / f"{number:05d}.parquet")
-            with (out / "log.txt").open("a") as log:
-                log.write(f"{stage} {number:05d}\n")
+    places = [order[key] for key in part["key"].to_pylist()]
+    return part.take(np.argsort(places, kind="stable"))
 
 
 def _cores() -> int:
@@ -149,7 +189,7 @@ def _cores() -> int:
 # ---------------------------------------------------------------- stages 4 and 5, and the tables
 
 
-def judge(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, model: Model) -> pd.DataFrame:
+def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> pd.DataFrame:
     """Every hit with stage and reason (None: kept), sorted by row; picture facts from the finished
     shards.
     """
@@ -167,7 +207,7 @@ def judge(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, model: Model) -> pd
     _drop(table, again, "duplicates", "duplicate_url")
     _drop(table, table.key.map(twin).notna(), "duplicates", table.key.map(twin))
     outlier = pd.Series(
-        model.reasons(table.score.to_numpy(float), table.probability.to_numpy(float), out),
+        judge.reasons(table.score.to_numpy(float), table.probability.to_numpy(float), out),
         table.index,
     )
     _drop(table, outlier.notna(), "outliers", outlier)
@@ -182,13 +222,13 @@ def _drop(table: pd.DataFrame, which: pd.Series, stage: str, reason) -> None:
 
 
 def _pictures(urls: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """What is known of every URL: key, shard, status and the columns of LOOKED."""
     numbers = [int(n) for n in urls.shard.unique()]
     columns = ["key", "shard", "status"]
     fetched = [
-        pq.read_table(out / "fetch" / f"{n:05d}.parquet", columns=columns).to_pandas()
-        for n in numbers
+        pq.read_table(shard_path(out, "fetch", n), columns=columns).to_pandas() for n in numbers
     ]
-    looked = [pq.read_table(out / "look" / f"{n:05d}.parquet").to_pandas() for n in numbers]
+    looked = [pq.read_table(shard_path(out, "look", n)).to_pandas() for n in numbers]
     if not numbers:
         return pd.DataFrame(columns=[*columns, *LOOKED.names[2:]], dtype=object)
     return pd.concat(fetched, ignore_index=True).merge(
@@ -225,50 +265,28 @@ def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
 
 def finish(table: pd.DataFrame, listed: dict, out: Path) -> None:
     """Shards first, then kept, attrition and, as the mark of a whole run, dropped.parquet."""
-    facts = [
-        "row",
-        "source",
-        "url",
-        "text",
-        "shard",
-        "width",
-        "height",
-        "sha256",
-        "score",
-        "probability",
-    ]
-    table["shard"] = table.shard.astype(
-        "Int64"
-    )  # of fetch/, where the bytes are; none for a hopeless URL
+    pair = ["row", "source", "url", "text"]
+    facts = ["shard", "width", "height", "sha256", "score", "probability"]
+    # of fetch/, where the bytes are; none for a hopeless URL
+    table["shard"] = table.shard.astype("Int64")
     kept = table[table.reason.isna()].reset_index(drop=True)
-    kept["tar"] = [f"pub11-train-{i // TAR:04d}.tar" for i in range(len(kept))]
-    for name, part in kept.groupby("tar"):
-        _whole_tar(out / name, part, out)
-    save(_arrow(kept[[*facts, "tar"]]), out / "kept.parquet")
-    save(_arrow(_attrition(table, listed)), out / "attrition.parquet")
-    dropped = table[table.reason.notna()]
-    save(
-        _arrow(dropped[["row", "source", "url", "text", "stage", "reason", *facts[4:]]]),
-        out / "dropped.parquet",
+    kept["tar"] = runfolder.write_tars(
+        out, "pub11-train", len(kept), lambda part: _records(kept[part], out)
     )
+    dropped = table[table.reason.notna()]
+    runfolder.save(_arrow(kept[[*pair, *facts, "tar"]]), out / "kept.parquet")
+    runfolder.save(_arrow(_attrition(table, listed)), out / "attrition.parquet")
+    dropped = _arrow(dropped[[*pair, "stage", "reason", *facts]])
+    runfolder.save(dropped, out / "dropped.parquet")
 
 
 def _arrow(frame: pd.DataFrame) -> pa.Table:
     return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
 
 
-def _whole_tar(path: Path, part: pd.DataFrame, out: Path) -> None:
-    contents = content(out, part)
-    rows = zip(part.row, contents, part.text, strict=True)
-    try:
-        records.write(
-            path, (records.Record(data, f"{row}.{_ending(data)}", text) for row, data, text in rows)
-        )
-    except OSError as error:
-        path.with_suffix(".tar.tmp").unlink(missing_ok=True)
-        raise OSError(
-            f"{path} could not be written ({error.strerror}): free space, then run it again"
-        ) from error
+def _records(pairs: pd.DataFrame, out: Path) -> Iterator[records.Record]:
+    for row, data, text in zip(pairs.row, content(out, pairs), pairs.text, strict=True):
+        yield records.Record(data, f"{row}.{_ending(data)}", text)
 
 
 def _ending(data: bytes) -> str:
@@ -277,12 +295,10 @@ def _ending(data: bytes) -> str:
 
 
 def content(out: Path, rows: pd.DataFrame) -> list[bytes | None]:
-    """The downloaded bytes of rows of kept or dropped.parquet, None where nothing came. Chapter:
-    pub11.
-    """
+    """The downloaded bytes of rows of kept or dropped.parquet, None where nothing came."""
     keys, found = [normalise(url) for url in rows.url], {}
     for number in rows.shard.dropna().unique():
-        path = Path(out) / "fetch" / f"{int(number):05d}.parquet"
+        path = shard_path(Path(out), "fetch", int(number))
         table = pq.read_table(
             path, columns=["key", "content"], filters=[("key", "in", list(set(keys) - {None}))]
         )
@@ -293,33 +309,23 @@ def content(out: Path, rows: pd.DataFrame) -> list[bytes | None]:
 def _attrition(table: pd.DataFrame, listed: dict) -> pd.DataFrame:
     rows = []
     for source in sorted(listed):
+        pairs, no_text = listed[source]
         mine = table[table.source == source]
-        stage = mine.stage.value_counts()
-        removed = [int(stage.get(s, 0)) for s in STAGES[2:]]
-        left = len(mine) - int(stage.get("download", 0))
-        rows.append(
-            (
-                source,
-                listed[source][0],
-                len(mine),
-                left,
-                *removed,
-                left - sum(removed),
-                listed[source][1],
-            )
-        )
+        removed = [int((mine.stage == stage).sum()) for stage in STAGES[1:]]
+        downloaded = len(mine) - removed[0]
+        remaining = len(mine) - sum(removed)
+        rows.append((source, pairs, len(mine), downloaded, *removed[1:], remaining, no_text))
     frame = pd.DataFrame(rows, columns=["source", *COLUMNS, "no_text"])
     total = {"source": "total"} | {name: int(frame[name].sum()) for name in frame.columns[1:]}
-    return pd.concat([frame, pd.DataFrame([total])], ignore_index=True).astype(
-        dict.fromkeys([*COLUMNS, "no_text"], int)
-    )
+    frame = pd.concat([frame, pd.DataFrame([total])], ignore_index=True)
+    return frame.astype(dict.fromkeys([*COLUMNS, "no_text"], int))
 
 
 def attrition(out: str | Path) -> pd.DataFrame:
     """The attrition table of a finished run: source and the paper's columns; no_text of those not
     passing stage 1.
 
-    FileNotFoundError for a folder whose run has not finished. Chapter: pub11.
+    FileNotFoundError for a folder whose run has not finished.
     """
     path = Path(out) / "attrition.parquet"
     if not path.is_file():

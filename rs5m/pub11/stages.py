@@ -14,7 +14,6 @@ import numpy as np
 import pyarrow as pa
 
 from rs5m import dedup, web
-from rs5m.book.judge import Model
 from rs5m.data import images
 
 KEY = [("key", pa.string()), ("shard", pa.int64())]
@@ -55,9 +54,9 @@ class Fetcher:
     @daft.method.batch(return_dtype=daft.DataType.from_arrow_type(struct(FETCHED)))
     def go(self, urls):
         """A batch of URLs to structs of FETCHED."""
-        found = web.fetch_many(urls.to_pylist(), self.limits)
         rows = [
-            {"status": f.status, "http_status": f.http_status, "content": f.content} for f in found
+            {"status": f.status, "http_status": f.http_status, "content": f.content}
+            for f in web.fetch_many(urls.to_pylist(), self.limits)
         ]
         return daft.Series.from_arrow(pa.array(rows, struct(FETCHED)))
 
@@ -65,17 +64,17 @@ class Fetcher:
 _LOADING = Lock()
 
 
-def _loaded(model: Model, out: str):
+def _loaded(judge, out: str):
     """Once per process: Ray makes a new Looker for each wave of shards, and may make two of them at
     once.
     """
     with _LOADING:  # of two threads that find a cache empty, both would load
-        return _cached(model, out)
+        return _cached(judge, out)
 
 
 @cache
-def _cached(model: Model, out: str):
-    return model.load(Path(out))
+def _cached(judge, out: str):
+    return judge.load(Path(out))
 
 
 @daft.cls(use_process=False, max_concurrency=None)
@@ -84,9 +83,8 @@ class Looker:
     probability.
     """
 
-    def __init__(self, model: Model, out: str):
-        self.model = model
-        self.values = _loaded(model, out)
+    def __init__(self, judge, out: str):
+        self.values = _loaded(judge, out)
 
     @daft.method.batch(return_dtype=daft.DataType.from_arrow_type(struct(LOOKED)), batch_size=BATCH)
     def go(self, contents):

@@ -1,34 +1,31 @@
-"""RS3's input: a folder of images, json documents of metadata, and the folder of a run. Chapter:
-rs3.
-"""
+"""RS3's input: a folder of images and documents of metadata. Chapter: rs3."""
 
 from __future__ import annotations
 
 import contextlib
+import glob
 import hashlib
-import json
+import io
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
 from tqdm.auto import tqdm
 
+from rs5m import files
 from rs5m.captions import metadata
 from rs5m.captions.sentences import Record
-from rs5m.data import images
-from rs5m.pub11.input import digest, whole
+from rs5m.data import datasets, images, records
 
-try:
-    import fcntl
-except ImportError:  # Windows: one process a folder there
-    fcntl = None
-
-ENDINGS = (".jpg", ".jpeg", ".png", ".tif", ".tiff", ".webp", ".bmp")
-LIMITS = images.Limits(
-    min_side=8
-)  # whoever labelled a small chip saw something: the pocket world's have 15 pixels
+ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
+BAND = re.compile(r"(.+)_(B\d[0-9A])", re.IGNORECASE)  # a file of one band, as BigEarthNet has them
+LIMITS = images.Limits(min_side=8)  # a labelled chip shows something: the pocket world's: 15 pixels
 MAX_BYTES = 2**28  # of one image file: as many as LIMITS' pixels take without compression
 PIXELS = 2**27  # decoded at once, 400 MB: a shard of chips, a few of fMoW's largest images
 
@@ -40,7 +37,7 @@ class Metadata(NamedTuple):
     left_out: list[tuple[str, str]]
 
 
-class Look(NamedTuple):
+class Decoded(NamedTuple):
     """An image's position in the list that was given, and its pixels (h, w, 3) uint8 or why it has
     none.
     """
@@ -55,41 +52,93 @@ class Look(NamedTuple):
 
 def listed(folder: Path) -> dict[str, str]:
     """{image's name: its path under the folder}, in order of the paths. An image's name is its
-    file's without ending.
+    file's without ending; a patch whose bands are files of their own is named by its fourth band.
 
-    Hidden files and folders are no input. FileNotFoundError for no folder or no image, ValueError
-    for two images of one name or a name that is no text. Chapter: rs3.
+    FileNotFoundError for no folder or no image, ValueError for two images of one name or a name
+    that is not text.
     """
+    return sorted_out(folder)[0]
+
+
+def sorted_out(folder: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
+    """As `listed`, and the other files of the folder by the reason why they are not images."""
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder: check the spelling of --images")
-    paths = (
-        path.relative_to(folder) for path in folder.rglob("*") if path.suffix.lower() in ENDINGS
-    )
+        raise FileNotFoundError(f"{folder} is not a folder: check the spelling of --images")
+    found, left_out = datasets.listed(folder, ENDINGS)
+    patches, reasons = _patches(list(found))
     names: dict[str, str] = {}
-    for file in sorted(
-        path.as_posix() for path in paths if not any(part[0] == "." for part in path.parts)
-    ):
-        name = Path(file).stem
-        if not (folder / file).is_file():
+    for file in found:
+        if file in reasons:
+            left_out.setdefault(reasons[file], []).append(file)
             continue
+        name = patches.get(file, Path(file).stem)
         if name in names:
             raise ValueError(
-                f"{folder} has two images of one name, {names[name]} and {file}: rename or remove one"
+                f"{folder} has two images of one name, {names[name]} and {file}: rename or remove "
+                "one"
             )
-        if re.search("[\ud800-\udfff]", file):  # what Python makes of bytes that are no UTF-8
+        if re.search("[\ud800-\udfff]", file):  # what Python makes of bytes that are not UTF-8
             raise ValueError(f"{folder} has a file called {ascii(file)}: give it a name in UTF-8")
         names[name] = file
     if not names:
+        others = f"; left out: {datasets.in_words(left_out)}" if left_out else ""
         raise FileNotFoundError(
-            f"{folder} holds no image ({' '.join(ENDINGS)}): name the folder that does"
+            f"{folder} holds no image ({' '.join(ENDINGS)}{others}): name the folder that does"
         )
-    return names
+    return names, left_out
+
+
+def _patches(found: list[str]) -> tuple[dict[str, str], dict[str, str]]:
+    """The file of red in every patch to the patch's name, and why the other bands are left out."""
+    groups: dict[tuple[str, str], dict[str, str]] = {}
+    for file in found:
+        if match := BAND.fullmatch(Path(file).stem):
+            key = Path(file).parent.as_posix(), match[1]
+            groups.setdefault(key, {})[match[2].upper()] = file
+    names, reasons = {}, {}
+    for (_, name), bands in groups.items():
+        if len(bands) == 1:  # a picture that is called so
+            continue
+        whole = all(band in bands for band in images.SENTINEL2)
+        reason = (
+            "another band of a patch" if whole else "a band of a patch without B04, B03 and B02"
+        )
+        reasons |= dict.fromkeys(bands.values(), reason)
+        if whole:
+            red = bands[images.SENTINEL2[0]]
+            names[red] = name
+            del reasons[red]
+    return names, reasons
+
+
+def sources(path: Path) -> dict[str, Path]:
+    """The files of an image: of a patch those of red, green and blue by band, else {"": path}."""
+    match = BAND.fullmatch(path.stem)
+    if match and match[2].upper() == images.SENTINEL2[0]:
+        beside = {
+            other.stem.upper(): other for other in path.parent.glob(glob.escape(match[1]) + "_*")
+        }
+        bands = {band: beside.get(f"{match[1]}_{band}".upper()) for band in images.SENTINEL2}
+        if None not in bands.values():
+            return bands
+    return {"": path}
 
 
 def content(path: Path) -> bytes:
-    """The bytes of an image. ValueError, not OSError: what fails is the input, not the disk that is
-    written to.
+    """The bytes of an image, of a patch as PNG. ValueError, not OSError: what fails is the input,
+    not the disk that is written to.
     """
+    if len(sources(path)) == 1:
+        return _bytes(path)
+    image, reason = read(path)
+    if reason:
+        raise ValueError(f"{path} has changed since the run began ({reason}): name a new folder")
+    stream = io.BytesIO()
+    image.save(stream, "PNG")
+    return stream.getvalue()
+
+
+def _bytes(path: Path) -> bytes:
     try:
         return path.read_bytes()
     except OSError as error:
@@ -98,31 +147,33 @@ def content(path: Path) -> bytes:
         ) from error
 
 
-def bites(paths: Sequence[Path]) -> Iterator[list[Look]]:
-    """The images in order, as many at once as have `PIXELS` pixels together; the same bites for the
-    same files.
-    """
-    bite, held = [], 0
-    for row, path in enumerate(paths):
-        look = Look(row, *_pixels(path))
-        size = 0 if look.pixels is None else look.pixels.size // 3
-        if bite and held + size > PIXELS:
-            yield bite
-            bite, held = [], 0
-        bite.append(look)
-        held += size
-    if bite:
-        yield bite
-
-
-def _pixels(path: Path) -> tuple[np.ndarray | None, str | None]:
-    with contextlib.suppress(OSError):  # `content` names it
-        if path.stat().st_size > MAX_BYTES:
+def read(path: Path) -> tuple[Image.Image | None, str | None]:
+    """(RGB image, None) or (None, reason), by `images.read`."""
+    parts = sources(path)
+    with contextlib.suppress(OSError):  # `_bytes` names it
+        if max(part.stat().st_size for part in parts.values()) > MAX_BYTES:
             return None, "too_large"
-    image, reason = images.read(content(path), LIMITS)
-    return (
-        (None, reason) if reason else (np.array(image), None)
-    )  # a copy: torch warns of memory it may not write to
+    if len(parts) == 1:
+        return images.read(_bytes(path), LIMITS)
+    return images.sentinel2({band: _bytes(part) for band, part in parts.items()}, LIMITS)
+
+
+def chunks(paths: Sequence[Path]) -> Iterator[list[Decoded]]:
+    """The images in order, as many at once as have `PIXELS` pixels together; the same chunks for
+    the same files.
+    """
+    chunk, held = [], 0
+    for row, path in enumerate(paths):
+        image, reason = read(path)
+        pixels = None if reason else np.array(image)  # a copy: torch warns of read-only memory
+        size = 0 if reason else pixels.size // 3
+        if chunk and held + size > PIXELS:
+            yield chunk
+            chunk, held = [], 0
+        chunk.append(Decoded(row, pixels, reason))
+        held += size
+    if chunk:
+        yield chunk
 
 
 # ---------------------------------------------------------------- metadata
@@ -130,47 +181,83 @@ def _pixels(path: Path) -> tuple[np.ndarray | None, str | None]:
 
 def read_records(path: str | Path) -> Metadata:
     """The records of a folder or zip of json documents, fMoW's and BigEarthNet's told apart by
-    their keys.
+    their keys, or of BigEarthNet v2's metadata.parquet, alone or in the folder.
 
     A document that is neither or cannot be read is left out with a reason; so are all that share an
     image's name but not their content. FileNotFoundError or ValueError for no such path, a broken
-    zip or no document at all. Paper: RS3. Chapter: rs3.
+    zip or no document at all.
     """
     path, records, left_out, twice = Path(path), {}, [], set()
     if not path.exists():
         raise FileNotFoundError(f"{path} does not exist: check the spelling of --metadata")
-    for name, source in tqdm(_documents(path), desc="metadata", unit="file"):
-        shown = str(source) if isinstance(source, Path) else name
+    for source, read in tqdm(_documents(path), desc="metadata", unit="record"):
         try:
-            record = _record(source, name)
+            record = read()
         except (ValueError, OSError) as error:
-            left_out.append((shown, str(error)))
+            left_out.append((source, str(error)))
             continue
-        if records.setdefault(name, record) != record:
-            twice.add(name)
+        if records.setdefault(record.name, record) != record:
+            twice.add(record.name)
     for name in sorted(twice):
         del records[name]
         left_out.append((name, "documents of this name differ"))
     if not records and not left_out:
         raise ValueError(
-            f"{path} holds no json document: name the folder or zip of the metadata, or leave it out"
+            f"{path} holds no json document and no metadata.parquet: name the folder, zip or "
+            "parquet file of the metadata, or leave it out"
         )
     return Metadata(records, left_out)
 
 
-def _documents(path: Path) -> Iterator[tuple[str, Path | bytes]]:
-    """As `metadata.documents`, but files are only named, so that one that cannot be read does not
-    end the list.
+def _documents(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
+    """The name of every document, and what reads it: one that cannot be read does not end the
+    list.
     """
-    if not path.is_dir():
-        yield from metadata.documents(path)
+    if path.is_dir():
+        for file in files.walk(path):
+            if file.name[0] != "." and file.suffix.lower() in (".json", ".parquet"):
+                yield from _documents_in(file)
+    elif path.suffix.lower() in (".json", ".parquet"):
+        yield from _documents_in(path)
+    else:
+        for name, document in metadata.documents(path):
+            yield name, partial(_record, document, name)
+
+
+def _documents_in(file: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
+    if file.suffix.lower() == ".json":
+        yield str(file), partial(_record, file, None)
         return
-    for file in sorted(path.rglob("*.json")):
-        if not file.name.startswith(".") and not file.is_dir():
-            yield metadata._image(file.name), file
+    try:
+        rows = _rows(file)
+    except ValueError as error:
+        yield str(file), partial(_fail, error)
+        return
+    for number, row in enumerate(rows):
+        yield f"{file}, row {number}", partial(metadata.read_bigearthnet_v2, row)
 
 
-def _record(source: Path | bytes, name: str) -> Record:
+def _rows(file: Path) -> list[dict]:
+    with file.open("rb") as stream:
+        files.refuse_other(file, stream.read(64), "parquet")
+    try:
+        names = pq.read_schema(file).names
+        if "patch_id" not in names:
+            raise ValueError(
+                f"{file} has no column 'patch_id' (it has {', '.join(names)}): it is not "
+                "BigEarthNet's metadata"
+            )
+        columns = [name for name in ("patch_id", "labels", "country") if name in names]
+        return pq.read_table(file, columns=columns).to_pylist()
+    except (pa.ArrowException, OSError) as error:
+        raise ValueError(f"{file} is not a whole parquet file: fetch it again") from error
+
+
+def _fail(error: Exception) -> Record:
+    raise error
+
+
+def _record(source: Path | bytes, name: str | None) -> Record:
     document, name = metadata._load(source, name)
     if "bounding_boxes" in document:
         return metadata.read_fmow(document, name)
@@ -181,7 +268,7 @@ def _record(source: Path | bytes, name: str) -> Record:
     )
 
 
-# ---------------------------------------------------------------- the folder of a run
+# ---------------------------------------------------------------- what a run rests on
 
 
 def facts(
@@ -199,69 +286,26 @@ def facts(
         "sha256": total.hexdigest(),
     }
     seen = {
-        file: _digest(folder / file) for file in tqdm(files.values(), desc="digest", unit="image")
+        file: _digest(*sources(folder / file).values())
+        for file in tqdm(files.values(), desc="digest", unit="image")
     }
     return config | {"images": seen, "records": given}
 
 
-def _digest(path: Path) -> list:
-    try:
-        with path.open("rb") as stream:
-            return [path.stat().st_size, hashlib.file_digest(stream, "sha256").hexdigest()]
-    except OSError as error:
-        raise ValueError(
-            f"{path} cannot be read ({error.strerror}): leave it out or make it readable"
-        ) from error
-
-
-def claim(out: Path, about: dict) -> None:
-    """Take `out` for this run by run.json, or find that it is ours. ValueError for the folder of
-    another run.
-    """
-    text, note = json.dumps(about, indent=1, sort_keys=True) + "\n", out / "run.json"
-    out.mkdir(parents=True, exist_ok=True)
-    others = [
-        path for path in out.iterdir() if path.name not in ("run.json", "run.json.tmp", "run.lock")
-    ]
-    if (
-        others and not note.is_file()
-    ):  # in this order: the note of a run that has just begun comes first
-        raise ValueError(f"{out} is not empty and holds no run.json: name a new folder")
-    with alone(out):
-        if not note.is_file():
-            whole(note, lambda path: path.write_text(text))
-    old = note.read_text()
-    if old != text:
-        raise ValueError(
-            f"{out} holds another run ({_differences(old, about)} differ by its run.json): "
-            "name a new folder"
-        )
-
-
-def _differences(old: str, about: dict) -> str:
-    try:
-        before = json.loads(old)
-    except ValueError:
-        before = {}
-    about = json.loads(json.dumps(about))  # tuples become lists
-    return ", ".join(key for key in sorted(about) if before.get(key) != about[key]) or "settings"
-
-
-@contextlib.contextmanager
-def alone(out: Path) -> Iterator[None]:
-    """One process of a folder at a time; the system frees the lock of a process that is killed.
-
-    OSError where the disk has no locks.
-    """
-    with (out / "run.lock").open("a") as stream:
-        if fcntl:
-            try:
-                fcntl.flock(stream, fcntl.LOCK_EX)
-            except OSError as error:
-                raise OSError(
-                    f"{out} lies on a disk without locks ({error.strerror}): name another folder"
-                ) from error
-        yield
+def _digest(*paths: Path) -> list:
+    """Bytes and SHA-256 of a file; of several those of one behind the other."""
+    size, total = 0, hashlib.sha256()
+    for path in paths:
+        try:
+            with path.open("rb") as stream:
+                while block := stream.read(2**20):
+                    total.update(block)
+                    size += len(block)
+        except OSError as error:
+            raise ValueError(
+                f"{path} cannot be read ({error.strerror}): leave it out or make it readable"
+            ) from error
+    return [size, total.hexdigest()]
 
 
 def folder_digest(folder: Path) -> str:
@@ -269,8 +313,6 @@ def folder_digest(folder: Path) -> str:
     is none.
     """
     if not folder.is_dir():
-        raise FileNotFoundError(f"{folder} is no folder: check its spelling")
-    files = sorted(path for path in folder.rglob("*") if path.is_file())
-    return digest(
-        "".join(f"{file.relative_to(folder)} {_digest(file)}\n" for file in files).encode()
-    )
+        raise FileNotFoundError(f"{folder} is not a folder: check its spelling")
+    lines = (f"{file.relative_to(folder)} {_digest(file)}\n" for file in files.walk(folder))
+    return hashlib.sha256("".join(lines).encode()).hexdigest()

@@ -3,9 +3,8 @@ drop.
 
 Paper: RS3. Chapter: rs3. Candidates are written, cleaned and ranked by two models; of the best five
 the one that fits steadily however the image is turned is joined with the sentence of the metadata.
-The work is cut into shards of images; a finished shard of `write/` or `choose/` is a parquet file
-under its final name and is never made again, so a run that is killed at any moment and started
-again ends with the same bytes. The captioner has left the memory when the rankers enter it.
+The work is divided into shards of images (`rs5m.data.runfolder`). The captioner has left the memory
+when the rankers enter it.
 
 * paper: 20 candidates, 10 by one model, 5 by another, one by rotation invariance; "meta caption +
   visual caption"
@@ -18,7 +17,8 @@ from __future__ import annotations
 import gc
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -28,19 +28,17 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from tqdm.auto import tqdm
 
 from rs5m import captions, rotation
 from rs5m.captions.sentences import Record, count_left_out, sentence
-from rs5m.data import records
-from rs5m.pub11.input import save
-from rs5m.rs3.input import Metadata, alone, claim, content, facts, listed, read_records
-from rs5m.rs3.stages import TEXT, Rankers, Shard, choose, read, shard_path, write
+from rs5m.data import records, runfolder
+from rs5m.data.runfolder import save, shard_path
+from rs5m.rs3.input import Metadata, content, facts, read_records, sorted_out, sources
+from rs5m.rs3.stages import TEXT, Rankers, Shard, choose, read, write
 
-__all__ = ["Metadata", "choices", "join", "pairs", "read_records", "run", "summary"]
+__all__ = ["Metadata", "Settings", "choices", "join", "pairs", "read_records", "run", "summary"]
 ORDERS = ("metadata first", "visual first")
 SHARD = 256  # images of one shard: what a killed run may have to do again
-TAR = 1000  # pairs of one webdataset shard
 PAIRS = pa.schema(
     {
         "name": TEXT,
@@ -61,6 +59,53 @@ DROPPED = pa.schema({"name": TEXT, "text": TEXT, "stage": TEXT, "reason": TEXT})
 LEFT_OUT = pa.schema({"field": TEXT, "images": pa.int64()})
 
 
+@dataclass(frozen=True)
+class Settings:
+    """How a run is done; ValueError where it cannot be.
+
+    Args:
+        order: one of `ORDERS`, see `join`.
+        part: (i, n) for only the shards whose number is i modulo n.
+        candidates: captions that are written for an image.
+        criterion: one of `rotation.CRITERIA`.
+        angles: degrees.
+        shard_size: images of one shard.
+    """
+
+    order: str = ORDERS[0]
+    part: tuple[int, int] = (0, 1)
+    candidates: int = captions.CANDIDATES
+    criterion: str = rotation.CRITERIA[0]
+    angles: tuple[float, ...] = tuple(rotation.ANGLES)
+    shard_size: int = SHARD
+
+    def __post_init__(self):
+        for kind, value, known in (
+            ("order", self.order, ORDERS),
+            ("criterion", self.criterion, rotation.CRITERIA),
+        ):
+            if value not in known:
+                raise ValueError(f"unknown {kind} {value!r}: choose one of {', '.join(known)}")
+        if not (len(self.part) == 2 and 0 <= self.part[0] < self.part[1]):
+            raise ValueError(f"part is {self.part}: give (i, n) with i from 0 to n - 1")
+        if self.candidates < 1 or self.shard_size < 1:
+            raise ValueError(
+                f"candidates is {self.candidates} and shard_size is {self.shard_size}: "
+                "give at least 1"
+            )
+        rotation.side(1, self.angles)  # its own sentence for bad angles
+
+    def facts(self) -> dict:
+        """What run.json holds of them: all but the part."""
+        return {
+            "order": self.order,
+            "candidates": self.candidates,
+            "criterion": self.criterion,
+            "angles": [float(angle) for angle in self.angles],
+            "shard": self.shard_size,
+        }
+
+
 def run(
     images: str | Path,
     out: str | Path,
@@ -68,96 +113,79 @@ def run(
     rankers: Callable[[], Rankers],
     records: Mapping[str, Record] | None = None,
     identity: str = "",
-    *,
-    order: str = ORDERS[0],
-    part: tuple[int, int] = (0, 1),
-    n: int = captions.CANDIDATES,
-    criterion: str = rotation.CRITERIA[0],
-    angles: Sequence[float] = rotation.ANGLES,
-    shard_size: int = SHARD,
+    settings: Settings = Settings(),
 ) -> Path:
-    """All stages from a folder of images, and records by image name, into the folder `out`.
+    """All stages from a folder of images into the folder `out`; resumes an interrupted run.
 
-    Leaves pairs.parquet, left_out.parquet (fields the records lack), rs3-train-NNNN.tar and
-    dropped.parquet (stage, reason). captioner and rankers return the models, and are called only if
-    a shard is to do; identity names them. part (i, n): do only the shards whose number is i modulo
-    n; the last of several processes joins. Angles in degrees. Resumes an interrupted run.
-    ValueError or FileNotFoundError, before any work, for bad settings, two images of one name, no
-    image, and the folder of another run. Paper: RS3. Chapter: rs3.
+    Writes pairs.parquet, left_out.parquet (fields the records lack), left_out.json (files that are
+    not images), rs3-train-NNNN.tar and dropped.parquet (stage, reason). Of several processes, the
+    last one joins. ValueError, FileNotFoundError or OSError, before any work, for two images of one
+    name, no image, the folder of another run and one where the same part is at work.
+
+    Args:
+        images: a folder; every image below it is taken.
+        out: a new folder, or one of an interrupted run.
+        captioner: returns the model that writes; called only if a shard is missing.
+        rankers: returns the two models that rank, likewise.
+        records: what is known of the images, by name.
+        identity: names the models in run.json.
+        settings: how it is done.
     """
-    images, out, given = Path(images), Path(out), records or {}
-    _check(order, part, n, criterion, angles, shard_size)
-    files = listed(images)
-    claim(
-        out,
-        facts(
-            images,
-            files,
-            given,
-            {
-                "identity": identity,
-                "order": order,
-                "candidates": n,
-                "criterion": criterion,
-                "angles": [float(a) for a in angles],
-                "shard": shard_size,
-            },
-        ),
-    )
-    if not (out / "dropped.parquet").is_file():
-        rows = list(files.items())
-        shards = [rows[start : start + shard_size] for start in range(0, len(rows), shard_size)]
-        mine = range(part[0], len(shards), part[1])
-        _work("write", mine, out, captioner, partial(write, shards, images, n))
-        _work("choose", mine, out, rankers, partial(choose, shards, images, out, criterion, angles))
-        stages = ("write", "choose")
-        missing = [
-            i
-            for i in range(len(shards))
-            if not all(shard_path(out, stage, i).is_file() for stage in stages)
-        ]
-        if missing:
-            parts = sorted({number % part[1] for number in missing})
-            text = ", ".join(f"{i}/{part[1]}" for i in parts)
-            print(
-                f"rs3: {len(missing)} of {len(shards)} shards are not there yet, let part {text} finish"
-            )
-        else:
-            with alone(out):  # two parts may see the last shard at once
-                _finish(out, images, shards, given, order)
+    images, out, known = Path(images), Path(out), records or {}
+    files, left_out = sorted_out(images)
+    rests_on = facts(images, files, known, settings.facts() | {"identity": identity})
+    part = "part-{}-of-{}".format(*settings.part)
+    with runfolder.claim(out, rests_on, part):
+        if not (out / "dropped.parquet").is_file():
+            rows, size = list(files.items()), settings.shard_size
+            shards = [rows[start : start + size] for start in range(0, len(rows), size)]
+            _work(shards, images, out, captioner, rankers, settings)
+            missing = _missing(out, len(shards), settings.part[1])
+            if missing:
+                print(f"rs3: {missing}")
+                return out
+            with runfolder.alone(out):  # two parts may see the last shard at once
+                runfolder.save_left_out(out, left_out)
+                _finish(out, images, shards, known, settings.order)
     return out
 
 
-def _check(
-    order: str, part: tuple, n: int, criterion: str, angles: Sequence[float], shard_size: int
+def _work(
+    shards: list[Shard],
+    images: Path,
+    out: Path,
+    captioner: Callable,
+    rankers: Callable,
+    settings: Settings,
 ) -> None:
-    if order not in ORDERS:
-        raise ValueError(f"unknown order {order!r}: choose {' or '.join(ORDERS)}")
-    if criterion not in rotation.CRITERIA:
-        raise ValueError(
-            f"unknown criterion {criterion!r}: choose one of {', '.join(rotation.CRITERIA)}"
-        )
-    if not (len(part) == 2 and 0 <= part[0] < part[1]):
-        raise ValueError(f"part is {part}: give (i, n) with i from 0 to n - 1")
-    if n < 1 or shard_size < 1:
-        raise ValueError(f"n is {n} and shard_size is {shard_size}: give at least 1")
-    rotation.side(1, angles)  # its own sentence for bad angles
-
-
-def _work(stage: str, numbers: Sequence[int], out: Path, load: Callable, do: Callable) -> None:
-    """`do(models, number)` for every shard that is not done; the models are gone from memory at the
+    """Both stages over the shards of this part; a stage's models are gone from memory at its
     end.
     """
-    todo = [number for number in numbers if not shard_path(out, stage, number).is_file()]
-    if not todo:
-        return
-    models = load()
-    (out / stage).mkdir(exist_ok=True)
-    for number in tqdm(todo, desc=stage, unit="shard"):
-        save(do(models, number), shard_path(out, stage, number))
-    del models
-    gc.collect()  # networks refer to themselves
-    torch.cuda.empty_cache()  # does nothing without CUDA
+    turning = settings.criterion, settings.angles
+    for stage, load, do in (
+        ("write", captioner, partial(write, shards, images, settings.candidates)),
+        ("choose", rankers, partial(choose, shards, images, out, *turning)),
+    ):
+        first, parts = settings.part
+        mine = runfolder.missing(out, stage, range(first, len(shards), parts))
+        if mine:
+            runfolder.work(out, stage, mine, partial(_wave, do, load()))
+            gc.collect()  # networks refer to themselves
+            torch.cuda.empty_cache()  # does nothing without CUDA
+
+
+def _wave(do: Callable, models: object, numbers: list[int]) -> Iterator[pa.Table]:
+    return (do(models, number) for number in numbers)
+
+
+def _missing(out: Path, count: int, parts: int) -> str:
+    """A sentence on the shards that other parts have not finished; "" where none is missing."""
+    stages = [runfolder.missing(out, stage, range(count)) for stage in ("write", "choose")]
+    missing = sorted(set(chain(*stages)))
+    names = ", ".join(f"{i}/{parts}" for i in sorted({number % parts for number in missing}))
+    return missing and (
+        f"{len(missing)} of {count} shards are not there yet, let part {names} finish"
+    )
 
 
 # ---------------------------------------------------------------- the texts, and the tables of the
@@ -170,19 +198,16 @@ def join(visual: str, metadata: str, order: str = ORDERS[0]) -> str:
 
     "metadata first" is the paper's order; of "visual first" CLIP's 77 tokens cut the metadata and
     not what is seen, and its metadata should be the rotation-safe sentence. Where one of the two is
-    empty, the other comes back as it is. ValueError for another order. Paper: RS3. Chapter: rs3.
+    empty, the other comes back as it is. ValueError for another order.
     """
     if order not in ORDERS:
         raise ValueError(f"unknown order {order!r}: choose {' or '.join(ORDERS)}")
-    said = [
-        text.strip()
-        for text in ((metadata, visual) if order == ORDERS[0] else (visual, metadata))
-        if text.strip()
-    ]
-    if len(said) < 2:
-        return "".join(said)
+    parts = (metadata, visual) if order == ORDERS[0] else (visual, metadata)
+    texts = [text.strip() for text in parts if text.strip()]
+    if len(texts) < 2:
+        return "".join(texts)
     return " ".join(
-        text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".") for text in said
+        text[0].upper() + text[1:] + ("" if text[-1] in ".!?" else ".") for text in texts
     )
 
 
@@ -202,12 +227,12 @@ def _finish(
             dropped += _drops(image, choice)
             if choice["chosen"] is not None:
                 made.append(_pair(image, choice, given.get(image["name"]), order))
-    for start in tqdm(range(0, len(made), TAR), desc="join", unit="tar"):
-        _tar(out / f"rs3-train-{start // TAR:04d}.tar", made[start : start + TAR], images)
+    runfolder.write_tars(out, "rs3-train", len(made), lambda part: _records(made[part], images))
     lacking = count_left_out(given[pair["name"]] for pair in made if pair["name"] in given)
     fields = [{"field": field, "images": lacking[field]} for field in sorted(lacking)]
     save(pa.Table.from_pylist(made, PAIRS), out / "pairs.parquet")
     save(pa.Table.from_pylist(fields, LEFT_OUT), out / "left_out.parquet")
+    runfolder.sweep(out)
     save(pa.Table.from_pylist(dropped, DROPPED), out / "dropped.parquet")
 
 
@@ -246,17 +271,11 @@ def _pair(image: dict, choice: dict, record: Record | None, order: str) -> dict:
     return pair
 
 
-def _tar(path: Path, rows: list[dict], images: Path) -> None:
-    found = ((images / row["file"], row["caption"]) for row in rows)
-    try:
-        records.write(
-            path, (records.Record(content(file), file.name, caption) for file, caption in found)
-        )
-    except OSError as error:
-        path.with_suffix(".tar.tmp").unlink(missing_ok=True)
-        raise OSError(
-            f"{path} could not be written ({error.strerror}): free space, then run it again"
-        ) from error
+def _records(pairs: list[dict], images: Path) -> Iterable[records.Record]:
+    for pair in pairs:
+        file = Path(pair["file"])
+        name = file.name if len(sources(images / file)) == 1 else f"{pair['name']}.png"
+        yield records.Record(content(images / file), name, pair["caption"])
 
 
 # ---------------------------------------------------------------- readers
@@ -273,7 +292,6 @@ def pairs(out: str | Path) -> pd.DataFrame:
 
 def choices(out: str | Path) -> pd.DataFrame:
     """Every image of a finished run as in CHOSEN, in order; rotations are float64 (angles, ranked).
-    Chapter: rs3.
 
     FileNotFoundError for a run that has not finished.
     """
@@ -291,24 +309,23 @@ def choices(out: str | Path) -> pd.DataFrame:
 
 
 def summary(out: str | Path) -> pd.DataFrame:
-    """What became of the images of a finished run: what, count. FileNotFoundError as in `pairs`.
-    Chapter: rs3.
-    """
+    """What became of the images of a finished run: what, count. FileNotFoundError as in `pairs`."""
     out, made = _finished(out), pairs(out)
-    about = json.loads((out / "run.json").read_text())
+    note = json.loads((out / "run.json").read_text())
     dropped, left_out = (
         pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("dropped", "left_out")
     )
     reasons = Counter((row["stage"], row["reason"]) for row in dropped)
     rows = chain(
-        [("images", len(about["images"])), ("pairs", len(made))],
+        [("images", len(note["images"])), ("pairs", len(made))],
         [("pairs without metadata", (made.metadata == "").sum())],
-        [("metadata without an image", about["records"]["without_image"])],
+        [("metadata without an image", note["records"]["without_image"])],
         [
             (f"{stage} dropped: {reason}", reasons[stage, reason])
             for stage, reason in sorted(reasons, reverse=True)
         ],
         [(f"field left out: {row['field']}", row["images"]) for row in left_out],
+        [(f"file left out: {why}", len(names)) for why, names in runfolder.left_out(out).items()],
     )
     return pd.DataFrame(rows, columns=["what", "count"])
 

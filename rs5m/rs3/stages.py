@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rs5m import captions, clip, rotation
-from rs5m.rs3.input import bites
+from rs5m.data.runfolder import shard_path
+from rs5m.rs3.input import chunks
 from rs5m.zeroshot import normalise
 
 TEXT, TEXTS, NUMBERS = pa.string(), pa.list_(pa.string()), pa.list_(pa.float64())
@@ -34,11 +35,6 @@ Shard = Sequence[tuple[str, str]]  # name and file of its images
 Rankers = tuple[clip.Model, clip.Model]
 
 
-def shard_path(out: Path, stage: str, number: int) -> Path:
-    """Where the finished shard of a stage, write or choose, lies."""
-    return out / stage / f"{number:05d}.parquet"
-
-
 def write(
     shards: list[Shard], images: Path, n: int, captioner: captions.Captioner, number: int
 ) -> pa.Table:
@@ -49,17 +45,18 @@ def write(
         {"name": name, "file": file, "reason": None, "candidates": []}
         for name, file in shards[number]
     ]
-    for bite in bites([images / file for _, file in shards[number]]):
-        sound = [look for look in bite if look.reason is None]
-        found = captioner.generate([look.pixels for look in sound], n) if sound else []
-        if len(found) != len(sound):
+    for chunk in chunks([images / file for _, file in shards[number]]):
+        valid = [image for image in chunk if image.reason is None]
+        candidates = captioner.generate([image.pixels for image in valid], n) if valid else []
+        if len(candidates) != len(valid):
             raise ValueError(
-                f"the captioner wrote for {len(found)} of {len(sound)} images: it must write for each"
+                f"the captioner wrote for {len(candidates)} of {len(valid)} images: "
+                "it must write for each"
             )
-        for look in bite:
-            rows[look.row]["reason"] = look.reason
-        for look, texts in zip(sound, found, strict=True):
-            rows[look.row]["candidates"] = [_text(text) for text in texts]
+        for image in chunk:
+            rows[image.row]["reason"] = image.reason
+        for image, texts in zip(valid, candidates, strict=True):
+            rows[image.row]["candidates"] = [_text(text) for text in texts]
     return pa.Table.from_pylist(rows, WRITTEN)
 
 
@@ -87,51 +84,49 @@ def choose(
     turning the image.
 
     ValueError for a damaged shard of `write/`, or an image that has changed since.
+
+    Args:
+        shards: names and files of the images, by shard.
+        images: the folder of the files.
+        out: the folder of the run, with the shards of `write/`.
+        criterion: one of `rotation.CRITERIA`.
+        angles: degrees.
+        models: the two rankers; the first one sees the turned images.
+        number: which shard.
     """
     written = read(shard_path(out, "write", number), shards[number])
-    rows = []
-    for name, candidates in zip(
-        written["name"].to_pylist(), written["candidates"].to_pylist(), strict=True
-    ):
-        kept, dropped = captions.clean(candidates)
-        rows.append(
-            {
-                "name": name,
-                "kept": kept,
-                "dropped": [{"text": t, "reason": why} for t, why in dropped],
-            }
-        )
-    texts = list(
-        dict.fromkeys(text for row in rows for text in row["kept"])
-    )  # encoded once a shard
-    vectors = _text_vectors(models, texts) if texts else []
-    known = [dict(zip(texts, found, strict=True)) for found in vectors]
-    told = [
+    rows = [_cleaned(row["name"], row["candidates"]) for row in written.to_pylist()]
+    # encoded once a shard
+    texts = list(dict.fromkeys(text for row in rows for text in row["kept"]))
+    features = _text_features(models, texts) if texts else []
+    known = [dict(zip(texts, vectors, strict=True)) for vectors in features]
+    with_text = [
         (row, images / file)
         for row, (_, file) in zip(rows, shards[number], strict=True)
         if row["kept"]
     ]
-    for bite in bites([path for _, path in told]):
-        for look in bite:
-            if look.reason:
+    for chunk in chunks([path for _, path in with_text]):
+        for image in chunk:
+            if image.reason:
                 raise ValueError(
-                    f"{told[look.row][1]} has changed since the run began: name a new folder"
+                    f"{with_text[image.row][1]} has changed since the run began: name a new folder"
                 )
-        found = _judge(
-            models,
-            [look.pixels for look in bite],
-            [told[look.row][0]["kept"] for look in bite],
-            known,
-            criterion,
-            angles,
-        )
-        for look, columns in zip(bite, found, strict=True):
-            told[look.row][0].update(columns)
+        pixels = [image.pixels for image in chunk]
+        kept = [with_text[image.row][0]["kept"] for image in chunk]
+        judged = _judge(models, pixels, kept, known, criterion, angles)
+        for image, columns in zip(chunk, judged, strict=True):
+            with_text[image.row][0].update(columns)
     bare = {name: [] for name in ("similarity_a", "similarity_b", "ranked", "rotations")}
     return pa.Table.from_pylist([bare | row for row in rows], CHOSEN)
 
 
-def _text_vectors(models: Rankers, texts: list[str]) -> list[np.ndarray]:
+def _cleaned(name: str, candidates: list) -> dict:
+    kept, dropped = captions.clean(candidates)
+    reasons = [{"text": text, "reason": reason} for text, reason in dropped]
+    return {"name": name, "kept": kept, "dropped": reasons}
+
+
+def _text_features(models: Rankers, texts: list[str]) -> list[np.ndarray]:
     """Unit vectors (texts, dim) by each model; a text tower that both have, as the pocket's, reads
     them once.
     """
@@ -173,10 +168,10 @@ def _cosines(model: clip.Model, images: list, kept: list[list[str]], vectors: di
     """Cosines of every upright image with its own texts: (images, most texts), NaN where an image
     has fewer.
     """
-    found = np.full((len(images), max(map(len, kept))), np.nan)
+    cosines = np.full((len(images), max(map(len, kept))), np.nan)
     for i, image in enumerate(normalise(clip.encode_images(model, images, quiet=True))):
-        found[i, : len(kept[i])] = np.stack([vectors[text] for text in kept[i]]) @ image
-    return found
+        cosines[i, : len(kept[i])] = np.stack([vectors[text] for text in kept[i]]) @ image
+    return cosines
 
 
 def read(path: Path, shard: Shard, columns: list[str] | None = None) -> pa.Table:
@@ -187,5 +182,5 @@ def read(path: Path, shard: Shard, columns: list[str] | None = None) -> pa.Table
     except (pa.ArrowException, OSError, KeyError):
         whole = False
     if not whole:
-        raise ValueError(f"{path} is no whole shard of this run: delete it, then run it again")
+        raise ValueError(f"{path} is not a whole shard of this run: delete it, then run it again")
     return table

@@ -4,18 +4,23 @@ No network here.
 Chapter: pub11.
 """
 
+import html
 import ipaddress
 import re
-import socket
 from collections.abc import Iterable
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote
 
-import idna
+import ada_url
 
 UNRESERVED = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 BLANKS = "".join(map(chr, range(33))) + "\u00a0\u200b\u3000\ufeff"
 LONGEST_URL = 8192  # longer ones are inlined data or broken rows
 PORTS = {"http": 80, "https": 443}
+ENTITY = re.compile("&(?:#[0-9]+|#[xX][0-9a-fA-F]+|[A-Za-z][A-Za-z0-9]*);")
+START = re.compile(
+    r"https?:[/\\]{2}[^/\\]", re.IGNORECASE
+)  # the standard forgives http:/a and http:a
+NAME = re.compile(r"(?!.{254})[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*")
 OPT_OUT = frozenset(("noai", "noimageai", "noindex", "noimageindex", "none"))
 ROBOT_VALUES = frozenset(
     ("unavailable_after", "max-snippet", "max-image-preview", "max-video-preview")
@@ -29,50 +34,42 @@ ALSO_SPECIAL = [
 ]
 
 
+def unescape(text: str) -> str:
+    """Text with its HTML entities decoded, once. Those without a semicolon stay: `&copy=1` in a URL
+    is a parameter.
+    """
+    return ENTITY.sub(lambda entity: html.unescape(entity[0]), text)
+
+
 def normalise(url: str) -> str | None:
     """One spelling of an http(s) URL, or None if it is hopeless; idempotent. De-duplicate on it.
 
-    Scheme and host lower-case (IDNA, IPv4 numbers in any base), default port, user name and
-    fragment dropped, dot segments resolved, percent-encoding canonical. The query keeps its parts
-    and their order. Chapter: pub11.
+    The WHATWG standard's, by ada: scheme and host lower-case (IDNA, IPv4 numbers in any base),
+    default port dropped, dot segments resolved. Besides, user name and fragment are dropped,
+    percent-encoding is canonical, and HTML entities are decoded, however often a crawl has escaped
+    them. The query keeps its parts and their order.
     """
     if not isinstance(url, str) or len(url) > LONGEST_URL:
         return None
-    head, mark, tail = re.sub("[\t\r\n]", "", url.strip(BLANKS)).partition("?")
+    url = url.strip(BLANKS)
+    while (plain := unescape(url)) != url:
+        url = plain
+    if not START.match(url):
+        return None
     try:
-        parts = urlsplit(head.replace("\\", "/") + mark + tail)  # as browsers do
-        host, port = _host(parts.hostname or ""), parts.port
-        path, query = _dots(_escape(parts.path)), _escape(parts.query)
-    except (ValueError, OSError):
+        parts = ada_url.URL(url)
+    except ValueError:
         return None
-    if parts.scheme not in ("http", "https") or port == 0:
+    host = parts.hostname.removesuffix(".")
+    if parts.port == "0" or not (host.startswith("[") or NAME.fullmatch(host)):
         return None
-    where = host if port in (None, PORTS[parts.scheme]) else f"{host}:{port}"
-    return f"{parts.scheme}://{where}{path}" + (f"?{query}" if query else "")
-
-
-def _host(name: str) -> str:
-    name = unquote(name)
-    if ":" in name:
-        if "%" in name:
-            raise ValueError("an address with a zone belongs to one machine")
-        return f"[{ipaddress.IPv6Address(name).compressed}]"
-    if not name.isascii():
-        name = idna.encode(name, uts46=True).decode()
-    name = name.lower().removesuffix(".")
-    if len(name) > 253 or not all(
-        re.fullmatch("[a-z0-9_-]{1,63}", label) for label in name.split(".")
-    ):
-        raise ValueError("not a host name")
-    if re.fullmatch("[0-9]+|0x[0-9a-f]*", name.rsplit(".", 1)[-1]):
-        return socket.inet_ntoa(
-            socket.inet_aton(name)
-        )  # 2130706433, 0x7f.1 and 0177.0.0.1 are all 127.0.0.1
-    return name
+    where = f"{host}:{parts.port}" if parts.port else host
+    query = _escape(parts.search.removeprefix("?"))
+    return f"{parts.protocol}//{where}{_escape(parts.pathname)}" + (f"?{query}" if query else "")
 
 
 def _escape(text: str) -> str:
-    def one(match):
+    def one(match: re.Match) -> str:
         if not match[1]:
             return "%25"
         char = chr(int(match[1], 16))
@@ -81,21 +78,11 @@ def _escape(text: str) -> str:
     return quote(re.sub("%([0-9A-Fa-f]{2})|%", one, text), safe="%:/?[]@!$&'()*+,;=")
 
 
-def _dots(path: str) -> str:
-    kept, parts = [], path.split("/")[1:]
-    for part in parts:
-        if part == "..":
-            kept[-1:] = []
-        elif part != ".":
-            kept.append(part)
-    return "/" + "/".join(kept + [""] * (parts[-1:] in (["."], [".."]) and bool(kept)))
-
-
 def refused(address: str, allow_loopback: bool = False) -> bool:
     """Whether an IP address is out of bounds: anything but public unicast.
 
     `allow_loopback` adds loopback and nothing else. An IPv4 address inside an IPv6 one (mapped,
-    NAT64) is judged itself; 6to4 and Teredo, which tunnel, are refused. Chapter: pub11.
+    NAT64) is judged itself; 6to4 and Teredo, which tunnel, are refused.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
     if ip.version == 6 and ip.ipv4_mapped:
@@ -116,7 +103,7 @@ def opted_out(tags: Iterable[str], user_agent: str) -> bool:
     noimageindex, none.
 
     Those are img2dataset's four and `none`, short for noindex, nofollow. "somebot: noai" binds
-    somebot alone; all the directives after a name belong to it. Chapter: pub11.
+    somebot alone; all the directives after a name belong to it.
     """
     ours = {"*", user_agent.split("/")[0].split(" ")[0].lower()}
     for tag in tags:

@@ -2,6 +2,7 @@
 loopback.
 """
 
+import hashlib
 import os
 import random
 import shutil
@@ -91,10 +92,11 @@ def test_shards_hold_what_kept_lists(finished):
     kept = pd.read_parquet(finished / "kept.parquet")
     found = list(records.read([finished / "pub11-train-0000.tar"]))
     assert [r.caption for r in found] == kept.text.tolist()
-    assert [pub11.digest(r.image) for r in found] == kept.sha256.tolist()
+    assert [hashlib.sha256(r.image).hexdigest() for r in found] == kept.sha256.tolist()
     assert pub11.content(finished, kept.head(3)) == [r.image for r in found[:3]]
 
 
+@pytest.mark.slow
 def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(site, finished, tmp_path):
     out, generator = tmp_path / "out", random.Random(0)
     for _ in range(20):
@@ -123,6 +125,7 @@ def test_a_second_start_does_no_work(site, finished):
     assert (finished / "log.txt").read_text() == before
 
 
+@pytest.mark.slow
 def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
     ray = pytest.importorskip("ray")
     path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
@@ -272,6 +275,7 @@ def test_another_runs_folder_is_refused(site, finished, tmp_path):
     assert (tmp_path / "mine/thesis.tex").read_text() == "x"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(site, finished, tmp_path):
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -280,7 +284,7 @@ def test_a_full_disk_leaves_nothing_half_written(site, finished, tmp_path):
     ).returncode:
         pytest.skip("mounting a small disk needs root")
     try:
-        with pytest.raises(OSError, match="could not be written .* free space"):
+        with pytest.raises(OSError, match="could not be written .* free some space"):
             pub11.run(site[1], disk / "out", Cheap(), LIMITS, 8)
         assert not list(disk.rglob("*.tmp"))
         for path in disk.rglob("*.parquet"):

@@ -25,8 +25,8 @@ from rs5m.book import models, scales
 from rs5m.captions import metadata
 from rs5m.captions.sentences import make, sentence
 from rs5m.clip import factory
-from rs5m.data import records
-from rs5m.rs3 import input, pipeline, stages
+from rs5m.data import records, runfolder
+from rs5m.rs3 import input, stages
 
 HERE = Path(__file__).parents[1]
 BROOKLYN = "POLYGON ((-73.95 40.70, -73.93 40.70, -73.93 40.72, -73.95 40.72, -73.95 40.70))"
@@ -103,8 +103,13 @@ def cheap_rankers():
 
 def small_run(images, out, found=None, **options):
     torch.set_num_threads(1)
-    options = {"shard_size": 4, "n": 8, "angles": range(0, 360, 60)} | options
-    return rs3.run(images, out, Cheap, cheap_rankers, found, "cheap", **options)
+    return rs3.run(images, out, Cheap, cheap_rankers, found, "cheap", settings(**options))
+
+
+def settings(**options):
+    """Small shards, few candidates and turns, unless the options say otherwise."""
+    small = {"shard_size": 4, "candidates": 8, "angles": tuple(range(0, 360, 60))}
+    return rs3.Settings(**(small | options))
 
 
 def draw(path, size, seed, black=False):
@@ -273,7 +278,7 @@ def test_shards_hold_the_original_bytes(folder, finished):
 
 
 def test_more_pairs_than_a_tar_holds(folder, finished, tmp_path, monkeypatch, given):
-    monkeypatch.setattr(pipeline, "TAR", 8)
+    monkeypatch.setattr(runfolder, "TAR", 8)
     out = small_run(folder, tmp_path / "out", given)
     tars = sorted(out.glob("*.tar"))
     assert [tar.name for tar in tars] == [f"rs3-train-{i:04d}.tar" for i in range(3)]
@@ -307,19 +312,18 @@ def test_only_what_is_missing_is_done_again(folder, finished, tmp_path, given):
 def test_the_captioner_is_loaded_only_for_a_shard_to_write(folder, finished, tmp_path, given):
     out = shutil.copytree(finished, tmp_path / "out")
     (out / "dropped.parquet").unlink()
-    rs3.run(folder, out, None, None, given, "cheap", n=8, shard_size=4, angles=range(0, 360, 60))
+    rs3.run(folder, out, None, None, given, "cheap", settings())
     assert contents(out) == contents(finished)
 
 
-def test_memory_bounds_the_bites_and_they_change_nothing(
+def test_memory_bounds_the_chunks_and_they_change_nothing(
     folder, finished, tmp_path, given, monkeypatch
 ):
     monkeypatch.setattr(input, "PIXELS", 2000)
     paths = [folder / file for file in input.listed(folder).values()]
-    bites = list(input.bites(paths))
-    assert [look.row for bite in bites for look in bite] == list(range(len(paths))) and len(
-        bites
-    ) > 5
+    found = list(input.chunks(paths))
+    assert [image.row for chunk in found for image in chunk] == list(range(len(paths)))
+    assert len(found) > 5
     out = small_run(folder, tmp_path / "out", given)
     assert rs3.pairs(out).drop(columns="score").equals(rs3.pairs(finished).drop(columns="score"))
 
@@ -332,7 +336,7 @@ def processes():
     old = os.environ.get("PYTHONPATH")
     os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE / "rs3")])
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["test_rs3"])
+    context.set_forkserver_preload(["test_pipeline"])
     first = context.Process(target=time.sleep, args=(0,))  # waits until the imports are over
     first.start()
     first.join()
@@ -404,9 +408,9 @@ def test_parts_at_the_same_time(folder, finished, tmp_path, given, processes):
 def test_another_runs_folder_is_refused(folder, finished, tmp_path, given):
     for option in (
         {"order": "visual first"},
-        {"n": 9},
+        {"candidates": 9},
         {"criterion": "mean"},
-        {"angles": [0]},
+        {"angles": (0,)},
         {"shard_size": 5},
     ):
         with pytest.raises(ValueError, match="holds another run .* name a new folder"):
@@ -414,17 +418,7 @@ def test_another_runs_folder_is_refused(folder, finished, tmp_path, given):
     with pytest.raises(ValueError, match=r"holds another run \(records differ"):
         small_run(folder, finished, {})
     with pytest.raises(ValueError, match=r"\(identity differ"):
-        rs3.run(
-            folder,
-            finished,
-            Cheap,
-            cheap_rankers,
-            given,
-            "dear",
-            n=8,
-            shard_size=4,
-            angles=range(0, 360, 60),
-        )
+        rs3.run(folder, finished, Cheap, cheap_rankers, given, "dear", settings())
     other = shutil.copytree(folder, tmp_path / "images")
     draw(other / "black.png", (20, 20), 7)
     with pytest.raises(ValueError, match=r"\(images differ"):
@@ -445,7 +439,7 @@ def test_a_damaged_shard_is_named(folder, finished, tmp_path, given):
     (out / "dropped.parquet").unlink()
     (out / "choose/00001.parquet").write_bytes(b"PAR1")
     with pytest.raises(
-        ValueError, match="choose/00001.parquet is no whole shard of this run: delete it"
+        ValueError, match="choose/00001.parquet is not a whole shard of this run: delete it"
     ):
         small_run(folder, out, given)
     (out / "choose/00001.parquet").unlink()
@@ -540,7 +534,7 @@ def test_a_captioner_that_skips_an_image_is_told_so(folder, tmp_path):
             return [["a river"]] * (len(images) - 1)
 
     with pytest.raises(ValueError, match="the captioner wrote for . of . images"):
-        rs3.run(folder, tmp_path / "out", Lazy, cheap_rankers, shard_size=4)
+        rs3.run(folder, tmp_path / "out", Lazy, cheap_rankers, settings=settings())
 
 
 def test_an_image_that_goes_away_is_named(folder, tmp_path):
@@ -552,13 +546,13 @@ def test_an_image_that_goes_away_is_named(folder, tmp_path):
             return super().generate(found, n)
 
     with pytest.raises(ValueError, match=f"{PASTURE}.TIF cannot be read"):
-        rs3.run(images, tmp_path / "out", Thief, cheap_rankers, n=8)
+        rs3.run(images, tmp_path / "out", Thief, cheap_rankers, settings=settings())
 
 
 def test_too_many_bytes_are_not_read(folder, monkeypatch):
     monkeypatch.setattr(input, "MAX_BYTES", 100)
     assert (
-        next(input.bites([folder / "black.png", folder / f"ben/{PASTURE}.TIF"]))[1].reason
+        next(input.chunks([folder / "black.png", folder / f"ben/{PASTURE}.TIF"]))[1].reason
         == "too_large"
     )
 
@@ -574,7 +568,7 @@ def test_a_full_disk_leaves_nothing_half_written(folder, finished, tmp_path, giv
     try:
         for size in ("64k", "100k", "200k"):  # full in a stage, later, and at the tar
             subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
-            with pytest.raises(OSError, match="could not be written .* free space"):
+            with pytest.raises(OSError, match="could not be written .* free some space"):
                 small_run(folder, disk / "out", given)
             assert not list(disk.rglob("*.tmp"))
             for path in disk.rglob("*.parquet"):
@@ -671,9 +665,9 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
         {"order": "x"},
         {"criterion": "x"},
         {"part": (2, 2)},
-        {"n": 0},
+        {"candidates": 0},
         {"shard_size": 0},
-        {"angles": []},
+        {"angles": ()},
     ],
 )
 def test_bad_settings_are_refused_before_any_work(option, folder, tmp_path):
@@ -692,7 +686,7 @@ def test_a_local_captioner_is_remembered_by_its_files(tmp_path):
     (folder / "config.json").write_text("{ }")
     assert first != cli._captioner(str(folder), "", paper)[1]
     assert cli._captioner("", "", paper)[1] == captions.BLIP2
-    with pytest.raises(FileNotFoundError, match="lora is no folder"):
+    with pytest.raises(FileNotFoundError, match="lora is not a folder"):
         cli._captioner("", "lora", paper)
 
 

@@ -7,27 +7,19 @@ of UC Merced.
 
 from __future__ import annotations
 
-import io
-import re
-import sys
 import time
-import zipfile
-from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
 import numpy as np
 import pandas as pd
-from PIL import Image
-from rs5m import captions, clip, dedup, filters, keywords, pocket, pub11, results, rotation, rs3, tune, web
-from rs5m.book import head, judge, models, sets
-from rs5m.book.scales import Scale, data_folder
-from rs5m.captions import metadata, prefix, sentences
-from rs5m.captions.sentences import Record
-from rs5m.data import datasets, images, records
+
+from rs5m import pocket, pub11, results, web
+from rs5m.book import judge
+from rs5m.book.scales import Scale
+from rs5m.data import images, records, runfolder
 from rs5m.data.datasets import Pairs
-from rs5m.pocket import pictures, webpages
-from rs5m.pub11 import stages
-from rs5m.rs3 import input, stages
+from rs5m.pocket import webpages
 
 WEB_SEED = 2  # of the pocket web; set after the filters of PUB11 were fixed
 # loopback is refused unless a scale asks for it
@@ -72,7 +64,12 @@ def web_records(scale: Scale) -> list[records.Record]:
 def web_pairs(scale: Scale) -> Pairs:
     """The pairs of `web_records`, decoded. Chapter: captions."""
     rows = web_records(scale)
-    return Pairs("pub11", [np.asarray(images.decode(r.image)) for r in rows], [(r.caption,) for r in rows], [])
+    return Pairs(
+        "pub11",
+        [np.asarray(images.decode(r.image)) for r in rows],
+        [(r.caption,) for r in rows],
+        [],
+    )
 
 
 def pub11_shards(scale: Scale) -> list[Path]:
@@ -82,10 +79,11 @@ def pub11_shards(scale: Scale) -> list[Path]:
 
     def make(folder: Path) -> None:
         rows = web_records(scale)
-        for start in range(0, len(rows), pub11.TAR):
-            records.write(folder / f"pub11-train-{start // pub11.TAR:04d}.tar", rows[start : start + pub11.TAR])
+        runfolder.write_tars(folder, "pub11-train", len(rows), rows.__getitem__)
 
-    return sorted(results.artefact("pub11-shards", scale.name, (crawl(scale).name,), make).glob("*.tar"))
+    return sorted(
+        results.artefact("pub11-shards", scale.name, (crawl(scale).name,), make).glob("*.tar")
+    )
 
 
 def elsewhere(pictures: pd.DataFrame) -> np.ndarray:
@@ -104,7 +102,10 @@ def elsewhere(pictures: pd.DataFrame) -> np.ndarray:
         x = np.clip((pictures.x + share[0] * pictures.side) / pocket.CHIP - 180, -180, 179.99)
         y = np.clip(90 - (pictures.y + share[1] * pictures.side) / pocket.CHIP, -89.99, 90)
         at = list(zip(y, x, strict=True))
-        where = [pocket.continent(p["country_code"], *c) for p, c in zip(reverse_geocode.search(at), at, strict=True)]
+        where = [
+            pocket.continent(p["country_code"], *c)
+            for p, c in zip(reverse_geocode.search(at), at, strict=True)
+        ]
         found &= ~np.isin(where, pocket.TEST_CONTINENTS)
     for i, (x, y, side) in enumerate(pictures[["x", "y", "side"]].to_numpy()):
         rows, columns = (slice(v // pocket.CHIP, -(-(v + side) // pocket.CHIP)) for v in (y, x))

@@ -1,0 +1,166 @@
+"""The folder of a run: one process at a time, one note of what it rests on, shards that are whole.
+
+A finished shard is a parquet file under its final name and is never made again, so a run that is
+killed at any moment and started again ends with the same bytes. Chapter: setup.
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+from filelock import FileLock, Timeout
+from tqdm.auto import tqdm
+
+from rs5m import files
+from rs5m.data import records
+
+NOTE, REPORT = "run.json", "left_out.json"
+TAR = 1000  # pairs of one webdataset shard
+
+
+@contextmanager
+def claim(out: Path, facts: Mapping, part: str = "run") -> Iterator[None]:
+    """Hold the folder `out` for a run that rests on `facts`: they are its run.json from now on.
+
+    part: processes of different parts may share a folder, two of the same part may not. ValueError
+    for the folder of another run or of something else, OSError where the same part is at work.
+    """
+    note = out / NOTE
+    out.mkdir(parents=True, exist_ok=True)
+    strange = [path for path in out.iterdir() if path.name != NOTE and not _own(path)]
+    if strange and not note.is_file():  # in this order: another part's note may just have come
+        raise ValueError(f"{out} is not empty and holds no {NOTE}: name a new folder")
+    with _lock(out / f".{part}.lock", out):
+        with alone(out):
+            if not note.is_file():
+                _write_json(note, facts)
+        changed = _differences(note, facts)
+        if changed:
+            raise ValueError(
+                f"{out} holds another run ({', '.join(changed)} differ by its {NOTE}): "
+                "name a new folder"
+            )
+        yield
+
+
+def sweep(out: Path) -> None:
+    """Remove what killed runs left half-written; for the one process that is at work."""
+    for path in out.rglob(".*.tmp"):
+        path.unlink(missing_ok=True)
+
+
+def _own(path: Path) -> bool:
+    """Whether a file is a lock, or what a killed run left of its note."""
+    return path.name.startswith(".") and path.suffix in (".lock", ".tmp")
+
+
+@contextmanager
+def _lock(path: Path, out: Path, wait: bool = False) -> Iterator[None]:
+    lock = FileLock(path)
+    try:
+        lock.acquire(timeout=-1 if wait else 0)
+    except Timeout as error:
+        raise OSError(
+            f"{out} is in use by another run: let it finish, or name a new folder"
+        ) from error
+    except (NotImplementedError, OSError) as error:
+        raise OSError(f"{out} cannot be locked ({error}): name a folder on another disk") from error
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+def alone(out: Path):
+    """A context for one process of a folder at a time, whatever its part; the others wait."""
+    return _lock(out / ".note.lock", out, wait=True)
+
+
+def _differences(note: Path, facts: Mapping) -> list[str]:
+    """The names under which run.json and `facts` differ."""
+    wanted = json.loads(json.dumps(facts))  # tuples become lists
+    try:
+        known = json.loads(note.read_text())
+    except ValueError:
+        return ["its settings"]
+    known = known if isinstance(known, dict) else {}
+    return sorted(
+        name for name in known.keys() | wanted.keys() if known.get(name) != wanted.get(name)
+    )
+
+
+def _write_json(path: Path, value: object) -> None:
+    with files.whole(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, sort_keys=True) + "\n")
+
+
+def save_left_out(out: Path, left_out: Mapping[str, Sequence[str]]) -> None:
+    """Write left_out.json: the names of the input that were left out, by reason."""
+    _write_json(out / REPORT, left_out)
+
+
+def left_out(out: Path) -> dict[str, list[str]]:
+    """What `save_left_out` wrote, {} where nothing was."""
+    path = out / REPORT
+    return json.loads(path.read_text()) if path.is_file() else {}
+
+
+def save(table: pa.Table, path: Path) -> None:
+    """Write a table, whole or not at all; same rows, same bytes."""
+    with files.whole(path) as temporary:
+        pq.write_table(table, temporary, compression="zstd")
+
+
+def shard_path(out: Path, stage: str, number: int) -> Path:
+    """Where a finished shard of a stage lies."""
+    return out / stage / f"{number:05d}.parquet"
+
+
+def missing(out: Path, stage: str, numbers: Iterable[int]) -> list[int]:
+    """The shards of a stage that are not finished."""
+    return [number for number in numbers if not shard_path(out, stage, number).is_file()]
+
+
+def work(
+    out: Path,
+    stage: str,
+    numbers: Iterable[int],
+    make: Callable[[list[int]], Iterable[pa.Table]],
+    width: int = 1,
+) -> None:
+    """Make and keep the shards that are missing.
+
+    Args:
+        out: the run's folder; its log.txt names each shard that was made.
+        stage: the folder of the shards.
+        numbers: the shards' numbers.
+        make: numbers of a wave to its tables, in that order.
+        width: shards of one wave.
+    """
+    todo = missing(out, stage, numbers)
+    (out / stage).mkdir(exist_ok=True)
+    starts = range(0, len(todo), width)
+    for start in tqdm(starts, desc=stage, unit="wave", disable=not todo):
+        wave = todo[start : start + width]
+        for number, table in zip(wave, make(wave), strict=True):
+            save(table, shard_path(out, stage, number))
+            with (out / "log.txt").open("a") as log:
+                log.write(f"{stage} {number:05d}\n")
+
+
+def write_tars(out: Path, name: str, count: int, make: Callable) -> list[str]:
+    """Write pairs into shards NAME-NNNN.tar; returns the shard of each pair.
+
+    make: a slice of the pairs' positions to their records.
+    """
+    starts = range(0, count, TAR)
+    for start in tqdm(starts, desc="join", unit="tar", disable=not count):
+        records.write(out / _tar(name, start), make(slice(start, start + TAR)))
+    return [_tar(name, i) for i in range(count)]
+
+
+def _tar(name: str, place: int) -> str:
+    return f"{name}-{place // TAR:04d}.tar"
