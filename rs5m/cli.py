@@ -1,6 +1,7 @@
 """The `rs5m` command. Chapter: setup."""
 
 import argparse
+import os
 import sys
 from functools import partial
 from pathlib import Path
@@ -16,11 +17,19 @@ def pub11_command(arguments: argparse.Namespace) -> None:
 
     limits = web.Limits(allow_loopback=arguments.allow_loopback)
     model = Model(scales.get(arguments.scale).name, arguments.detector)
-    pairs = (
-        arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
-    )  # a shell may have expanded the glob
+    # a shell may have expanded the pattern
+    pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
     out = pub11.run(pairs, arguments.out, model, limits)
     print(pub11.attrition(out).to_string(index=False))
+    _print_left_out(out)
+
+
+def _print_left_out(out: Path) -> None:
+    """How many files of the input were not read, by reason; their names are in left_out.json."""
+    from rs5m.data import runfolder
+
+    for reason, names in runfolder.left_out(out).items():
+        print(f"left out, {reason}: {len(names)} ({', '.join(names[:3])})")
 
 
 def rs3_command(arguments: argparse.Namespace) -> None:
@@ -36,7 +45,7 @@ def rs3_command(arguments: argparse.Namespace) -> None:
         first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
         print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
     identity += f", {_rankers_name(scale)}"
-    order = arguments.order.replace("-", " ")
+    settings = rs3.Settings(order=arguments.order.replace("-", " "), part=part)
     out = rs3.run(
         arguments.images,
         arguments.out,
@@ -44,8 +53,7 @@ def rs3_command(arguments: argparse.Namespace) -> None:
         partial(_rankers, scale),
         found.records,
         identity,
-        order=order,
-        part=part,
+        settings,
     )
     if (out / "dropped.parquet").is_file():
         print(rs3.summary(out).to_string(index=False))
@@ -71,7 +79,16 @@ def tune_command(arguments: argparse.Namespace) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
-    """`rs5m evaluate`: the official evaluation, its JSON and its table."""
+    """`rs5m evaluate`: the official evaluation, or stored vectors scored; the JSON and the table."""
+    if arguments.features:
+        if arguments.model or arguments.checkpoint or arguments.data:
+            raise ValueError("--features needs no --model, --checkpoint or --data: leave them out")
+        from rs5m.evaluate import stored
+
+        stored.run(arguments.features, arguments.out)
+        return
+    if not (arguments.model and arguments.data):
+        raise ValueError("give --model and --data, or --features with stored vectors")
     from rs5m.evaluate import official
 
     official.run(
@@ -99,19 +116,18 @@ def _captioner(name: str, adapter: str, scale: scales.Scale) -> tuple:
     small = bool(name) and (folder / "captioner.json").is_file()
     if adapter and (small or bare):
         raise ValueError(
-            f"--adapter {adapter} belongs to BLIP-2: name one with --captioner, or leave the adapter out"
+            f"--adapter {adapter} belongs to BLIP-2: name one with --captioner, or leave the "
+            "adapter out"
         )
     if bare:
         from rs5m.book import runs
 
-        return partial(_pocket_captioner, scale), runs.captioner_folder(
-            scale
-        ).name  # trained now if need be
+        # trained now if need be
+        return partial(_pocket_captioner, scale), runs.captioner_folder(scale).name
     name = name or captions.BLIP2
     local = folder != Path() and folder.is_dir()
-    identity = (
-        [folder.resolve().name, folder_digest(folder)] if local else [name]
-    )  # found again by another path
+    # a folder is found again by another path
+    identity = [folder.resolve().name, folder_digest(folder)] if local else [name]
     identity += [f"adapter {folder_digest(Path(adapter))}"] if adapter else []
     if small:
         return lambda: _quiet(prefix.load(folder, models.general(scale))), " ".join(identity)
@@ -148,110 +164,114 @@ def _rankers(scale: scales.Scale) -> tuple:
     return models.general(scale), models.second(scale)
 
 
+NEW = "a new folder, or one of an interrupted run"
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line: one subcommand per task."""
     root = argparse.ArgumentParser(
         prog="rs5m", description="RS5M and GeoRSCLIP, rebuilt line by line"
     )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    pub11 = commands.add_parser("pub11", help="from listed web pairs to clean remote-sensing pairs")
-    pub11.add_argument(
-        "--pairs",
-        required=True,
-        nargs="+",
-        help="parquet files with url and text, a glob or a folder",
-    )
-    pub11.add_argument("--out", required=True, help="a new folder, or one of an interrupted run")
-    pub11.add_argument(
-        "--scale", default="mini", help=f"whose general model judges: {', '.join(scales.SCALES)}"
-    )
-    pub11.add_argument(
-        "--detector", default="", help="an npz written by rs5m.filters.save_detector"
-    )
-    pub11.add_argument(
-        "--allow-loopback", action="store_true", help="let URLs reach this machine (the pocket web)"
-    )
-    pub11.set_defaults(run=pub11_command)
-    rs3 = commands.add_parser("rs3", help="from labelled images to image-text pairs")
-    rs3.add_argument("--images", required=True, help="a folder of images")
-    rs3.add_argument(
-        "--metadata", default="", help="a folder or zip of fMoW's or BigEarthNet's json documents"
-    )
-    rs3.add_argument("--out", required=True, help="a new folder, or one of an interrupted run")
-    rs3.add_argument(
-        "--scale", default="mini", help=f"whose models rank: {', '.join(scales.SCALES)}"
-    )
-    rs3.add_argument(
-        "--captioner",
-        default="",
-        help="a folder of rs5m.captions.prefix or BLIP-2, or BLIP-2's name on the hub",
-    )
-    rs3.add_argument("--adapter", default="", help="a folder with peft's adapter for BLIP-2")
-    rs3.add_argument(
-        "--order", default="metadata-first", choices=("metadata-first", "visual-first")
-    )
-    rs3.add_argument(
-        "--part",
-        default="0/1",
-        metavar="I/N",
-        help="do every N-th shard from I; the last process joins",
-    )
-    rs3.set_defaults(run=rs3_command)
-    tune = commands.add_parser("tune", help="from a general model to a domain model, by a recipe")
-    tune.add_argument("--recipe", required=True, help="a wrong name lists all")
-    tune.add_argument(
-        "--data",
-        required=True,
-        nargs="+",
-        help="shards, their folder, URLs, or the folder of the set",
-    )
-    tune.add_argument("--out", required=True, help="a new folder, or one of an interrupted run")
-    tune.add_argument(
-        "--checkpoint", default="", help="a file to begin from, in place of the recipe's weights"
-    )
-    tune.add_argument(
-        "--set",
-        nargs="+",
-        action="extend",
-        default=[],
-        metavar="FIELD=VALUE",
-        help="change settings",
-    )
-    tune.add_argument(
-        "--workers", type=int, default=0, help="processes that decode images, for each GPU"
-    )
-    tune.add_argument(
-        "--board", action="store_true", help="write TensorBoard's files beside the log"
-    )
-    tune.set_defaults(run=tune_command)
-    evaluate = commands.add_parser(
-        "evaluate", help="a model on the paper's test sets, beside the paper's numbers"
-    )
-    evaluate.add_argument(
-        "--model", required=True, help="GeoRSCLIP-ViT-B-32, a name of open_clip or pocket"
-    )
-    evaluate.add_argument(
-        "--checkpoint", default="", help="a file of weights, or open_clip's tag of general ones"
-    )
-    evaluate.add_argument(
-        "--data", required=True, help="the official test folder, the book's local one, or pocket"
-    )
-    evaluate.add_argument("--tasks", default="zeroshot,retrieval,selo", help="with commas between")
-    evaluate.add_argument("--out", required=True, help="the JSON to write")
-    evaluate.set_defaults(run=evaluate_command)
+    _add_pub11(commands)
+    _add_rs3(commands)
+    _add_tune(commands)
+    _add_evaluate(commands)
     return root
 
 
+def _add_pub11(commands) -> None:
+    add = commands.add_parser("pub11", help="from listed web pairs to clean remote-sensing pairs")
+    pairs = "parquet files with url and text, a pattern or a folder"
+    judges = ", ".join(scales.SCALES)
+    add.add_argument("--pairs", required=True, nargs="+", help=pairs)
+    add.add_argument("--out", required=True, help=NEW)
+    add.add_argument("--scale", default="mini", help=f"whose general model judges: {judges}")
+    add.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")
+    add.add_argument(
+        "--allow-loopback", action="store_true", help="let URLs reach this machine (the pocket web)"
+    )
+    add.set_defaults(run=pub11_command)
+
+
+def _add_rs3(commands) -> None:
+    add = commands.add_parser("rs3", help="from labelled images to image-text pairs")
+    metadata = "a folder or zip of fMoW's or BigEarthNet's json documents, or its metadata.parquet"
+    captioner = "a folder of rs5m.captions.prefix or BLIP-2, or BLIP-2's name on the hub"
+    part = "do every N-th shard from I; the last process joins"
+    add.add_argument("--images", required=True, help="a folder of images")
+    add.add_argument("--metadata", default="", help=metadata)
+    add.add_argument("--out", required=True, help=NEW)
+    add.add_argument(
+        "--scale", default="mini", help=f"whose models rank: {', '.join(scales.SCALES)}"
+    )
+    add.add_argument("--captioner", default="", help=captioner)
+    add.add_argument("--adapter", default="", help="a folder with peft's adapter for BLIP-2")
+    add.add_argument(
+        "--order", default="metadata-first", choices=("metadata-first", "visual-first")
+    )
+    add.add_argument("--part", default="0/1", metavar="I/N", help=part)
+    add.set_defaults(run=rs3_command)
+
+
+def _add_tune(commands) -> None:
+    add = commands.add_parser("tune", help="from a general model to a domain model, by a recipe")
+    data = "shards, their folder, URLs, or the folder of the set"
+    weights = "a file to begin from, in place of the recipe's weights"
+    workers = "processes that decode images, for each GPU"
+    add.add_argument("--recipe", required=True, help="a wrong name lists all")
+    add.add_argument("--data", required=True, nargs="+", help=data)
+    add.add_argument("--out", required=True, help=NEW)
+    add.add_argument("--checkpoint", default="", help=weights)
+    add.add_argument(
+        "--set", nargs="+", action="extend", default=[], metavar="FIELD=VALUE", help="settings"
+    )
+    add.add_argument("--workers", type=int, default=0, help=workers)
+    add.add_argument("--board", action="store_true", help="write TensorBoard's files as well")
+    add.set_defaults(run=tune_command)
+
+
+def _add_evaluate(commands) -> None:
+    add = commands.add_parser(
+        "evaluate", help="a model on the paper's test sets, beside the paper's numbers"
+    )
+    weights = "a file of weights, or open_clip's tag of general ones"
+    data = "the official test folder, the book's local one, or pocket"
+    features = "in place of a model and data: npz files with image, label and text vectors"
+    add.add_argument("--model", default="", help="GeoRSCLIP-ViT-B-32, a name of open_clip, pocket")
+    add.add_argument("--checkpoint", default="", help=weights)
+    add.add_argument("--data", default="", help=data)
+    add.add_argument("--features", nargs="+", default=[], metavar="NPZ", help=features)
+    add.add_argument("--tasks", default="zeroshot,retrieval,selo", help="with commas between")
+    add.add_argument("--out", required=True, help="the JSON to write")
+    add.set_defaults(run=evaluate_command)
+
+
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; bad input, a package to install or a non-finite loss is one line
-    and exit code 2.
+    """Run one subcommand; whatever goes wrong is one line.
+
+    Exit codes: 2 for bad input, a package to install or a non-finite loss; 130 when interrupted;
+    1 for what nobody expected (RS5M_DEBUG=1 shows where it came from).
     """
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
+    except KeyboardInterrupt:
+        print("rs5m: interrupted: run the same command again to go on", file=sys.stderr)
+        return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
         print(f"rs5m: {error}", file=sys.stderr)
         return 2
+    except Exception as error:
+        if os.environ.get("RS5M_DEBUG"):
+            raise
+        cause = " ".join(str(error).split())[:300]
+        print(
+            f"rs5m: {type(error).__name__}: {cause}; this is not your input's fault as far as is "
+            "known: set RS5M_DEBUG=1 to see where it came from",
+            file=sys.stderr,
+        )
+        return 1
     return 0
 
 

@@ -257,7 +257,8 @@ def _show_value(row: dict) -> str:
     shown = _number(row["ours"], row, row["gain"])
     if row["low"] == row["high"]:
         return shown
-    return f"{shown} [{_number(row['low'], row, row['gain'])}, {_number(row['high'], row, row['gain'])}]"
+    low, high = (_number(row[end], row, row["gain"]) for end in ("low", "high"))
+    return f"{shown} [{low}, {high}]"
 
 
 def _difference(row: dict) -> str:

@@ -46,7 +46,8 @@ def select(
     bare = np.flatnonzero(np.isnan(values).all(1))
     if len(bare):
         raise ValueError(
-            f"image {bare[0]} has no caption to choose from ({len(bare)} such images): leave them out"
+            f"image {bare[0]} has no caption to choose from ({len(bare)} such images): "
+            "leave them out"
         )
     return (
         np.where(np.isnan(values), -np.inf, values).argmax(1) if len(values) else np.zeros(0, int)
@@ -109,8 +110,8 @@ def _checked(similarity: np.ndarray) -> np.ndarray:
     if odd.any():
         i, r, c = np.argwhere(odd)[0]
         raise ValueError(
-            f"similarity of image {i}, rotation {r}, caption {c} is {similarity[i, r, c]}: give a number,"
-            " or NaN in all rotations where the image has no such caption"
+            f"similarity of image {i}, rotation {r}, caption {c} is {similarity[i, r, c]}: "
+            "give a number, or NaN in all rotations where the image has no such caption"
         )
     return similarity
 
@@ -220,7 +221,8 @@ def similarities(
     """
     if len(images) != len(captions) or any(isinstance(texts, str) for texts in captions):
         raise ValueError(
-            f"{len(images)} images and {len(captions)} lists of captions: give one list for each image"
+            f"{len(images)} images and {len(captions)} lists of captions: "
+            "give one list for each image"
         )
     distinct = {
         text: row

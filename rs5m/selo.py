@@ -52,7 +52,8 @@ def _cells(
     windows, scores = np.asarray(windows), np.asarray(scores, float)
     if scores.shape != (len(windows),) or not np.isfinite(scores).all():
         raise ValueError(
-            f"{len(windows)} windows need as many finite scores, not {scores.shape} with NaN or infinity"
+            f"{len(windows)} windows need as many finite scores, "
+            f"not {scores.shape} with NaN or infinity"
         )
     _check_windows(windows, height, width)
     edges = [np.union1d([0, size], windows[:, i : i + 2]) for i, size in ((0, height), (2, width))]
@@ -75,7 +76,8 @@ def _check_windows(windows: np.ndarray, height: int, width: int) -> None:
         if ((first >= 0) & (first < last) & (last <= (height, width))).all():
             return
     raise ValueError(
-        f"a map of {height} x {width} pixels needs windows r0, r1, c0, c1 inside it: see selo.windows"
+        f"a map of {height} x {width} pixels needs windows r0, r1, c0, c1 inside it: "
+        "see selo.windows"
     )
 
 
@@ -163,7 +165,8 @@ def _polygons(regions: Sequence) -> list[np.ndarray]:
         one.ndim == 2 and len(one) and one.shape[1] == 2 and _whole(one) for one in found
     ):
         raise ValueError(
-            "a query needs at least one polygon, each a list of [x, y] pixels without NaN or infinity"
+            "a query needs at least one polygon, each a list of [x, y] pixels "
+            "without NaN or infinity"
         )
     return found
 

@@ -265,3 +265,21 @@ def test_two_processes_write_one_model(small_recipes, tmp_path):
     assert cli.main(one) == 0
     two, one = (checkpoints.read(tmp_path / name / "model.safetensors") for name in ("two", "one"))
     assert max(float((two[name] - one[name]).abs().max()) for name in one) < 1e-4
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "sentence"),
+    [
+        (KeyboardInterrupt(), 130, "interrupted: run the same command again"),
+        (KeyError("x"), 1, "KeyError"),
+        (RuntimeError("deep\ninside"), 1, "RuntimeError: deep inside"),
+    ],
+)
+def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error, code, sentence):
+    def broken(arguments):
+        raise error
+
+    monkeypatch.setattr(cli, "evaluate_command", broken)
+    assert cli.main(["evaluate", "--out", "x.json"]) == code
+    message = capsys.readouterr().err
+    assert message.startswith("rs5m: ") and message.count("\n") == 1 and sentence in message

@@ -285,7 +285,8 @@ def _read(path: Path) -> tuple[dict[str, torch.Tensor], Adapted]:
         refuse_pointer(path, stream.read(99))
     with safe_open(path, "pt") as file:
         header = json.loads((file.metadata() or {})["rs5m"])
-        tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no mapping)
+        names = file.keys()  # no mapping: it cannot be iterated itself
+        tensors = {name: file.get_tensor(name) for name in names}
     method, size, towers, base = (header[key] for key in ("method", "size", "towers", "base"))
     return tensors, Adapted(method, size, tuple(towers), dict(base))
 

@@ -39,15 +39,60 @@ _HUB = (
 SCALES = {
     scale.name: scale
     for scale in (
-        Scale("mini", "pocket", None, (("pub11", "rs3"),), ("pocket",), 96, 128, 0, 2e-3, "2 CPU cores", "", 40),
         Scale(
-            "local", "pocket", None, (("pub11", "rs3"), ("ucm",)), ("eurosat", "ucm"), 96, 128, 0, 2e-3,
+            "mini",
+            "pocket",
+            None,
+            (("pub11", "rs3"),),
+            ("pocket",),
+            96,
+            128,
+            0,
+            2e-3,
+            "2 CPU cores",
+            "",
+            40,
+        ),
+        Scale(
+            "local",
+            "pocket",
+            None,
+            (("pub11", "rs3"), ("ucm",)),
+            ("eurosat", "ucm"),
+            96,
+            128,
+            0,
+            2e-3,
             "2 CPU cores",
             "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and name it in RS5M_DATA",
             40,
         ),
-        Scale("colab", "ViT-B-32-quickgelu", "openai", (("rs5m",),), ("eurosat",), 224, 256, 1, 2e-4, "one GPU", _HUB),
-        Scale("paper", "ViT-H-14", "laion2b_s32b_b79k", (("rs5m",),), ("eurosat",), 224, 600, 1, 2e-4, "cluster", _HUB),
+        Scale(
+            "colab",
+            "ViT-B-32-quickgelu",
+            "openai",
+            (("rs5m",),),
+            ("eurosat",),
+            224,
+            256,
+            1,
+            2e-4,
+            "one GPU",
+            _HUB,
+        ),
+        Scale(
+            "paper",
+            "ViT-H-14",
+            "laion2b_s32b_b79k",
+            (("rs5m",),),
+            ("eurosat",),
+            224,
+            600,
+            1,
+            2e-4,
+            "cluster",
+            _HUB,
+        ),
     )
 }
 
@@ -63,5 +108,7 @@ def data_folder(scale: Scale) -> Path:
     """The folder that RS5M_DATA names. Raises FileNotFoundError that says what to put where."""
     folder = Path(os.environ.get("RS5M_DATA") or "data")
     if not folder.is_dir():
-        raise FileNotFoundError(f"scale {scale.name!r} reads {folder}, which does not exist: {scale.needs}")
+        raise FileNotFoundError(
+            f"scale {scale.name!r} reads {folder}, which does not exist: {scale.needs}"
+        )
     return folder

@@ -38,7 +38,7 @@ TURNED = "rotation, less the upright choice of A"  # the row of chapter rs3's ta
 
 
 def found(name: str = "zeroshot") -> list[tuple[str, str, dict]]:
-    """(scale, test set, its values) of every result of that chapter there is, smallest scale first."""
+    """(scale, test set, its values) of every result of that chapter, smallest scale first."""
     records = [(scale, results.load(name, scale)) for scale in scales.SCALES]
     return [
         (scale, test, of)
@@ -135,7 +135,10 @@ def _size(claim: str) -> list[dict]:
                 row["remaining"] for row in web["values"]["attrition"] if row["source"] != "total"
             )
             rs3 = labelled["values"]["summary"]["pairs"]
-            why = f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: made to show every stage"
+            why = (
+                f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: "
+                "made to show every stage"
+            )
             lines.append(
                 {
                     "claim": claim,
@@ -294,10 +297,16 @@ def _needs(row: dict, told: list[dict]) -> str:
         if why := report["not_comparable"].get(f"{TASKS[row['task']]} {SETS[row['dataset']]}"):
             return f"`rs5m evaluate` ran, but not on the published set: {'; '.join(why['why'])}"
     if row["model"] == "RemoteCLIP":
-        return "not run: another group's model, quoted for comparison; this project does not fetch its weights"
+        return (
+            "not run: another group's model, quoted for comparison; "
+            "this project does not fetch its weights"
+        )
     model = RELEASED.get((row["model"], row["tuned_on"]))
     if not model:
-        return "not run: no file of this model was released; one tuned here by its recipe would be another model"
+        return (
+            "not run: no file of this model was released; "
+            "one tuned here by its recipe would be another model"
+        )
     images = "" if SETS[row["dataset"]] in OWN_SETS else f" and {row['dataset']}'s images"
     command = f"`rs5m evaluate --model {model} --tasks {TASKS[row['task']]}`"
     return f"not run: the laptop scales lack its weights{images}; {command} on the official folder"

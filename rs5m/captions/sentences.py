@@ -15,9 +15,10 @@ from itertools import groupby
 from typing import NamedTuple
 
 FIELDS = {  # what each source can say; `left_out` names those that one image does not
-    "fmow": ("labels", "city", "country", "season", "position", "date", "hour", "gsd", "cloud_cover", "off_nadir",
-             "azimuth", "scan_direction", "utm_zone"),
-    "bigearthnet": ("labels", "city", "country", "season", "extent", "date", "hour", "satellite", "utm_zone"),
+    "fmow": ("labels", "city", "country", "season", "position", "date", "hour", "gsd",
+             "cloud_cover", "off_nadir", "azimuth", "scan_direction", "utm_zone"),
+    "bigearthnet": ("labels", "city", "country", "season", "extent", "date", "hour", "satellite",
+                    "utm_zone"),
     "pocket": ("labels", "city", "state", "country", "climate"),
 }  # fmt: skip
 TROPIC = 23.44  # degrees

@@ -6,6 +6,7 @@ A file holds `image` (n, dim), `label` (n,) and the texts of the classes in one 
 prompt. What an archive of numpy says is taken as numbers alone; pickled objects are refused.
 """
 
+import json
 import zipfile
 from pathlib import Path
 from typing import NamedTuple
@@ -13,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rs5m import intervals, zeroshot
+from rs5m.files import whole
 from rs5m.vectors import normalise
 
 FORMS = ("text", "mean", "single")
@@ -160,3 +162,26 @@ def gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str, 
         total += draws @ values
     low, high = intervals.percentiles(100 * total / len(change))
     return {"gain": 100 * float(change.mean()), "low": low, "high": high}
+
+
+def run(paths: list[str | Path], out: str | Path) -> dict:
+    """Score every file, print the table and write it as JSON to `out`; returns it."""
+    report = {}
+    for vectors in map(read, paths):
+        rows = {name: _row(found) for name, found in score(vectors).items()}
+        about = {"images": len(vectors.label), "dim": vectors.image.shape[1]}
+        report[vectors.name] = about | {"protocols": rows, "notes": list(vectors.notes)}
+        for name, row in rows.items():
+            print(
+                f"{vectors.name:<24} {name:<16} top-1 {row['top1']:6.2f} % "
+                f"[{row['low']:.1f}, {row['high']:.1f}]  balanced {row['balanced']:6.2f} %"
+            )
+        for note in vectors.notes:
+            print(f"{vectors.name}: {note}")
+    with whole(out) as temporary:
+        temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
+    return report
+
+
+def _row(found: dict) -> dict[str, float]:
+    return {key: found[key] for key in ("top1", "top5", "balanced", "low", "high")}

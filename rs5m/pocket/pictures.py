@@ -39,8 +39,8 @@ PHOTOS = {
     "web": "skimage/astronaut.png skimage/chelsea.png skimage/rocket.jpg sklearn/flower.jpg "
     "matplotlib/grace_hopper.jpg skimage/hubble_deep_field.jpg skimage/retina.jpg skimage/moon.png "
     "skimage/brick.png skimage/page.png skimage/cell.png skimage/motorcycle_right.png",
-    "train": "skimage/coffee.png skimage/camera.png skimage/gravel.png skimage/color.png skimage/text.png "
-    "skimage/coins.png skimage/logo.png",
+    "train": "skimage/coffee.png skimage/camera.png skimage/gravel.png skimage/color.png "
+    "skimage/text.png skimage/coins.png skimage/logo.png",
     "validation": "sklearn/china.jpg skimage/ihc.png skimage/grass.png",
 }
 FOLDERS = {"skimage": "data", "sklearn": "datasets/images", "matplotlib": "mpl-data/sample_data"}

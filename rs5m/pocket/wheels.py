@@ -64,8 +64,8 @@ def download(name: str, version: str, folder: Path) -> Path:
     if run.returncode or not found:
         last = [line for line in run.stderr.splitlines() if line.strip()][-1:] or ["no message"]
         raise ConnectionError(
-            f"the package index gave no {name}=={version}: check the network, or pip's index and proxy settings "
-            f"(pip said: {last[0]})"
+            f"the package index gave no {name}=={version}: check the network, "
+            f"or pip's index and proxy settings (pip said: {last[0]})"
         )
     return found[0]
 

@@ -34,7 +34,8 @@ def _table(path: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
     frame["subset"] = frame[key].str.removeprefix("static/").str.partition("_")[0].map(SUBSETS)
     if (odd := frame[frame.subset.isna()])[key].size:
         raise ValueError(
-            f"{path} names {odd[key].iloc[0]!r}, an image of none of {', '.join(SUBSETS)}: fetch it again"
+            f"{path} names {odd[key].iloc[0]!r}, an image of none of {', '.join(SUBSETS)}: "
+            "fetch it again"
         )
     return frame
 

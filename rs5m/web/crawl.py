@@ -57,14 +57,10 @@ def fetch_many(
 
     URLs of a busy host wait in its own queue, not in a thread. `urls` is read lazily: at most
     `window` results (so `window * max_bytes` bytes) are held. The bound counts redirects, and holds
-    within one call. Chapter: pub11.
+    within one call.
     """
-    gate, lock, waiting, active = (
-        _gate(limits.per_host),
-        threading.Lock(),
-        defaultdict(deque),
-        Counter(),
-    )
+    gate, lock = _gate(limits.per_host), threading.Lock()
+    waiting, active = defaultdict(deque), Counter()
     pool, order = ThreadPoolExecutor(max(1, workers)), deque()
 
     def start(host):
@@ -142,7 +138,7 @@ def _worth_another(status: str) -> bool:
 
 
 def _follow(url: str, limits: Limits, gate, body: Callable | None) -> tuple[Fetched, float]:
-    """One attempt with its redirects: the result, and the seconds that the server asked us to wait."""
+    """One attempt with its redirects: the result, and the seconds that the server asks to wait."""
     left = (
         limits.timeout
     )  # waiting for a free place at a host is not the host's fault: only open connections count

@@ -172,7 +172,7 @@ def _resolve(host: str, port: int, seconds: float) -> list[str]:
 
 @contextlib.contextmanager
 def _cut_off(sock: socket.socket, seconds: float):
-    """Shut the socket down at the deadline: a time-out per read lets a server drip bytes for ever."""
+    """Shut the socket down at the deadline: with a time-out per read, a server could drip bytes."""
     late = threading.Event()
 
     def cut():

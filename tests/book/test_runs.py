@@ -17,10 +17,21 @@ def window(latitude, longitude, side=30):
 
 
 def test_windows_of_the_test_continents_are_found():
-    places = {"Kansas": (38, -98), "Kazakhstan": (48, 68), "Australia": (-25, 135), "France": (47, 2), "Kenya": (0, 38)}
+    places = {
+        "Kansas": (38, -98),
+        "Kazakhstan": (48, 68),
+        "Australia": (-25, 135),
+        "France": (47, 2),
+        "Kenya": (0, 38),
+    }
     windows = pd.DataFrame([window(*at) for at in places.values()])
     assert dict(zip(places, runs.elsewhere(windows), strict=True)) == {
-        "Kansas": True, "Kazakhstan": True, "Australia": True, "France": False, "Kenya": False}
+        "Kansas": True,
+        "Kazakhstan": True,
+        "Australia": True,
+        "France": False,
+        "Kenya": False,
+    }
 
 
 def test_no_window_that_stays_shares_a_pixel_with_a_test_chip():
@@ -40,10 +51,13 @@ def test_annotated_and_labelled_share_no_chip_and_have_their_own_records(tmp_pat
     counts = pd.Series([record.labels[0] for record in known.values()]).value_counts()
     assert files == sorted(known) and counts.max() == runs.PER_CLASS
     taken = {image.tobytes() for image in runs.annotated(scale).images}
-    assert not any(np.asarray(Image.open(tmp_path / f"{name}.png")).tobytes() in taken for name in files)
+    assert not any(
+        np.asarray(Image.open(tmp_path / f"{name}.png")).tobytes() in taken for name in files
+    )
     chips = pocket.chips("train")
     name = files[7]
     assert np.array_equal(
-        np.asarray(Image.open(tmp_path / f"{name}.png")), chips.images[int(name.removeprefix("chip"))]
+        np.asarray(Image.open(tmp_path / f"{name}.png")),
+        chips.images[int(name.removeprefix("chip"))],
     )
     assert known[name].labels == (chips.classes[chips.labels[int(name.removeprefix("chip"))]],)

@@ -15,7 +15,9 @@ def test_the_four_scales():
 
 
 def test_an_unknown_scale_names_the_four():
-    with pytest.raises(ValueError, match="^unknown scale 'huge': choose one of mini, local, colab, paper$"):
+    with pytest.raises(
+        ValueError, match="^unknown scale 'huge': choose one of mini, local, colab, paper$"
+    ):
         scales.get("huge")
 
 
@@ -36,8 +38,17 @@ def test_a_missing_data_folder_says_what_to_fetch_and_where_to_name_it(name, tmp
     with pytest.raises(FileNotFoundError) as raised:
         scales.data_folder(scales.get(name))
     said = str(raised.value)
-    assert f"scale '{name}'" in said and f"{tmp_path / 'gone'}" in said and "RS5M_DATA" in said and "\n" not in said
-    wanted = ("eurosat_rgb.zip", "ucm_q92.zip", "ucm_captions.json") if name == "local" else ("train-NNNN.tar",)
+    assert (
+        f"scale '{name}'" in said
+        and f"{tmp_path / 'gone'}" in said
+        and "RS5M_DATA" in said
+        and "\n" not in said
+    )
+    wanted = (
+        ("eurosat_rgb.zip", "ucm_q92.zip", "ucm_captions.json")
+        if name == "local"
+        else ("train-NNNN.tar",)
+    )
     assert all(part in said for part in wanted)
 
 
@@ -61,4 +72,6 @@ def test_a_file_is_no_data_folder(tmp_path, monkeypatch):
 
 
 def test_mini_needs_no_folder():
-    assert not scales.get("mini").needs and all(scales.get(name).needs for name in ("local", "colab", "paper"))
+    assert not scales.get("mini").needs and all(
+        scales.get(name).needs for name in ("local", "colab", "paper")
+    )

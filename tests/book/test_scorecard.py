@@ -21,7 +21,8 @@ ATTRITION = [
     {"source": "total", "remaining": 1295},
 ]
 STORED = {
-    ("rotation", "mini"): {"halves_gain_of_free": {"mean_minus_deviation": GOOD}, "own_ranker": NONE},
+    ("rotation", "mini"): {
+        "halves_gain_of_free": {"mean_minus_deviation": GOOD}, "own_ranker": NONE},
     ("rs3", "mini"): {"change": {scorecard.TURNED: NONE}, "images": 462, "summary": {"pairs": 462}},
     ("pub11", "mini"): {"attrition": ATTRITION},
     ("zeroshot", "local"): {"tests": {"eurosat": {
@@ -29,9 +30,11 @@ STORED = {
         "pairs": {"pub11+rs3": 1706, "ucm": 1680},
         "models": {"general": {"balanced": 20.0, "low": 19.0, "high": 21.0}}, "images": 26589}}},
     ("retrieval", "mini"): {"tests": {"pocket": {
-        "models": {}, "gain": {"pub11+rs3": {"gain": 4.0, "low": 2.0, "high": 6.0, "seeds": [4.0, 4.0, 4.0]}},
+        "models": {},
+        "gain": {"pub11+rs3": {"gain": 4.0, "low": 2.0, "high": 6.0, "seeds": [4.0, 4.0, 4.0]}},
         "images": 500, "texts": 2500, "pairs": {"pub11+rs3": 1667}}}},
-    ("selo", "mini"): {"tests": {"pocket": {"models": {}, "gain": {"pub11+rs3": NONE}, "scenes": 8, "queries": 40}}},
+    ("selo", "mini"): {"tests": {"pocket": {
+        "models": {}, "gain": {"pub11+rs3": NONE}, "scenes": 8, "queries": 40}}},
 }  # fmt: skip
 
 

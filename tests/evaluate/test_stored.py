@@ -1,11 +1,13 @@
 """Stored vectors: scores equal a loop over images, and what is wrong with a file is said."""
 
+import json
 import os
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from rs5m import cli
 from rs5m.evaluate import stored
 
 REAL = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[3] / "shared/data") / "whurs19"
@@ -112,3 +114,19 @@ def test_published_weights_on_whurs19():
         files = [stored.read(REAL / f"{name}_{size}.npz") for name in ("CLIP", "GeoRSCLIP")]
         top1 = [stored.score(one)["105 prompts"]["top1"] for one in files]
         assert top1 == pytest.approx([before, after], abs=0.05)
+
+
+def test_the_command_scores_files_and_refuses_a_model_beside_them(tmp_path, arrays, capsys):
+    path, out = saved(tmp_path, **arrays), tmp_path / "report.json"
+    assert cli.main(["evaluate", "--features", str(path), "--out", str(out)]) == 0
+    assert "3 prompts" in capsys.readouterr().out
+    rows = json.loads(out.read_text())["model"]["protocols"]
+    assert rows["one prompt"]["top1"] == pytest.approx(
+        by_hand(arrays["image"], arrays["single"], arrays["label"])
+    )
+    for more, sentence in (
+        (["--features", str(path), "--model", "pocket"], "leave them out"),
+        ([], "give --model and --data"),
+    ):
+        assert cli.main(["evaluate", "--out", str(out), *more]) == 2
+        assert sentence in capsys.readouterr().err

@@ -72,7 +72,8 @@ def captioner_folder(scale: Scale) -> Path:
 
     def make(folder: Path) -> None:
         model = models.general(scale)
-        vectors = np.concatenate([_features(scale, part, "A")[:, 0] for part in (web_pairs, annotated)])
+        parts = (web_pairs, annotated)
+        vectors = np.concatenate([_features(scale, part, "A")[:, 0] for part in parts])
         texts = web_pairs(scale).captions + annotated(scale).captions
         prefix.fit(vectors @ head.weight(model).T, texts, model=model)[0].save(folder)
 
@@ -110,5 +111,8 @@ def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
     Chapter: captions.
     """
     folder = rankers_folder(scale)
-    a, b = (head.attach(load(scale), np.load(folder / f"{name}.npy")) for name, load in RANKERS.items())
+    a, b = (
+        head.attach(load(scale), np.load(folder / f"{name}.npy"))
+        for name, load in RANKERS.items()
+    )
     return a, b
