@@ -79,7 +79,7 @@ def tune_command(arguments: argparse.Namespace) -> None:
 
 
 def evaluate_command(arguments: argparse.Namespace) -> None:
-    """`rs5m evaluate`: the official evaluation, or stored vectors scored; the JSON and the table."""
+    """`rs5m evaluate`: the official evaluation or a score of stored vectors: JSON and table."""
     if arguments.features:
         if arguments.model or arguments.checkpoint or arguments.data:
             raise ValueError("--features needs no --model, --checkpoint or --data: leave them out")

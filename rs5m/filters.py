@@ -29,8 +29,8 @@ VIEWS = (
 )
 SCENES = ("forest", "desert", "coast", "fields", "mountains", "islands", "snow and ice", "a city")
 OTHERS = ("a photo of a person", "a photo of an animal", "a photo of food", "a photo of a flower",
-          "a photo of a vehicle", "a photo of a building", "a photo of a room", "a drawn map with letters",
-          "a logo", "a web page", "a diagram", "a book page",
+          "a photo of a vehicle", "a photo of a building", "a photo of a room",
+          "a drawn map with letters", "a logo", "a web page", "a diagram", "a book page",
           "a medical image", "a picture of stars", "a texture", "a colour gradient")  # fmt: skip
 SCORE, PROBABILITY = "low_score", "low_probability"  # reasons of the rules with one criterion
 BOTH, EITHER = "low_score_and_probability", "low_score_or_probability"
@@ -144,7 +144,8 @@ def fit_detector(vectors: np.ndarray, labels: np.ndarray, seed: int = 0) -> Dete
     labels = np.asarray(labels, bool)
     if labels.all() or not labels.any():
         raise ValueError(
-            "a detector needs examples of remote sensing and of everything else: one of them is missing"
+            "a detector needs examples of remote sensing and of everything else: one of them is "
+            "missing"
         )
     centre, spread = vectors.mean(0), vectors.std(0) + 1e-6
     head = LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced", random_state=seed)

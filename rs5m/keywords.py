@@ -75,7 +75,8 @@ def _tokens(term: str) -> list[str]:
     """One term as a list of small regular expressions, to be written one behind the other."""
     if not re.fullmatch(r"[a-z0-9]+(?:[' ][a-z0-9#]+)*", term):
         raise ValueError(
-            f"keywords.toml: {term!r} is not lower-case ASCII words; spell it with a-z, 0-9, ' and #."
+            f"keywords.toml: {term!r} is not lower-case ASCII words; spell it with a-z, 0-9, ' "
+            "and #."
         )
     special = {" ": _GAP, "'": _QUOTE, "#": "[0-9][0-9]?[A-Za-z]?"}
     tokens = [special.get(char) or _letter(char) for char in term]

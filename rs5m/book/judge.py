@@ -1,4 +1,4 @@
-"""The judge of the pocket web: the scale's general model and a detector fitted on the pocket world."""
+"""The judge of the pocket web: the scale's general model and a detector of the pocket world."""
 
 from __future__ import annotations
 

@@ -32,7 +32,8 @@ class Scale:
 
 
 _HUB = (
-    "put the hub's rs5m_test_data/ and RS5M's shards ({pub11,rs3}-train-NNNN.tar, in a folder rs5m/) into a folder "
+    "put the hub's rs5m_test_data/ and RS5M's shards ({pub11,rs3}-train-NNNN.tar, in a folder "
+    "rs5m/) into a folder "
     "and name it in RS5M_DATA"
 )
 
@@ -64,7 +65,8 @@ SCALES = {
             0,
             2e-3,
             "2 CPU cores",
-            "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and name it in RS5M_DATA",
+            "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and "
+            "name it in RS5M_DATA",
             40,
         ),
         Scale(

@@ -69,7 +69,7 @@ def chip(latitude: float, longitude: float) -> np.ndarray:
 
 
 def majority() -> tuple[np.ndarray, np.ndarray]:
-    """The most frequent land cover of every one-degree cell and its share: two arrays (180, 360)."""
+    """The most frequent land cover of each one-degree cell, its share: two arrays (180, 360)."""
     cells = land_cover().reshape(180, COVER, 360, COVER)
     counts = np.stack([(cells == code).sum((1, 3)) for code in range(17)])
     return counts.argmax(0), counts.max(0) / COVER**2

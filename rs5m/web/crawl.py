@@ -129,6 +129,7 @@ def _fetch(url: str, limits: Limits, gate, body: Callable | None = None) -> Fetc
             return replace(result, attempts=attempt + 1)
         jitter = 1 + random.Random(f"{start} {attempt}").random()
         time.sleep(min(max(limits.backoff * 2**attempt * jitter, asked), limits.max_wait))
+    raise AssertionError("the last attempt returns")
 
 
 def _worth_another(status: str) -> bool:

@@ -30,7 +30,9 @@ TUNNELS = "2001::/23 2002::/16"  # Teredo, 6to4
 # and IANA's blocks that some Pythons take for public, and Azure's own host inside Azure
 ALSO_SPECIAL = [
     ipaddress.ip_network(block)
-    for block in f"{TUNNELS} 192.0.0.0/24 192.88.99.0/24 64:ff9b:1::/48 3fff::/20 168.63.129.16/32".split()
+    for block in (
+        f"{TUNNELS} 192.0.0.0/24 192.88.99.0/24 64:ff9b:1::/48 3fff::/20 168.63.129.16/32"
+    ).split()
 ]
 
 
