@@ -111,7 +111,8 @@ def near_duplicates(hashes, max_distance: int = MAX_DISTANCE) -> np.ndarray:
     hashes = np.asarray(hashes)
     if hashes.ndim != 1 or hashes.dtype != np.uint64:
         raise ValueError(
-            f"hashes are {hashes.dtype} {hashes.shape}: give uint64 of shape (n,), as image_hash returns."
+            f"hashes are {hashes.dtype} {hashes.shape}: give uint64 of shape (n,), as image_hash "
+            "returns."
         )
     unique, first, where = np.unique(hashes, return_index=True, return_inverse=True)
     ids = merge(len(unique), hash_pairs(unique, unique, max_distance) if max_distance > 0 else [])

@@ -20,7 +20,7 @@ def components(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
 
 
 def merge(n: int, chunks, limit: int = 4_000_000) -> np.ndarray:
-    """Components of a stream of edges in bounded memory: a full buffer shrinks to at most n edges."""
+    """Components of an edge stream in bounded memory: a full buffer shrinks to at most n edges."""
     ids, held, size = np.arange(n), [], 0
     for pair in chain(chunks, [None]):
         if pair is not None:

@@ -54,7 +54,7 @@ def _weights(scale: np.ndarray, shift: np.ndarray, n: int):
 
 
 def warp(p: np.ndarray, pose: np.ndarray):
-    """Pictures (m, n, n) seen through `pose` (m, 4), and the mask of known pixels. Chapter: dedup."""
+    """Pictures (m, n, n) seen through `pose` (m, 4), and the mask of known pixels."""
     rows, inside_y = _weights(pose[:, 0], pose[:, 1], p.shape[1])
     columns, inside_x = _weights(pose[:, 2], pose[:, 3], p.shape[1])
     return rows @ p @ columns.transpose(0, 2, 1), (inside_y[:, :, None] & inside_x[:, None]).astype(
@@ -72,7 +72,7 @@ def _regress(v, q, w):
 
 
 def _robust(v, q, inside, rounds: int):
-    """Weights (m, n, n) that fade out pixels which do not follow the fit, such as an overlaid text."""
+    """Weights (m, n, n) that fade out pixels which do not follow the fit, such as a text."""
     w, row, middle = inside, np.arange(len(v)), (inside.sum((1, 2)) / 2).astype(int)
     for _ in range(rounds):
         r = _regress(v, q, w)[2]
