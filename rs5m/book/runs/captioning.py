@@ -6,28 +6,19 @@ of UC Merced.
 
 from __future__ import annotations
 
-import io
-import re
-import sys
-import time
-import zipfile
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
+
 import numpy as np
-import pandas as pd
-from PIL import Image
-from rs5m import captions, clip, dedup, filters, keywords, pocket, pub11, results, rotation, rs3, tune, web
-from rs5m.book import head, judge, models, sets
-from rs5m.book.scales import Scale, data_folder
-from rs5m.captions import metadata, prefix, sentences
-from rs5m.captions.sentences import Record
-from rs5m.data import datasets, images, records
+
+from rs5m import clip, pocket, results
+from rs5m.book import head, models, sets
+from rs5m.book.runs.web import crawl, web_pairs
+from rs5m.book.scales import Scale
+from rs5m.captions import prefix
+from rs5m.data import datasets
 from rs5m.data.datasets import Pairs
-from rs5m.pocket import pictures, webpages
-from rs5m.pub11 import stages
-from rs5m.rs3 import input, stages
-from rs5m.book.runs.web import web_pairs, crawl
 
 # its chips and their composed captions play the captioned set; RS3 has the other continents
 ANNOTATED = "Americas"
@@ -112,7 +103,6 @@ def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
     """
     folder = rankers_folder(scale)
     a, b = (
-        head.attach(load(scale), np.load(folder / f"{name}.npy"))
-        for name, load in RANKERS.items()
+        head.attach(load(scale), np.load(folder / f"{name}.npy")) for name, load in RANKERS.items()
     )
     return a, b

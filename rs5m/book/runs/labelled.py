@@ -96,7 +96,7 @@ def _bigearthnet(scale: Scale, folder: Path | None) -> dict[str, Record]:
 
 
 def labelled_set(scale: Scale) -> Path:
-    """RS3 at the pocket's size, chosen over quarter turns: the run's folder, with images/ and out/."""
+    """RS3 at the pocket's size, chosen over quarter turns: the folder, with images/ and out/."""
     identity = f"{captioner_folder(scale).name} {rankers_folder(scale).name}"
 
     def make(folder: Path) -> None:
