@@ -37,13 +37,13 @@ def rs3_command(arguments: argparse.Namespace) -> None:
     from rs5m import rs3
     from rs5m.rs3.input import listed
 
-    listed(Path(arguments.images))  # a bad folder is reported before any captioner is loaded
+    listed(Path(arguments.images))  # bad input is reported before any captioner is loaded
     scale, part = scales.get(arguments.scale), _part(arguments.part)
-    captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])
     if found.left_out:
         first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
         print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
+    captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
     identity += f", {_rankers_name(scale)}"
     settings = rs3.Settings(order=arguments.order.replace("-", " "), part=part)
     out = rs3.run(
@@ -51,7 +51,7 @@ def rs3_command(arguments: argparse.Namespace) -> None:
         arguments.out,
         captioner,
         partial(_rankers, scale),
-        found.records,
+        found,
         identity,
         settings,
     )

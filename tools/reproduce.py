@@ -105,7 +105,9 @@ class Chapter:
         """Digest of what the other scales found."""
         paths = sorted(self.root.glob("results/*/*.json"))
         others = [path for path in paths if path.parent.name != self.scale and path.name != TIMING]
-        return digest(*(f"{path} {file_digest(path)}" for path in others))
+        return digest(
+            *(f"{path.relative_to(self.root).as_posix()} {file_digest(path)}" for path in others)
+        )
 
     def results(self) -> dict[str, int]:
         """path -> time of writing, for every result of this scale."""

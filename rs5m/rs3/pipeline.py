@@ -111,7 +111,7 @@ def run(
     out: str | Path,
     captioner: Callable[[], captions.Captioner],
     rankers: Callable[[], Rankers],
-    records: Mapping[str, Record] | None = None,
+    records: Metadata | Mapping[str, Record] | None = None,
     identity: str = "",
     settings: Settings = Settings(),
 ) -> Path:
@@ -127,12 +127,15 @@ def run(
         out: a new folder, or one of an interrupted run.
         captioner: returns the model that writes; called only if a shard is missing.
         rankers: returns the two models that rank, likewise.
-        records: what is known of the images, by name.
+        records: what is known of the images, by name, or what `read_records` returned.
         identity: names the models in run.json.
         settings: how it is done.
     """
-    images, out, known = Path(images), Path(out), records or {}
+    images, out = Path(images), Path(out)
     files, left_out = sorted_out(images)
+    known, unread = records if isinstance(records, Metadata) else (records or {}, [])
+    if unread:
+        left_out["metadata"] = [f"{name}: {reason}" for name, reason in unread]
     rests_on = facts(images, files, known, settings.facts() | {"identity": identity})
     part = "part-{}-of-{}".format(*settings.part)
     with runfolder.claim(out, rests_on, part):

@@ -748,6 +748,49 @@ def test_country_codes():
     )
 
 
+@pytest.mark.parametrize(
+    ("latitude", "longitude", "code", "sure"),
+    [
+        (54.0, 23.9, "LT", True),
+        (42.66, 21.16, "XK", True),
+        (22.3, 114.17, "HK", True),
+        (40.0, -140.0, None, True),
+        (48.575, 7.795, "FR", False),  # in the Rhine
+    ],
+)
+def test_the_country_of_a_place_by_borders(latitude, longitude, code, sure):
+    assert metadata.country_code(latitude, longitude) == (code, sure)
+
+
+def test_the_nearest_town_does_not_decide_on_the_country():
+    rhine = square(7.795, 48.575)  # the nearest town, Kehl, is German; the border is in the river
+    assert located(rhine, country_code=None, utm="32U").left_out == ("city", "country")
+    bay = square(-124.75, 48.5)  # 20 km off Canada's coast and 20 km off the United States'
+    assert located(bay, country_code=None, utm="10U").country in (None, "Canada", "United States")
+    border = patch(
+        projection=WKT.replace("29N", "35N"),
+        coordinates={"ulx": 379200, "uly": 6232800, "lrx": 380400, "lry": 6231600},
+    )
+    assert border.left_out == ("city", "country"), "in Lithuania, with a Latvian town beside it"
+
+
+V2 = {"patch_id": "S2A_MSIL2A_20170613T101031_N9999_R022_T33UUP_26_57", "labels": ["Pastures"],
+      "country": "Austria", "split": "train"}  # fmt: skip
+
+
+def test_a_row_of_bigearthnet_v2():
+    record = metadata.read_bigearthnet_v2(V2)
+    assert record.name == V2["patch_id"] and record.labels == ("Pastures",)
+    assert record.country == "Austria" and record.date == dt.date(2017, 6, 13)
+    assert record.utm_zone == "33N" and record.satellite == "Sentinel-2A"
+    assert record.left_out == ("city", "season", "extent", "hour")
+    odd = metadata.read_bigearthnet_v2({"patch_id": "a", "labels": ["a", 5], "country": 7})
+    assert odd == ms.make("a", "bigearthnet")
+    for name in (None, "", 5):
+        with pytest.raises(ValueError, match="a row without patch_id"):
+            metadata.read_bigearthnet_v2(V2 | {"patch_id": name})
+
+
 @pytest.mark.skipif(not PATCHES.is_file(), reason="BigEarthNet's patches are not there")
 def test_the_real_patches():
     records = {

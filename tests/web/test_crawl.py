@@ -187,6 +187,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
         self.connection.close()
         raise ConnectionAbortedError
 
+    def on_hints(self, count):
+        for line in (b"102 Processing", b"103 Early Hints", b"103 Early Hints"):
+            self.wfile.write(b"HTTP/1.1 " + line + b"\r\nLink: </x>; rel=preload\r\n\r\n")
+        self.reply()
+
+    def on_hints_for_ever(self, count):
+        with contextlib.suppress(OSError):
+            while True:
+                self.wfile.write(b"HTTP/1.1 103 Early Hints\r\n\r\n")
+                time.sleep(0.01)
+
+    def on_part(self, count):
+        self.reply(206, BODY[:100], Content_Range="bytes 0-99/200")
+
     def on_garbage(self, count):
         self.wfile.write(b"SSH-2.0-OpenSSH\r\n\r\n")
 
@@ -305,6 +319,10 @@ def no_connection(monkeypatch):
         ("http://[::FFFF:127.0.0.1]:8080/", "http://[::ffff:7f00:1]:8080/"),
         ("http://[0:0:0:0:0:0:0:1]/", "http://[::1]/"),
         ("http://a.com/%u1234", "http://a.com/%25u1234"),
+        ("http://a.com/?a=1&amp;b=2", "http://a.com/?a=1&b=2"),
+        ("http://a.com/?a=1&amp;amp;b=2", "http://a.com/?a=1&b=2"),
+        ("http://a.com/it&#39;s.jpg?x=&#x41;", "http://a.com/it's.jpg?x=A"),
+        ("http://a.com/?a=1&copy=2&lt=3", "http://a.com/?a=1&copy=2&lt=3"),
     ],
 )
 def test_normalise(url, clean):
@@ -557,6 +575,9 @@ def test_a_redirect_from_a_public_name_to_loopback_is_refused(site, monkeypatch)
         ("reset", "ok", 200, 2),
         ("reset-body", "incomplete_body", 200, 3),
         ("garbage", "bad_response", None, 1),
+        ("hints", "ok", 200, 1),
+        ("hints-for-ever", "timeout", None, 1),
+        ("part", "http_206", 206, 1),
         ("empty", "empty", 200, 1),
     ],
 )
