@@ -24,7 +24,6 @@ from rs5m import captions, cli, clip, rotation, rs3
 from rs5m.book import models, scales
 from rs5m.captions import metadata
 from rs5m.captions.sentences import make, sentence
-from rs5m.clip import factory
 from rs5m.data import records, runfolder
 from rs5m.rs3 import input, stages
 
@@ -651,7 +650,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
     if case == "folder":
         (tmp_path / "c").mkdir()
         (tmp_path / "c/captioner.json").write_text("{")
-        monkeypatch.setattr(factory, "load", lambda scale: None)
+        monkeypatch.setattr(models, "general", lambda scale: None)
         more, named = ["--captioner", tmp_path / "c"], "/c holds no whole captioner"
     assert command(tmp_path, "--images", images, *more) == 2
     message = capsys.readouterr().err.splitlines()[-1]
