@@ -27,7 +27,17 @@ import numpy as np
 import pandas as pd
 
 from rs5m.dedup.hamming import components, hash_pairs, merge
-from rs5m.dedup.registration import bold, coarse, local, look, median, paint, warp
+from rs5m.dedup.registration import (
+    THRESHOLDS,
+    Thresholds,
+    bold,
+    coarse,
+    local,
+    look,
+    median,
+    paint,
+    warp,
+)
 from rs5m.dedup.thumbnails import (
     CROPS,
     HALVES,
@@ -229,25 +239,37 @@ def _distance(a: dict, b: dict, i, j, how: int) -> np.ndarray:
     )
 
 
-def _look(a: dict, b: dict, pair: np.ndarray, how: int) -> pd.DataFrame:
+def _look(a: dict, b: dict, pair: np.ndarray, how: int, limits: Thresholds) -> pd.DataFrame:
     """The rows of `scored_pairs` for some candidates (m, 2)."""
     i, j = pair.T
     near = _same_colour(a["colour"][i], b["colour"][j])
     i, j = i[near], j[near]
-    score = look(orient(a["thumb"][i], how).astype(np.float32), b["thumb"][j].astype(np.float32))
+    first, second = orient(a["thumb"][i], how), b["thumb"][j]
+    score = look(first.astype(np.float32), second.astype(np.float32), limits)
     return pd.DataFrame(
         {"i": i, "j": j, "distance": _distance(a, b, i, j, how), "orientation": how, "score": score}
     )
 
 
 def scored_pairs(
-    a: dict, b: dict | None = None, max_distance: int = MAX_DISTANCE, orientations: bool = False
+    a: dict,
+    b: dict | None = None,
+    max_distance: int = MAX_DISTANCE,
+    orientations: bool = False,
+    limits: Thresholds = THRESHOLDS,
 ):
     """DataFrame i, j, distance (bits), orientation, score of all candidate pairs, before any
     threshold on the score.
 
-    `a`, `b`: `signatures`; without `b` pairs within `a`. Score, 0 to 1: correlation of fine
-    structure, registered. A pair met in several orientations keeps the best. Chapter: dedup.
+    Score, 0 to 1: correlation of fine structure, registered. A pair met in several orientations
+    keeps the best.
+
+    Args:
+        a: `signatures` of a set.
+        b: of another set; without it pairs within `a`.
+        max_distance: bits between the hashes of candidates.
+        orientations: also look for quarter turns and mirror images.
+        limits: of the closer look, see `rs5m.dedup.registration.Thresholds`.
     """
     same, b = b is None, a if b is None else b
     tables = []
@@ -258,7 +280,7 @@ def scored_pairs(
         if len(pair):
             with ThreadPoolExecutor(os.cpu_count()) as pool:
                 tables += pool.map(
-                    lambda some, how=how: _look(a, b, some, how),
+                    lambda some, how=how: _look(a, b, some, how, limits),
                     np.split(pair, range(512, len(pair), 512)),
                 )
     columns = {
@@ -310,15 +332,23 @@ def leaks(
     orientations: bool = True,
     max_distance: int = MAX_DISTANCE,
     min_score: float = MIN_SCORE,
+    limits: Thresholds = THRESHOLDS,
 ):
     """DataFrame test, train, distance, orientation, score: test images that the training set holds
     a copy of.
 
-    `train`, `test`: `signatures`, or images to make them from. Sorted by test image, best first.
-    Chapter: dedup.
+    Sorted by test image, best first.
+
+    Args:
+        train: `signatures`, or images to make them from.
+        test: the same of the test set.
+        orientations: also look for quarter turns and mirror images.
+        max_distance: bits between the hashes of candidates.
+        min_score: of a copy.
+        limits: of the closer look, see `rs5m.dedup.registration.Thresholds`.
     """
     test, train = (x if isinstance(x, dict) else signatures(x) for x in (test, train))
-    pairs = scored_pairs(test, train, max_distance, orientations)
+    pairs = scored_pairs(test, train, max_distance, orientations, limits)
     pairs = pairs[pairs.score >= min_score].sort_values(
         ["i", "score", "j"], ascending=[True, False, True]
     )

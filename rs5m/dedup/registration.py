@@ -12,26 +12,43 @@ shift y, scale x, shift x). Chapter: dedup.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 NOISE = 0.5  # grey levels of local contrast that re-encoding drowns
-LEFT = 0.2  # correlation that re-encoding leaves of a picture without contrast
-CHANCE, COARSE_CHANCE = (
-    5,
-    3.5,
-)  # weak correlations must exceed that many standard deviations of those at wrong shifts
-# grey levels: a picture that deviates less from its mean holds rounding errors, not structure
-FAINT = 0.25
-QUIET, LEVEL = (
-    4.0,
-    1.0,
-)  # grey levels: deviation below, and difference of means up to which coarse structure counts
-ERASED = 0.1  # grey levels of fine structure: a picture with less has lost it
-COARSE_LEFT = 0.53  # correlation of coarse structure that JPEG leaves
 HOPE = 0.3  # a score that a better registration may still raise
 SURE = 0.95  # a score that needs no better registration
 IDENTITY = np.float32([1, 0, 1, 0])  # the pose of no motion: scale y, shift y, scale x, shift x
+
+
+@dataclass(frozen=True)
+class Thresholds:
+    """What the score asks of a pair; grey levels are of 0 to 255.
+
+    Args:
+        left: correlation that re-encoding leaves of a picture without contrast.
+        chance: standard deviations of the correlations at wrong shifts that a weak one exceeds.
+        coarse_chance: the same for coarse structure.
+        faint: grey levels; a picture that deviates less from its mean holds rounding errors.
+        quiet: grey levels of deviation below which coarse structure counts.
+        level: grey levels that the means of two such pictures differ at most.
+        erased: grey levels of fine structure; a picture with less has lost it.
+        coarse_left: correlation of coarse structure that JPEG leaves.
+    """
+
+    left: float = 0.2
+    chance: float = 5
+    coarse_chance: float = 3.5
+    faint: float = 0.25
+    quiet: float = 4.0
+    level: float = 1.0
+    erased: float = 0.1
+    coarse_left: float = 0.53
+
+
+THRESHOLDS = Thresholds()
 
 
 def median(x: np.ndarray) -> np.ndarray:
@@ -171,7 +188,7 @@ def _chance(a, b, inside, reach: int = 4) -> np.ndarray:
     return np.sqrt((other * other).sum((1, 2)) / (a.shape[1] * a.shape[2] - len(near) ** 2))
 
 
-def _score(p, q, pose):
+def _score(p, q, pose, limits: Thresholds):
     """Correlation of fine structure at `pose`, relative to what re-encoding leaves of it: 0 to 1, 0
     if implausible.
 
@@ -185,11 +202,12 @@ def _score(p, q, pose):
     contrast = np.minimum(cv, cq) ** 2
     plain = inside * ~(bold(v) | bold(q))
     found = np.minimum(*(_regress(fv, fq, m)[0] for m in (inside, plain)))
-    score = found / (LEFT + (1 - LEFT) * contrast / (contrast + 1))
+    score = found / (limits.left + (1 - limits.left) * contrast / (contrast + 1))
     score = np.where(_plausible(pose) & (ignored < 0.25), np.clip(score, 0, 1), 0)
     weak = np.flatnonzero((score > HOPE) & (found < 0.5))
     sure = score.copy()
-    sure[weak[found[weak] < CHANCE * _chance(fv[weak], fq[weak], plain[weak])]] = 0
+    by_chance = limits.chance * _chance(fv[weak], fq[weak], plain[weak])
+    sure[weak[found[weak] < by_chance]] = 0
     return score, sure
 
 
@@ -211,26 +229,25 @@ def coarse(x: np.ndarray):
     return z / (np.linalg.norm(z, axis=1, keepdims=True) + 1e-3)
 
 
-def _erased_score(p, q) -> np.ndarray:
+def _erased_score(p, q, limits: Thresholds = THRESHOLDS) -> np.ndarray:
     """Score (m,) by coarse structure, without motion, where one picture has lost its fine
     structure; 0 elsewhere.
     """
     score = np.zeros(len(p))
-    flat = np.maximum(p.std((1, 2)), q.std((1, 2))) < QUIET
-    flat = np.flatnonzero(flat & (np.abs(p.mean((1, 2)) - q.mean((1, 2))) < LEVEL))
+    flat = np.maximum(p.std((1, 2)), q.std((1, 2))) < limits.quiet
+    flat = np.flatnonzero(flat & (np.abs(p.mean((1, 2)) - q.mean((1, 2))) < limits.level))
     a, b, whole = p[flat], q[flat], np.ones_like(p[flat])
-    erased = (local(a, whole)[1] < ERASED) != (
-        local(b, whole)[1] < ERASED
-    )  # two erased ones agree by chance
+    lost = [local(x, whole)[1] < limits.erased for x in (a, b)]
+    erased = lost[0] != lost[1]  # two erased ones agree by chance
     a, b, whole = (x[erased] for x in (a, b, whole))
     a, b = (coarse(x).reshape(x.shape) for x in (a, b))
     found = (a * b).sum((1, 2))
-    real = found > COARSE_CHANCE * _chance(a, b, whole, 6)
-    score[flat[erased]] = np.where(real, np.clip(found / COARSE_LEFT, 0, 1), 0)
+    real = found > limits.coarse_chance * _chance(a, b, whole, 6)
+    score[flat[erased]] = np.where(real, np.clip(found / limits.coarse_left, 0, 1), 0)
     return score
 
 
-def look(p: np.ndarray, q: np.ndarray) -> np.ndarray:
+def look(p: np.ndarray, q: np.ndarray, limits: Thresholds = THRESHOLDS) -> np.ndarray:
     """Score (m,) in [0, 1] of thumbnail pairs (m, 32, 32), registered; no motion is tried too, for
     flat pictures.
 
@@ -241,9 +258,9 @@ def look(p: np.ndarray, q: np.ndarray) -> np.ndarray:
         return np.zeros(0)
     pose = np.tile(IDENTITY, (len(p), 1))
     plain = paint(p), paint(q)
-    some = np.minimum(*(x.std((1, 2)) for x in plain)) >= FAINT
-    hope, score = _score(p, q, pose)
-    score = np.maximum(score, _erased_score(*plain))
+    some = np.minimum(*(x.std((1, 2)) for x in plain)) >= limits.faint
+    hope, score = _score(p, q, pose, limits)
+    score = np.maximum(score, _erased_score(*plain, limits))
     half = [x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2).mean((2, 4)) for x in (p, q)]
     for (a, b), least in ((half, 0), ((p, q), HOPE)):  # copies have 0.6 after the first round
         rest = np.flatnonzero(some & (hope >= least) & (score < SURE))
@@ -251,7 +268,7 @@ def look(p: np.ndarray, q: np.ndarray) -> np.ndarray:
             break
         for _ in range(3):
             pose[rest] = _step(a[rest], b[rest], pose[rest])
-        again = _score(p[rest], q[rest], pose[rest])
+        again = _score(p[rest], q[rest], pose[rest], limits)
         hope[rest], score[rest] = (
             np.maximum(hope[rest], again[0]),
             np.maximum(score[rest], again[1]),
