@@ -650,7 +650,6 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
     if case == "folder":
         (tmp_path / "c").mkdir()
         (tmp_path / "c/captioner.json").write_text("{")
-        monkeypatch.setattr(models, "general", lambda scale: None)
         more, named = ["--captioner", tmp_path / "c"], "/c holds no whole captioner"
     assert command(tmp_path, "--images", images, *more) == 2
     message = capsys.readouterr().err.splitlines()[-1]
