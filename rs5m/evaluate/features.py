@@ -97,10 +97,13 @@ def lookup(model: Model) -> np.ndarray:
     return np.ascontiguousarray(table[0, :, :, 0].T.numpy()[:, None])
 
 
-def square(content: bytes, size: int) -> tuple[np.ndarray | None, str | None]:
-    """(The square (size, size, 3) uint8 that the network sees, None) of encoded bytes, or (None,
-    the reason why they hold no image).
-    """
+def square(content: bytes, size: int) -> np.ndarray | None:
+    """The square (size, size, 3) uint8 that the network sees; None where there is no image."""
+    return _square(content, size)[0]
+
+
+def _square(content: bytes, size: int) -> tuple[np.ndarray | None, str | None]:
+    """`square` and None, or None and the reason."""
     image, reason = datasets.decode(content)
     if image is None:
         return None, reason
@@ -135,7 +138,7 @@ def batches(
     def load(indices: range, into: np.ndarray) -> list[str | None]:
         reasons = []
         for i, slot in zip(indices, into, strict=True):
-            pixels, reason = square(images.read(i), model.image_size)
+            pixels, reason = _square(images.read(i), model.image_size)
             reasons.append(reason)
             if pixels is not None:
                 cv2.LUT(np.ascontiguousarray(pixels), table, slot)
