@@ -620,7 +620,7 @@ def test_the_command_prints_what_became_of_the_images(
         "part",
         "scale",
         "adapter",
-        "folder",
+        pytest.param("folder", marks=pytest.mark.slow),  # its rankers may have to be trained first
         "surrogate",
     ],
 )
