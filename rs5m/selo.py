@@ -114,8 +114,10 @@ def probability_map(windows: np.ndarray, scores: np.ndarray, height: int, width:
 
 
 def _highest(image: np.ndarray, size: int) -> np.ndarray:
-    """The maximum over size x size pixels around each, as scipy.ndimage.maximum_filter; windows
+    """The maximum over size x size pixels around each, like scipy.ndimage.maximum_filter; windows
     double in turn.
+
+    cv2.dilate gives the same numbers and takes over ten times as long at a thousand pixels.
     """
     for axis in (0, 1):
         pad = [(0, 0), (0, 0)]

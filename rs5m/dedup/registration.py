@@ -8,6 +8,10 @@ edges with their like, copies share everything. A weak correlation counts only i
 those at wrong shifts; where JPEG has erased the fine structure of one of two flat pictures, coarse
 structure stands in. All functions take batches: pictures (m, n, n) float32, poses (m, 4: scale y,
 shift y, scale x, shift x). Chapter: dedup.
+
+cv2.findTransformECC was tried in place of the fit: it takes half the time and finds plain copies as
+well, but it correlates the whole picture, so that strangers under one caption look alike and a copy
+with a caption does not.
 """
 
 from __future__ import annotations
