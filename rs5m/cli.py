@@ -130,6 +130,7 @@ def _captioner(name: str, adapter: str, scale: scales.Scale) -> tuple:
     identity = [folder.resolve().name, folder_digest(folder)] if local else [name]
     identity += [f"adapter {folder_digest(Path(adapter))}"] if adapter else []
     if small:
+        prefix.load(folder)  # a broken one is reported before any ranker is tuned
         return lambda: _quiet(prefix.load(folder, models.general(scale))), " ".join(identity)
     return lambda: captions.Blip2Captioner(name, adapter or None, quiet=True), " ".join(identity)
 
