@@ -17,6 +17,7 @@ import torch
 
 from rs5m import clip, intervals, paper, pocket, results, retrieval, selo, zeroshot
 from rs5m.clip import released
+from rs5m.data import images
 from rs5m.data.datasets import LeftOut
 from rs5m.evaluate import cards, features, localize, prompts, testsets
 from rs5m.evaluate.reporting import KS, RECALLS, TITLES, column, show, sorted_out, write
@@ -282,7 +283,10 @@ def protocol(store: features.Store, found: list[Found]) -> dict:
     }
     seen = ("image_size", "mean", "std", "image_precision", "device", "versions")
     return {
-        "preprocessing": {"resize": "short side, bicubic, antialiased; centre crop; RGB"}
+        "preprocessing": {
+            "resize": "short side, bicubic, antialiased; centre crop; RGB",
+            "images": images.RULE,
+        }
         | {key: store.identity[key] for key in seen},
         "zeroshot": {
             "prompts": len(paper.prompts()),
