@@ -33,7 +33,7 @@ def claim(out: Path, facts: Mapping, part: str = "run") -> Iterator[None]:
     strange = [path for path in out.iterdir() if path.name != NOTE and not _own(path)]
     if strange and not note.is_file():  # in this order: another part's note may just have come
         raise ValueError(f"{out} is not empty and holds no {NOTE}: name a new folder")
-    with _lock(out / f".{part}.lock", out):
+    with lock(out / f".{part}.lock", out):
         with alone(out):
             if not note.is_file():
                 _write_json(note, facts)
@@ -58,10 +58,14 @@ def _own(path: Path) -> bool:
 
 
 @contextmanager
-def _lock(path: Path, out: Path, wait: bool = False) -> Iterator[None]:
-    lock = FileLock(path)
+def lock(path: Path, out: Path, wait: bool = False) -> Iterator[None]:
+    """Hold the lock file `path` of the folder `out`, or raise OSError where another process has it.
+
+    wait: until it is free.
+    """
+    held = FileLock(path)
     try:
-        lock.acquire(timeout=-1 if wait else 0)
+        held.acquire(timeout=-1 if wait else 0)
     except Timeout as error:
         raise OSError(
             f"{out} is in use by another run: let it finish, or name a new folder"
@@ -71,12 +75,12 @@ def _lock(path: Path, out: Path, wait: bool = False) -> Iterator[None]:
     try:
         yield
     finally:
-        lock.release()
+        held.release()
 
 
 def alone(out: Path):
     """A context for one process of a folder at a time, whatever its part; the others wait."""
-    return _lock(out / ".note.lock", out, wait=True)
+    return lock(out / ".note.lock", out, wait=True)
 
 
 def _differences(note: Path, facts: Mapping) -> list[str]:

@@ -8,6 +8,8 @@ import json
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
@@ -16,6 +18,7 @@ from safetensors import safe_open
 from torch import nn
 
 from rs5m.clip.checkpoints import write
+from rs5m.data import runfolder
 from rs5m.files import whole
 from rs5m.tune.distributed import rank
 
@@ -33,6 +36,23 @@ class State(NamedTuple):
 def trained(net: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters being trained, by name."""
     return {name: p for name, p in net.named_parameters() if p.requires_grad}
+
+
+@contextmanager
+def held(out: str | Path | None) -> Iterator[None]:
+    """Hold a run's folder: one run at a time, without the half-written files of killed ones.
+
+    OSError where another run is at work. The first of several processes holds it for all.
+    """
+    if out is None or rank() > 0:
+        yield
+        return
+    folder = Path(out)
+    folder.mkdir(parents=True, exist_ok=True)
+    with runfolder.lock(folder / ".tune.lock", folder):
+        for path in folder.glob(".*.tmp"):
+            path.unlink(missing_ok=True)
+        yield
 
 
 def save_checkpoint(out: str | Path, identity: str, step: int, run) -> None:
@@ -122,7 +142,6 @@ class Log:
         if out is None or rank() > 0:
             return
         path = Path(out) / LOG
-        path.parent.mkdir(parents=True, exist_ok=True)
         # later steps were taken after the checkpoint, and are taken again
         kept = _lines(path)[:step]
         if len(kept) < step:

@@ -27,7 +27,7 @@ from rs5m.clip import Model, device
 from rs5m.tune.augment import warp
 from rs5m.tune.distributed import agree, gather, rank, start_processes, sum_gradients, world
 from rs5m.tune.loader import Batch, stream
-from rs5m.tune.log import Log, load_checkpoint, save_checkpoint
+from rs5m.tune.log import Log, held, load_checkpoint, save_checkpoint
 from rs5m.tune.schedule import Settings, items, plan, rate
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # open_clip's for vision transformers
@@ -233,8 +233,8 @@ def fit(
     """Tune the model in place on a source of pairs; the domain model and the loss of every step.
 
     Under torchrun each process takes its share of every batch. Adapters that can be are merged.
-    ValueError where `out` holds another run; FloatingPointError, naming the pairs, for a loss that
-    is not finite: the last checkpoint stays.
+    ValueError where `out` holds another run, OSError where one is at work there;
+    FloatingPointError, naming the pairs, for a loss that is not finite: the last checkpoint stays.
 
     Args:
         source: of `rs5m.tune.loader`.
@@ -251,23 +251,31 @@ def fit(
     # what may change when a run goes on
     alike = replace(settings, chunk=0, compiled=False, checkpoint_every=0)
     identity = results.digest(alike, source.fingerprint())
-    state = load_checkpoint(out, identity, run)
-    agree(state.step, "the step to go on from: every process must see the same folder")
-    log = Log(out, state.step, board)
-    begin = {"initial": state.step, "desc": settings.method, "unit": "step", "disable": rank() > 0}
-    bar = tqdm(total=len(steps), **begin)
-    bar.set_postfix_str("the first step compiles" if settings.compiled else "")
-    batches = stream(source, items(steps, settings, state.step), workers)
-    for step, batch in enumerate(batches, state.step):
-        learning_rate = settings.learning_rate * rate(step, len(steps), settings.warm_up)
-        loss, norm = run.step(step, batch, learning_rate)
-        log.line(step=step, loss=loss, rate=learning_rate, norm=norm, images=settings.batch_size)
-        log.damaged(batch.damaged)
-        bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
-        bar.update()
-        if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
-            log.flush()
-            save_checkpoint(out, identity, step + 1, run)
-    bar.close()
-    log.close()
-    return replace(model, net=adapters.merge(run.net).eval()), state.losses + log.losses
+    with held(out):
+        state = load_checkpoint(out, identity, run)
+        agree(state.step, "the step to go on from: every process must see the same folder")
+        log = Log(out, state.step, board)
+        begin = {
+            "initial": state.step,
+            "desc": settings.method,
+            "unit": "step",
+            "disable": rank() > 0,
+        }
+        bar = tqdm(total=len(steps), **begin)
+        bar.set_postfix_str("the first step compiles" if settings.compiled else "")
+        batches = stream(source, items(steps, settings, state.step), workers)
+        for step, batch in enumerate(batches, state.step):
+            learning_rate = settings.learning_rate * rate(step, len(steps), settings.warm_up)
+            loss, norm = run.step(step, batch, learning_rate)
+            log.line(
+                step=step, loss=loss, rate=learning_rate, norm=norm, images=settings.batch_size
+            )
+            log.damaged(batch.damaged)
+            bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
+            bar.update()
+            if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
+                log.flush()
+                save_checkpoint(out, identity, step + 1, run)
+        bar.close()
+        log.close()
+        return replace(model, net=adapters.merge(run.net).eval()), state.losses + log.losses

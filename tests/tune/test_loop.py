@@ -14,6 +14,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 from safetensors.torch import load_file
 from small_tuning import QUICK, VARIABLES, memory, pocket_like, some_pairs, tiny
 from torch import nn
@@ -442,6 +443,19 @@ def test_killed_at_random_steps_it_goes_on_as_if_unbroken(tmp_path):
         line["loss"] for line in lines
     ] == losses
     assert not list(folder.glob("*.tmp"))
+
+
+def test_a_folder_takes_one_run_at_a_time_and_sheds_what_killed_ones_left(tmp_path):
+    half = tmp_path / ".checkpoint.safetensors.99999.tmp"
+    half.write_bytes(b"half")
+    with (
+        FileLock(tmp_path / ".tune.lock"),
+        pytest.raises(OSError, match="in use by another run: let it finish"),
+    ):
+        tune.fit(tiny(), memory(), QUICK, tmp_path)
+    assert half.is_file()  # it may be the other run's
+    tune.fit(tiny(), memory(), QUICK, tmp_path)
+    assert not half.is_file()
 
 
 def test_a_finished_run_takes_no_further_step(tmp_path):
