@@ -244,38 +244,35 @@ def fit(
         board: write TensorBoard's files, too.
         known: see `TextEncoder`.
     """
-    steps = plan(len(source), settings)
     start_processes()
+    with held(out):
+        return _fit(model, source, settings, out, workers, board, known)
+
+
+def _fit(model, source, settings, out, workers, board, known) -> tuple[Model, list[float]]:
+    steps = plan(len(source), settings)
     torch.manual_seed(settings.seed)  # where adapters begin
     run = Run(model, source.names, settings, known)
     # what may change when a run goes on
     alike = replace(settings, chunk=0, compiled=False, checkpoint_every=0)
     identity = results.digest(alike, source.fingerprint())
-    with held(out):
-        state = load_checkpoint(out, identity, run)
-        agree(state.step, "the step to go on from: every process must see the same folder")
-        log = Log(out, state.step, board)
-        begin = {
-            "initial": state.step,
-            "desc": settings.method,
-            "unit": "step",
-            "disable": rank() > 0,
-        }
-        bar = tqdm(total=len(steps), **begin)
-        bar.set_postfix_str("the first step compiles" if settings.compiled else "")
-        batches = stream(source, items(steps, settings, state.step), workers)
-        for step, batch in enumerate(batches, state.step):
-            learning_rate = settings.learning_rate * rate(step, len(steps), settings.warm_up)
-            loss, norm = run.step(step, batch, learning_rate)
-            log.line(
-                step=step, loss=loss, rate=learning_rate, norm=norm, images=settings.batch_size
-            )
-            log.damaged(batch.damaged)
-            bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
-            bar.update()
-            if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
-                log.flush()
-                save_checkpoint(out, identity, step + 1, run)
-        bar.close()
-        log.close()
-        return replace(model, net=adapters.merge(run.net).eval()), state.losses + log.losses
+    state = load_checkpoint(out, identity, run)
+    agree(state.step, "the step to go on from: every process must see the same folder")
+    log = Log(out, state.step, board)
+    begin = {"initial": state.step, "desc": settings.method, "unit": "step", "disable": rank() > 0}
+    bar = tqdm(total=len(steps), **begin)
+    bar.set_postfix_str("the first step compiles" if settings.compiled else "")
+    batches = stream(source, items(steps, settings, state.step), workers)
+    for step, batch in enumerate(batches, state.step):
+        learning_rate = settings.learning_rate * rate(step, len(steps), settings.warm_up)
+        loss, norm = run.step(step, batch, learning_rate)
+        log.line(step=step, loss=loss, rate=learning_rate, norm=norm, images=settings.batch_size)
+        log.damaged(batch.damaged)
+        bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
+        bar.update()
+        if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
+            log.flush()
+            save_checkpoint(out, identity, step + 1, run)
+    bar.close()
+    log.close()
+    return replace(model, net=adapters.merge(run.net).eval()), state.losses + log.losses
