@@ -1,4 +1,6 @@
-"""The device that is there: one function, so that no module assumes one."""
+"""The device and the processors that are there, so that no module assumes them."""
+
+import os
 
 import torch
 
@@ -8,3 +10,8 @@ def device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def processors() -> int:
+    """How many processors this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "normalise_pixels",
             "parameters",
             "preprocess",
+            "square",
             "text_vectors",
             "tokenize",
         ],

@@ -3,17 +3,18 @@ Chapter: clip.
 """
 
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import nullcontext
 from dataclasses import dataclass
 
 import numpy as np
 import torch
+from PIL import Image
 from torch import nn
-from torch.nn import functional
 from tqdm.auto import tqdm
 
 from rs5m.clip.openclip import open_clip
-from rs5m.device import device
+from rs5m.device import device, processors
 
 MAX_TOKENS = 77  # CLIP's context; captions of the pocket world are far shorter
 
@@ -52,8 +53,7 @@ def preprocess(images: Sequence[np.ndarray], model: Model) -> torch.Tensor:
     """uint8 images (h, w, 3) of any size to normalised floats (n, 3, size, size), as the official
     evaluation does it.
 
-    Short side to the network's size (bicubic, antialiased), centre crop, CLIP's or the tower's own
-    mean and std.
+    `crop`, then CLIP's or the tower's own mean and std.
     """
     return normalise_pixels(crop(images, model.image_size).float().div_(255), model)
 
@@ -74,28 +74,29 @@ def normalise_pixels(pixels: torch.Tensor, model: Model) -> torch.Tensor:
 
 
 def crop(images: Sequence[np.ndarray], size: int) -> torch.Tensor:
-    """uint8 images (h, w, 3) to uint8 squares (n, 3, size, size): bicubic resize of the short side,
-    centre crop.
+    """uint8 images (h, w, 3) to uint8 squares (n, 3, size, size) by `square`, on all processors."""
+    with ThreadPoolExecutor(min(processors(), len(images)) or 1) as pool:
+        squares = list(pool.map(lambda image: _squared(image, size), images))
+    return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
+
+
+def _squared(image: np.ndarray, size: int) -> np.ndarray:
+    return image if image.shape[:2] == (size, size) else square(Image.fromarray(image), size)
+
+
+def square(image: Image.Image, size: int) -> np.ndarray:
+    """The uint8 square (size, size, 3) that a network sees of an RGB image: the short side resized
+    to `size` by Pillow's bicubic filter, then the centre.
+
+    Other antialiased bicubic filters, torch's among them, differ from Pillow's by a grey level or
+    two in some pixels, and that moves vectors and predictions.
     """
-    if isinstance(images, np.ndarray):
-        return _crop(_tensor(images).permute(0, 3, 1, 2), size)
-    return torch.cat([_crop(_tensor(image).permute(2, 0, 1)[None], size) for image in images])
-
-
-def _tensor(image: np.ndarray) -> torch.Tensor:
-    # torch warns of what it cannot write to
-    return torch.from_numpy(image if image.flags.writeable else image.copy())
-
-
-def _crop(pixels: torch.Tensor, size: int) -> torch.Tensor:
-    height, width = pixels.shape[-2:]
-    short = min(height, width)
+    short = min(image.size)
     # rounded down, and the crop to even, as torchvision does
-    shape = height * size // short, width * size // short
-    if shape != (height, width):
-        pixels = functional.interpolate(pixels, shape, mode="bicubic", antialias=True)
-    top, left = round((shape[0] - size) / 2), round((shape[1] - size) / 2)
-    return pixels[:, :, top : top + size, left : left + size]
+    width, height = (side * size // short for side in image.size)
+    image = image.resize((width, height), Image.Resampling.BICUBIC)
+    left, top = round((width - size) / 2), round((height - size) / 2)
+    return np.asarray(image.crop((left, top, left + size, top + size)))
 
 
 def autocast() -> torch.autocast:

@@ -9,7 +9,6 @@ tuned model stands for its weights.
 
 import hashlib
 import json
-import os
 import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
@@ -28,7 +27,9 @@ from tqdm.auto import tqdm
 from rs5m import clip, results
 from rs5m.clip import Model, activation
 from rs5m.data import datasets
+from rs5m.data import images as pictures
 from rs5m.data.datasets import Images
+from rs5m.device import processors
 
 LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "pillow", "opencv-python-headless")
 TEXTS = 2048  # texts between two steps of the bar; a multiple of the batch of clip.encode_texts
@@ -97,24 +98,6 @@ def lookup(model: Model) -> np.ndarray:
     return np.ascontiguousarray(table[0, :, :, 0].T.numpy()[:, None])
 
 
-def square(content: bytes, size: int) -> np.ndarray | None:
-    """The square (size, size, 3) uint8 that the network sees; None where there is no image."""
-    return _square(content, size)[0]
-
-
-def _square(content: bytes, size: int) -> tuple[np.ndarray | None, str | None]:
-    """`square` and None, or None and the reason."""
-    image, reason = datasets.decode(content)
-    if image is None:
-        return None, reason
-    return clip.crop([image], size)[0].permute(1, 2, 0).numpy(), None
-
-
-def processors() -> int:
-    """How many processors this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
 def batches(
     images: Images, model: Model, batch: int, ahead: int
 ) -> Iterator[tuple[torch.Tensor, list[str | None]]]:
@@ -138,10 +121,10 @@ def batches(
     def load(indices: range, into: np.ndarray) -> list[str | None]:
         reasons = []
         for i, slot in zip(indices, into, strict=True):
-            pixels, reason = _square(images.read(i), model.image_size)
+            image, reason = pictures.read(images.read(i), pictures.DECODING)
             reasons.append(reason)
-            if pixels is not None:
-                cv2.LUT(np.ascontiguousarray(pixels), table, slot)
+            if image is not None:
+                cv2.LUT(clip.square(image, model.image_size), table, slot)
         return reasons
 
     with ThreadPoolExecutor(workers) as pool:

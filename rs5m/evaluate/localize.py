@@ -18,7 +18,8 @@ from tqdm.auto import tqdm
 from rs5m import clip, selo
 from rs5m.clip import Model
 from rs5m.data import datasets
-from rs5m.evaluate.features import Store, processors
+from rs5m.device import processors
+from rs5m.evaluate.features import Store
 from rs5m.evaluate.testsets import Query, Scene
 from rs5m.vectors import normalise
 
