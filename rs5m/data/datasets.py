@@ -33,6 +33,7 @@ LAYOUTS = {  # folder with a folder for each class, where it lies, zips that hol
     "resisc45": ("RESISC45", (".", "rs5m_test_data"), ()),
     "aid": ("AID", (".", "rs5m_test_data"), ()),
     "ucm": ("UCMerced_LandUse/Images", (".",), ("ucm_q92.zip", "UCMerced_LandUse.zip")),
+    "whurs19": ("WHU-RS19", (".", "whurs19"), ("whurs19/images_160.zip", "WHU-RS19.zip")),
 }
 CAPTIONED = {  # folder of images, encodings of the csv in the order in which they are tried
     "rsitmd": ("images", ("UTF-8",)),

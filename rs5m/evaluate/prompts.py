@@ -6,23 +6,25 @@ from rs5m import clip, paper
 from rs5m.clip import Model
 from rs5m.data.datasets import Classes, Labelled
 
-UCM_WORDS = {  # folder names that run words together
-    "baseballdiamond": "baseball diamond",
-    "denseresidential": "dense residential area",
-    "golfcourse": "golf course",
-    "mediumresidential": "medium residential area",
-    "mobilehomepark": "mobile home park",
-    "parkinglot": "parking lot",
-    "sparseresidential": "sparse residential area",
-    "storagetanks": "storage tanks",
-    "tenniscourt": "tennis court",
+WORDS = {  # folder names that run words together, by set
+    "ucm": {
+        "baseballdiamond": "baseball diamond",
+        "denseresidential": "dense residential area",
+        "golfcourse": "golf course",
+        "mediumresidential": "medium residential area",
+        "mobilehomepark": "mobile home park",
+        "parkinglot": "parking lot",
+        "sparseresidential": "sparse residential area",
+        "storagetanks": "storage tanks",
+        "tenniscourt": "tennis court",
+    },
+    "whurs19": {"footballfield": "football field", "railwaystation": "railway station"},
 }
 
 
 def class_prompt(set_name: str, folder: str) -> str:
-    """The class name as it stands in prompts: UC Merced's folder names are parted into words."""
-    own = UCM_WORDS.get(folder) if set_name == "ucm" else None
-    return own or paper.class_name(folder)
+    """The class name as it stands in prompts: the folder names of WORDS are parted into words."""
+    return WORDS.get(set_name, {}).get(folder) or paper.class_name(folder)
 
 
 def prompts(data: Classes | Labelled) -> list[list[str]]:
