@@ -150,9 +150,14 @@ def work(
     for start in tqdm(starts, desc=stage, unit="wave", disable=not todo):
         wave = todo[start : start + width]
         for number, table in zip(wave, make(wave), strict=True):
-            save(table, shard_path(out, stage, number))
-            with (out / "log.txt").open("a") as log:
-                log.write(f"{stage} {number:05d}\n")
+            keep(table, out, stage, number)
+
+
+def keep(table: pa.Table, out: Path, stage: str, number: int) -> None:
+    """Keep a finished shard and log it."""
+    save(table, shard_path(out, stage, number))
+    with (out / "log.txt").open("a") as log:
+        log.write(f"{stage} {number:05d}\n")
 
 
 def write_tars(out: Path, name: str, count: int, make: Callable) -> list[str]:

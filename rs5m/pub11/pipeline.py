@@ -12,10 +12,9 @@ output folder is then the driver's, and contents pass through it.
 
 from __future__ import annotations
 
-import hashlib
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -29,8 +28,10 @@ import pyarrow.parquet as pq
 from rs5m import dedup, files, keywords, web
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import shard_path
+from rs5m.pub11.download import download
 from rs5m.pub11.input import inputs, listed, select, shards
 from rs5m.pub11.stages import FETCHED, LOOKED, Fetcher, Looker
+from rs5m.pub11.words import check_labels, save_words
 from rs5m.web.urls import normalise
 
 STAGES = ("keywords", "download", "invalid", "duplicates", "outliers")
@@ -81,11 +82,15 @@ def run(
     judge: Judge,
     limits: web.Limits = web.LIMITS,
     shard_size: int = SHARD,
+    workers: int = 64,
+    progress: Callable[[str, web.Fetched], None] | None = None,
+    terms: keywords.Keywords | None = None,
+    labels: str = "",
 ) -> Path:
     """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
     Writes kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
-    attrition.parquet, left_out.json (files of the input that were not read) and
+    attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files of the input that were not read) and
     pub11-train-NNNN.tar. ValueError, FileNotFoundError or OSError, before any work, for unreadable
     input, for the folder of another run and for one that is in use.
 
@@ -96,13 +101,20 @@ def run(
         judge: what finds the outliers.
         limits: what one URL may cost.
         shard_size: unique URLs of one shard.
+        workers: requests open at a time.
+        progress: called with each URL and its result as it comes, unless Ray does the work.
+        terms: the keywords, those of the package where it is None.
+        labels: a column of the input that says which pairs are right, for the report
+            keywords.parquet.
     """
-    out, paths = Path(out), inputs(pairs)
+    out, paths, terms = Path(out), inputs(pairs), terms or keywords.choose()
+    if labels:
+        check_labels(paths, labels)
     facts = {
         "model": judge.identity(),
-        "limits": repr(limits),
+        "limits": repr(replace(limits, per_host=0)),  # it changes no outcome
         "shard": shard_size,
-        "keywords": hashlib.sha256(keywords.pattern().encode()).hexdigest(),
+        "keywords": terms.digest(),
         "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],
         "inputs": [[path.name, files.sha256(path)] for path in paths],
     }
@@ -111,9 +123,13 @@ def run(
         if not (out / "dropped.parquet").is_file():
             runfolder.save_left_out(out, listed(pairs)[1])
             judge.prepare(out)
-            hits, counts = select(paths, out)
+            hits, counts = select(paths, out, terms=terms)
+            save_words(terms, hits, paths, labels, out)
             urls = shards(hits, shard_size)
-            work(_fetching(urls, limits), urls, out)
+            if os.environ.get("RAY_ADDRESS"):
+                work(_fetching(urls, limits, workers), urls, out)
+            else:
+                download(urls, limits, out, workers, progress)
             work(_looking(judge, out), urls, out)
             finish(decide(hits, urls, out, judge), counts, out)
             runfolder.sweep(out)
@@ -131,11 +147,11 @@ def runner() -> None:
 # stages look at
 
 
-def _fetching(urls: pd.DataFrame, limits: web.Limits) -> Stage:
+def _fetching(urls: pd.DataFrame, limits: web.Limits, workers: int) -> Stage:
     def source(wave: list[int]) -> pa.Table:
         return pa.Table.from_pandas(urls[urls.shard.isin(wave)], preserve_index=False)
 
-    return Stage("fetch", Fetcher(limits), "key", FETCHED, source)
+    return Stage("fetch", Fetcher(limits, workers), "key", FETCHED, source)
 
 
 def _looking(judge: Judge, out: Path) -> Stage:

@@ -46,17 +46,18 @@ def struct(schema: pa.Schema) -> pa.StructType:
 
 @daft.cls(use_process=False, max_concurrency=None)
 class Fetcher:
-    """Stage 2: URLs to status and content."""
+    """Stage 2 on a cluster: URLs to status and content, a shard at a time."""
 
-    def __init__(self, limits: web.Limits):
-        self.limits = limits
+    def __init__(self, limits: web.Limits, workers: int = 64):
+        self.limits, self.workers = limits, workers
 
     @daft.method.batch(return_dtype=daft.DataType.from_arrow_type(struct(FETCHED)))
     def go(self, urls):
         """A batch of URLs to structs of FETCHED."""
+        found = dict(web.fetch_many(urls.to_pylist(), self.limits, self.workers))
         rows = [
             {"status": f.status, "http_status": f.http_status, "content": f.content}
-            for f in web.fetch_many(urls.to_pylist(), self.limits)
+            for _, f in sorted(found.items())
         ]
         return daft.Series.from_arrow(pa.array(rows, struct(FETCHED)))
 

@@ -7,6 +7,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "crawl": ["Fetched", "fetch", "fetch_many"],
         "request": ["FAULTS", "LIMITS", "Limits", "get", "status_of"],
+        "tally": ["Tally"],
         "urls": ["normalise", "opted_out", "refused"],
     },
 )

@@ -3,30 +3,32 @@ it should not.
 
 Chapter: pub11. The paper does not tell how the images were fetched. Environment proxies
 (`HTTP_PROXY`, ...) are never used: a proxy resolves names itself, so nobody could check the
-address. One connection a request, closed after it.
+address.
 """
 
 import contextlib
 import email.utils
+import heapq
 import random
 import threading
 import time
-from collections import Counter, defaultdict, deque
+from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from queue import SimpleQueue
 from urllib.parse import urljoin, urlsplit
 
-from rs5m.web.request import FAULTS, LIMITS, Limits, get, status_of
+from rs5m.web.request import FAULTS, LIMITS, Limits, Lines, Silent, get, status_of
 from rs5m.web.urls import normalise, opted_out, refused
 
 __all__ = ["Fetched", "Limits", "fetch", "fetch_many", "normalise", "opted_out", "refused"]
+AHEAD = 20_000  # URLs that may wait for their hosts
 
 
 @dataclass(frozen=True)
 class Fetched:
     """How a URL ended: `status` is "ok" or a reason, `url` the last one asked, `content` None
-    unless ok.
+    unless ok, `seconds` those of its requests.
     """
 
     status: str
@@ -34,11 +36,11 @@ class Fetched:
     url: str
     http_status: int | None = None
     attempts: int = 0
+    seconds: float = field(default=0.0, compare=False)
 
 
 def fetch(url: str, limits: Limits = LIMITS, body: Callable | None = None) -> Fetched:
     """Get one URL; whatever the network does comes back as a status, never as an exception.
-    Chapter: pub11.
 
     ok, bad_url, bad_redirect, too_many_redirects, refused_address, dns_failure, connection_error,
     connection_reset, timeout, tls_error, http_<code>, opt_out, too_large, empty, incomplete_body,
@@ -46,120 +48,267 @@ def fetch(url: str, limits: Limits = LIMITS, body: Callable | None = None) -> Fe
     back-off, jitter from the URL (so the same each run), and Retry-After up to `max_wait`.
     `limits.timeout` covers one attempt with all its redirects. body: as in `request.get`.
     """
-    return _fetch(url, limits, contextlib.nullcontext, body)
+    task = _task(0, url, limits)
+    with contextlib.closing(Lines()) as lines:
+        while not task.result:
+            time.sleep(_step(task, limits, lines, body))
+    return task.result
 
 
 def fetch_many(
-    urls: Iterable[str], limits: Limits = LIMITS, workers=32, window=256
-) -> Iterator[Fetched]:
-    """Fetch with threads, results in the order of `urls`; a host has at most `limits.per_host`
-    requests open at a time.
+    urls: Iterable[str], limits: Limits = LIMITS, workers: int = 64, window: int = 256
+) -> Iterator[tuple[int, Fetched]]:
+    """Fetch with threads: the place of a URL in `urls` and its result, in the order in which they
+    come.
 
-    URLs of a busy host wait in its own queue, not in a thread. `urls` is read lazily: at most
-    `window` results (so `window * max_bytes` bytes) are held. The bound counts redirects, and holds
-    within one call.
+    A host has at most `limits.per_host` requests open at a time, redirects counted. Its other URLs,
+    and those that wait to be tried again, hold no thread. A host that lets `limits.silent` requests
+    in a row go without an answer in time, the last of them asked after the others had failed, is
+    given up: its remaining URLs end as dead_host, unasked. A network that is down is no host's
+    fault: no such request counts while other hosts, which answered before, do not answer either.
+
+    Args:
+        urls: read lazily, at most `AHEAD` ahead of their results.
+        limits: what one URL may cost, and one host bear.
+        workers: threads, so requests open at a time.
+        window: results that are held, read or being read: at most `window * max_bytes` bytes.
     """
-    gate, lock = _gate(limits.per_host), threading.Lock()
-    waiting, active = defaultdict(deque), Counter()
-    pool, order = ThreadPoolExecutor(max(1, workers)), deque()
-
-    def start(host):
-        while waiting[host] and active[host] < limits.per_host:
-            active[host] += 1
-            pool.submit(run, host, *waiting[host].popleft())
-        if not active[host]:
-            del active[host], waiting[host]
-
-    def run(host, url, future):
-        try:
-            future.set_result(_fetch(url, limits, gate))
-        except BaseException as error:  # a fault of ours: the reader must not wait for ever
-            future.set_exception(error)
-        with lock:
-            active[host] -= 1
-            start(host)
-
-    def add(url):
-        future, host = Future(), urlsplit(normalise(url) or "").hostname
-        with lock:
-            waiting[host].append((url, future))
-            start(host)
-        return future
-
+    crawl, source, more = _Crawl(limits, workers, window), enumerate(urls), True
     try:
-        for url in urls:
-            order.append(add(url))
-            if len(order) >= window:
-                yield order.popleft().result()
-        while order:
-            yield order.popleft().result()
+        while more or crawl.outstanding:
+            while more and crawl.outstanding < AHEAD and crawl.results.empty():
+                more = crawl.add(next(source, None))
+            if crawl.outstanding:
+                yield crawl.read()
     finally:
-        with lock:
-            waiting.clear()
-        pool.shutdown(cancel_futures=True)
+        crawl.close()
 
 
-def _gate(width: int):
-    busy, free = Counter(), threading.Condition()
+@dataclass
+class _Task:
+    """A URL on its way: the one asked next, and what it has cost."""
 
-    @contextlib.contextmanager
-    def hold(host):
-        with free:
-            free.wait_for(lambda: busy[host] < width)
-            busy[host] += 1
-        try:
-            yield
-        finally:
-            with free:
-                busy[host] -= 1
-                if not busy[host]:
-                    del busy[host]
-                free.notify_all()
+    place: int
+    start: str
+    url: str
+    left: float
+    attempt: int = 0
+    hops: int = 0
+    seconds: float = 0.0
+    silent: bool = False
+    result: Fetched | None = None
 
-    return hold
+    @property
+    def host(self) -> str:
+        return urlsplit(self.url).hostname or ""
+
+    def end(self, status: str) -> None:
+        self.result = Fetched(status, None, self.url, None, self.attempt, self.seconds)
 
 
-def _fetch(url: str, limits: Limits, gate, body: Callable | None = None) -> Fetched:
+def _task(place: int, url: str, limits: Limits) -> _Task:
     start = normalise(url)
+    task = _Task(place, start, start or (url if isinstance(url, str) else ""), limits.timeout)
     if start is None:
-        return Fetched("bad_url", None, url if isinstance(url, str) else "")
-    for attempt in range(limits.retries + 1):
-        result, asked = _follow(start, limits, gate, body)
-        if attempt == limits.retries or not _worth_another(result.status):
-            return replace(result, attempts=attempt + 1)
-        jitter = 1 + random.Random(f"{start} {attempt}").random()
-        time.sleep(min(max(limits.backoff * 2**attempt * jitter, asked), limits.max_wait))
-    raise AssertionError("the last attempt returns")
+        task.end("bad_url")
+    return task
+
+
+@dataclass
+class _Host:
+    """The requests of one host: waiting, open, begun; those in a row without an answer, and when
+    the last of them failed.
+    """
+
+    waiting: deque = field(default_factory=deque)
+    active: int = 0
+    begun: int = 0
+    silent: int = 0
+    failed: float = 0.0
+    again: bool = False  # one of the silent ones began after another had failed
+    offered: bool = False
+
+
+class _Crawl:
+    """What the threads of `fetch_many` share; all of it changes under `change`."""
+
+    def __init__(self, limits: Limits, workers: int, window: int):
+        self.limits, self.workers, self.window = limits, max(1, workers), window
+        self.lines, self.change, self.closed = Lines(), threading.Condition(), False
+        self.hosts, self.dead = defaultdict(_Host), set()
+        self.ready, self.later = deque(), []  # hosts to be asked; tasks to be tried again
+        self.results, self.outstanding, self.held = SimpleQueue(), 0, 0
+        self.threads = self.idle = self.begun = self.answered = 0
+
+    def add(self, item: tuple[int, str] | None) -> bool:
+        """Let a URL in; False after the last."""
+        if item is None:
+            return False
+        self.outstanding += 1
+        task = _task(*item, self.limits)
+        with self.change:
+            self._queue(task)
+            if len(self.ready) > self.idle and self.threads < self.workers:
+                self.threads += 1
+                threading.Thread(target=self._work, daemon=True).start()
+        return True
+
+    def read(self) -> tuple[int, Fetched]:
+        """The next result; raises what a thread met by a fault of ours."""
+        task = self.results.get()
+        if isinstance(task, BaseException):
+            raise task
+        self.outstanding -= 1
+        with self.change:
+            self.held -= 1
+            self.change.notify()
+        return task.place, task.result
+
+    def close(self) -> None:
+        """Let the threads end; requests that are open run out, and nobody waits for them."""
+        with self.change:
+            self.closed = True
+            self.change.notify_all()
+        self.lines.close()
+
+    def _queue(self, task: _Task) -> None:
+        if not task.result and task.host in self.dead:
+            task.end("dead_host")
+        if task.result:
+            self.held += 1
+            self.results.put(task)
+            return
+        self.hosts[task.host].waiting.append(task)
+        self._offer(task.host)
+
+    def _offer(self, name: str) -> None:
+        """A host that has a URL and a free place is ready; one under suspicion has one place."""
+        host = self.hosts[name]
+        if self._free(host) and not host.offered:
+            host.offered = True
+            self.ready.append(name)
+            self.change.notify()
+        if not host.waiting and not host.active and not host.silent:
+            del self.hosts[name]
+
+    def _free(self, host: _Host) -> bool:
+        return bool(host.waiting) and host.active < (1 if host.silent else self.limits.per_host)
+
+    def _take(self) -> tuple | None:
+        """The next task with its host and the counts of the moment, None at the end."""
+        with self.change:
+            while not self.closed:
+                now = time.monotonic()
+                while self.later and self.later[0][0] <= now:
+                    self._queue(heapq.heappop(self.later)[2])
+                if self.ready and self.held < self.window:
+                    if taken := self._begin(self.ready.popleft(), now):
+                        return taken
+                    continue
+                self.idle += 1
+                self.change.wait(self.later[0][0] - now if self.later else None)
+                self.idle -= 1
+        return None
+
+    def _begin(self, name: str, now: float) -> tuple | None:
+        host = self.hosts[name]
+        host.offered = False
+        if not self._free(host):  # it has come under suspicion, or was given up
+            return self._offer(name)
+        task = host.waiting.popleft()
+        host.active += 1
+        self.held += 1
+        if not host.silent:
+            host.begun += 1
+            self.begun += 1
+        self._offer(name)
+        return task, name, now, self.answered, self.begun - host.begun
+
+    def _work(self) -> None:
+        while taken := self._take():
+            task, name, *then = taken
+            try:
+                wait = _step(task, self.limits, self.lines)
+                with self.change:
+                    self._judge(name, task.silent, *then)
+                    self._done(task, name, wait)
+            except BaseException as error:  # a fault of ours: the reader must not wait for ever
+                self.results.put(error)
+                return
+
+    def _done(self, task: _Task, name: str, wait: float) -> None:
+        self.held -= 1
+        self.hosts[name].active -= 1
+        if wait > 0 and not task.result:
+            heapq.heappush(self.later, (time.monotonic() + wait, task.place, task))
+            self.change.notify()
+        else:
+            self._queue(task)
+        if name in self.hosts:
+            self._offer(name)
+
+    def _judge(self, name: str, silent: bool, since: float, answered: int, others: int) -> None:
+        """Count an answer or its absence for a host, and give it up where that is due."""
+        host = self.hosts[name]
+        if not silent:
+            self.answered += 1
+            host.silent, host.again = 0, False
+            return
+        if answered and self.answered == answered and self.begun - host.begun > others:
+            return  # others were asked in vain, too: the network is down
+        host.again = host.again or (host.silent > 0 and since >= host.failed)
+        host.silent, host.failed = host.silent + 1, time.monotonic()
+        if host.silent >= self.limits.silent and host.again:
+            self.dead.add(name)
+            while host.waiting:
+                self._queue(host.waiting.popleft())
+
+
+def _step(task: _Task, limits: Limits, lines: Lines, body: Callable | None = None) -> float:
+    """One request: the task gets its result, or its next URL and the seconds to wait before it."""
+    if task.result:
+        return 0.0
+    since, asked, task.silent = time.monotonic(), 0.0, False
+    try:
+        code, headers, status, content = get(task.url, limits, task.left, lines, body)
+    except FAULTS as error:
+        task.silent = isinstance(error, Silent)
+        http_status = getattr(error, "http_status", None)
+        result = Fetched(status_of(error), None, task.url, http_status)
+    else:
+        result, asked = Fetched(status, content, task.url, code), _retry_after(headers)
+    spent = time.monotonic() - since
+    task.seconds, task.left = task.seconds + spent, task.left - spent
+    if result.status == "redirect":
+        result = _redirected(task, result, headers["Location"], limits)
+        if result is None:
+            return 0.0
+    if task.attempt < limits.retries and _worth_another(result.status):
+        jitter = 1 + random.Random(f"{task.start} {task.attempt}").random()
+        wait = min(max(limits.backoff * 2**task.attempt * jitter, asked), limits.max_wait)
+        task.url, task.left, task.hops = task.start, limits.timeout, 0
+        task.attempt += 1
+        return wait
+    task.result = replace(result, attempts=task.attempt + 1, seconds=task.seconds)
+    return 0.0
+
+
+def _redirected(task: _Task, result: Fetched, location: str, limits: Limits) -> Fetched | None:
+    """Send a task to another URL, or say why not."""
+    there = normalise(urljoin(task.url, _text(location)))
+    if there is None:
+        return replace(result, status="bad_redirect")
+    task.hops += 1
+    if task.hops > limits.redirects:
+        return replace(result, status="too_many_redirects")
+    task.url = there
+    return None
 
 
 def _worth_another(status: str) -> bool:
     return status in ("connection_reset", "incomplete_body", "http_429") or status.startswith(
         "http_5"
     )
-
-
-def _follow(url: str, limits: Limits, gate, body: Callable | None) -> tuple[Fetched, float]:
-    """One attempt with its redirects: the result, and the seconds that the server asks to wait."""
-    left = (
-        limits.timeout
-    )  # waiting for a free place at a host is not the host's fault: only open connections count
-    for _ in range(limits.redirects + 1):
-        with gate(urlsplit(url).hostname):
-            since = time.monotonic()
-            try:
-                code, headers, status, content = get(url, limits, left, body)
-            except FAULTS as error:
-                return Fetched(
-                    status_of(error), None, url, getattr(error, "http_status", None)
-                ), 0.0
-            left -= time.monotonic() - since
-        if status != "redirect":
-            return Fetched(status, content, url, code), _retry_after(headers)
-        there = normalise(urljoin(url, _text(headers["Location"])))
-        if there is None:
-            return Fetched("bad_redirect", None, url, code), 0.0
-        url = there
-    return Fetched("too_many_redirects", None, url, code), 0.0
 
 
 def _text(header: str) -> str:

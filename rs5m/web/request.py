@@ -1,14 +1,17 @@
 """One HTTP request to one checked address, under a cap of bytes and a deadline. `rs5m.web` builds
-on it.
+on it. Chapter: pub11.
 
-Chapter: pub11.
+A connection is kept for the next request to the same scheme, host, port and checked address. Every
+read has the time that is left until the deadline, so nothing needs to watch it.
 """
 
 import contextlib
 import functools
 import http.client
+import io
 import ipaddress
 import math
+import queue
 import socket
 import ssl
 import threading
@@ -38,16 +41,56 @@ class Limits:
     backoff: float = 0.5
     max_wait: float = 10.0
     per_host: int = 4
+    silent: int = 3  # requests in a row without an answer in time: then a host is given up
     redirects: int = 5
     allow_loopback: bool = False
     user_agent: str = "rs5m/0.1 (image-text dataset builder; honours X-Robots-Tag)"
 
 
 LIMITS = Limits()
+FRESH, KNOWN = 300.0, 10_000  # seconds that an address is taken for known; hosts
+KEPT, DRAINED = 256, 65536  # idle connections; bytes read from a refusal to keep its connection
+RESOLVERS = 64  # threads that ask for addresses
+
+
+class _Timed(io.RawIOBase):
+    """Reads of a socket until the deadline, none longer than `stalled` without a byte: a server
+    may drip.
+    """
+
+    def __init__(self, sock, end: float, stalled: float):
+        self._sock, self._raw = sock, sock.makefile("rb", buffering=0)
+        self._end, self._stalled = end, stalled
+
+    def makefile(self, _mode: str):
+        """What http.client asks a socket for."""
+        return io.BufferedReader(self, 65536)
+
+    def readable(self):
+        return True
+
+    def readinto(self, buffer):
+        self._sock.settimeout(_left(self._end, self._stalled))
+        return self._raw.readinto(buffer)
+
+    def close(self):
+        self._raw.close()
+        super().close()
+
+
+def _left(end: float, most: float) -> float:
+    """Seconds until the deadline, at most `most`; TimeoutError when there are none."""
+    left = min(end - time.monotonic(), most)
+    if left <= 0:
+        raise TimeoutError
+    return left
 
 
 class _Response(http.client.HTTPResponse):
     """The answer behind interim ones: http.client passes over 100 alone, servers send 103 too."""
+
+    def __init__(self, sock, *args, end: float, stalled: float, **kwargs):
+        super().__init__(_Timed(sock, end, stalled), *args, **kwargs)
 
     def _read_status(self):
         line = super()._read_status()
@@ -63,6 +106,10 @@ class Stop(Exception):
     def __init__(self, status, http_status=None):
         super().__init__(status)
         self.status, self.http_status = status, http_status
+
+
+class Silent(TimeoutError):
+    """No answer in time, not even a status: of the resolver, of the address or of the server."""
 
 
 FAULTS = (Stop, OSError, http.client.HTTPException, faults.HTTPError, ValueError)
@@ -88,113 +135,190 @@ def status_of(error: Exception) -> str:
 
 
 def get(
-    url: str, limits: Limits, seconds: float, body: Callable | None = None
+    url: str, limits: Limits, seconds: float, lines: "Lines", body: Callable | None = None
 ) -> tuple[int, Mapping, str, bytes | None]:
     """One request: HTTP status, headers, our status, content; raises one of FAULTS.
 
-    body(reply, limits) may take the answer elsewhere than into memory: our status, content.
+    Args:
+        url: as `normalise` spells it.
+        limits: of bytes and seconds.
+        seconds: that are left of the attempt.
+        lines: where connections come from and go to.
+        body: may take the answer elsewhere than into memory: (reply, limits) to our status and
+            content.
     """
     end, parts = time.monotonic() + seconds, urlsplit(url)
+    key, line, reply = _answer(parts, limits, end, lines)
+    try:
+        if reply.status in (301, 302, 303, 307, 308) and "Location" in reply.headers:
+            got = "redirect", None
+        elif not 200 <= reply.status < 300 or reply.status == http.HTTPStatus.PARTIAL_CONTENT:
+            got = f"http_{reply.status}", None
+        else:
+            got = (body or _body)(reply, limits)
+        rest = reply.length_remaining
+        if line.sock and not reply.closed and rest is not None and rest <= DRAINED:
+            with contextlib.suppress(*FAULTS):
+                reply.drain_conn()
+        if line.sock and reply.closed:
+            lines.give(key, line)
+            line = None
+        return reply.status, reply.headers, *got
+    finally:
+        if line:
+            reply.close()
+            line.close()
+
+
+def _answer(parts: SplitResult, limits: Limits, end: float, lines: "Lines") -> tuple:
+    """Where a line belongs, the line, and its answer up to the body; Silent where none comes."""
     headers = {"Host": parts.netloc, "User-Agent": limits.user_agent, "Accept": "image/*,*/*;q=0.5"}
-    headers |= {"Accept-Encoding": "identity", "Connection": "close"}
-    with (
-        contextlib.closing(_connect(parts, limits, end)) as line,
-        _cut_off(line.sock, end - time.monotonic()),
-    ):
-        target = parts.path + (f"?{parts.query}" if parts.query else "")
-        line.request("GET", target, headers=headers, preload_content=False)
-        with contextlib.closing(line.getresponse()) as reply:
-            if reply.status in (301, 302, 303, 307, 308) and "Location" in reply.headers:
-                return reply.status, reply.headers, "redirect", None
-            if not 200 <= reply.status < 300 or reply.status == http.HTTPStatus.PARTIAL_CONTENT:
-                return reply.status, reply.headers, f"http_{reply.status}", None
-            return (reply.status, reply.headers, *(body or _body)(reply, limits))
+    headers |= {"Accept-Encoding": "identity"}
+    target = parts.path + (f"?{parts.query}" if parts.query else "")
+    while True:
+        line = None
+        try:
+            key, line, used = lines.take(parts, limits, end)
+            line.timeout = _left(end, limits.stalled)
+            line.sock.settimeout(line.timeout)
+            line.response_class = functools.partial(_Response, end=end, stalled=limits.stalled)
+            line.request("GET", target, headers=headers, preload_content=False)
+            return key, line, line.getresponse()
+        except FAULTS as error:
+            if line:
+                line.close()
+                if used and isinstance(error, ConnectionError):
+                    continue  # the server closed it while it lay idle
+            if status_of(error) == "timeout":
+                raise Silent from error
+            raise
 
 
-def _connect(parts: SplitResult, limits: Limits, end: float) -> HTTPConnection:
-    """A connection to a checked address: the name is resolved once, and the peer checked before a
-    request is sent.
+class Lines:
+    """The connections of one crawl that wait for a next request, and the addresses of its hosts.
+
+    Safe for threads. getaddrinfo has no time-out: it is asked in a few threads that die with the
+    process, so that a resolver that hangs holds nobody else.
     """
-    port = parts.port or PORTS[parts.scheme]
-    addresses = _resolve(parts.hostname, port, end - time.monotonic())
-    if any(
-        refused(address, limits.allow_loopback) for address in addresses
-    ):  # a mixed answer is a trick
-        raise Stop("refused_address")
+
+    def __init__(self):
+        self._lock, self._closed = threading.Lock(), False
+        self._idle: dict[tuple, list] = {}
+        self._names: dict[tuple, tuple[float, Future]] = {}
+        self._questions, self._resolvers, self._free = queue.SimpleQueue(), 0, 0
+
+    def close(self) -> None:
+        """Hang up, and keep no connection from now on."""
+        with self._lock:
+            self._closed = True
+            for line in sum(self._idle.values(), []):
+                line.close()
+            self._idle.clear()
+            for _ in range(self._resolvers):
+                self._questions.put(None)
+
+    def take(self, parts: SplitResult, limits: Limits, end: float) -> tuple:
+        """Where a connection to a checked address belongs, the connection, and whether it was used
+        before; raises one of FAULTS.
+        """
+        port = parts.port or PORTS[parts.scheme]
+        addresses = self._addresses(parts.hostname, port, end)
+        if any(refused(address, limits.allow_loopback) for address in addresses):
+            raise Stop("refused_address")  # one of several, too: a mixed answer is a trick
+        for address in addresses:
+            key = (parts.scheme, parts.hostname, port, address)
+            while line := self._pop(key):
+                if line.is_connected:  # still open, and nothing has come that nobody asked for
+                    return key, line, True
+                line.close()
+        address, line = _connect(parts, port, addresses, limits, end)
+        return (parts.scheme, parts.hostname, port, address), line, False
+
+    def give(self, key: tuple, line: HTTPConnection) -> None:
+        """Take back a connection whose answer was read to its end."""
+        with self._lock:
+            if self._closed:
+                line.close()
+                return
+            self._idle.setdefault(key, []).append(line)
+            while sum(map(len, self._idle.values())) > KEPT:
+                oldest = next(iter(self._idle))
+                self._idle.pop(oldest).pop(0).close()
+
+    def _pop(self, key: tuple) -> HTTPConnection | None:
+        with self._lock:
+            line = self._idle[key].pop() if key in self._idle else None
+            if key in self._idle and not self._idle[key]:
+                del self._idle[key]
+            return line
+
+    def _addresses(self, host: str, port: int, end: float) -> list[str]:
+        """The addresses of a host in the resolver's order."""
+        with contextlib.suppress(ValueError):
+            return [str(ipaddress.ip_address(host))]
+        answer = self._ask(host, port)
+        found = answer.result(max(0.0, end - time.monotonic()))
+        return list(dict.fromkeys(info[4][0] for info in found))
+
+    def _ask(self, host: str, port: int) -> Future:
+        """What is known of a host's addresses, else a question to the resolver."""
+        with self._lock:
+            since, answer = self._names.get((host, port), (-math.inf, None))
+            failed = answer and answer.done() and answer.exception()
+            if time.monotonic() - since < FRESH and not failed:
+                return answer
+            if len(self._names) >= KNOWN:
+                self._names.clear()
+            answer = Future()
+            self._names[host, port] = time.monotonic(), answer
+            self._questions.put((host, port, answer))
+            self._free -= 1
+            if self._free < 0 and self._resolvers < RESOLVERS:
+                self._resolvers, self._free = self._resolvers + 1, self._free + 1
+                threading.Thread(target=self._resolve, daemon=True).start()
+            return answer
+
+    def _resolve(self) -> None:
+        while question := self._questions.get():
+            host, port, answer = question
+            try:
+                answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+            except Exception as error:
+                answer.set_exception(error)
+            with self._lock:
+                self._free += 1
+
+
+def _connect(
+    parts: SplitResult, port: int, addresses: list[str], limits: Limits, end: float
+) -> tuple[str, HTTPConnection]:
+    """The first address that answers and a connection to it, its peer checked before a request is
+    sent.
+    """
     for address in addresses:
-        wait = min(limits.connect, end - time.monotonic())
-        if wait <= 0:
-            break
+        wait = _left(end, limits.connect)
         if parts.scheme == "https":
             line = HTTPSConnection(
                 address, port, timeout=wait, server_hostname=parts.hostname, ssl_context=_tls()
             )
         else:
             line = HTTPConnection(address, port, timeout=wait)
-        line.response_class = _Response
         try:
             line.connect()
-        except FAULTS:
+            line.auto_open = 0  # never again by itself: nobody would check the peer
+            if refused(line.sock.getpeername()[0], limits.allow_loopback):
+                raise Stop("refused_address")
+            return address, line
+        except FAULTS as error:
             line.close()
-            if address == addresses[-1]:
+            if address == addresses[-1] or isinstance(error, Stop):
                 raise
-            continue
-        if refused(line.sock.getpeername()[0], limits.allow_loopback):
-            line.close()
-            raise Stop("refused_address")
-        line.timeout = max(0.001, min(limits.stalled, end - time.monotonic()))
-        return line
     raise TimeoutError
 
 
 @functools.cache
 def _tls() -> ssl.SSLContext:
     return ssl.create_default_context()
-
-
-def _resolve(host: str, port: int, seconds: float) -> list[str]:
-    """The addresses of a host in the resolver's order, asked in a thread because getaddrinfo has no
-    time-out.
-    """
-    with contextlib.suppress(ValueError):
-        return [str(ipaddress.ip_address(host))]
-    answer = Future()
-
-    def ask():
-        try:
-            answer.set_result(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-        except Exception as error:
-            answer.set_exception(error)
-
-    threading.Thread(target=ask, daemon=True).start()
-    return list(dict.fromkeys(info[4][0] for info in answer.result(max(0.0, seconds))))
-
-
-@contextlib.contextmanager
-def _cut_off(sock: socket.socket, seconds: float):
-    """Shut the socket down at the deadline: with a time-out per read, a server could drip bytes."""
-    late = threading.Event()
-
-    def cut():
-        late.set()
-        with contextlib.suppress(OSError):
-            socket.socket.shutdown(
-                sock, socket.SHUT_RDWR
-            )  # SSLSocket's own drops its state under the reader
-
-    timer = threading.Timer(max(0.0, seconds), cut)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    except FAULTS as error:
-        if late.is_set():
-            raise TimeoutError from error
-        raise
-    finally:
-        timer.cancel()
-    if late.is_set():
-        raise TimeoutError
 
 
 def _body(reply, limits: Limits) -> tuple[str, bytes | None]:
@@ -221,6 +345,8 @@ def _body(reply, limits: Limits) -> tuple[str, bytes | None]:
                 return "too_large", None
     except FAULTS as error:
         status = status_of(error)
+        if status == "timeout":
+            raise
         raise Stop(
             "incomplete_body" if status == "connection_reset" else status, reply.status
         ) from error

@@ -61,7 +61,8 @@ def test_every_served_file_is_what_the_truth_says(web):
             broken=web.pairs.broken, picture=web.pairs.picture
         )
         pairs = pairs[pairs.picture >= 0].drop_duplicates("picture")
-        found = list(download.fetch_many(pairs.url, LIMITS))
+        places = dict(download.fetch_many(pairs.url, LIMITS))
+    found = [places[i] for i in range(len(pairs))]
     for broken, got, picture in zip(pairs.broken, found, pairs.picture, strict=True):
         if broken in fetched_as:
             assert got.status == broken

@@ -1,0 +1,111 @@
+"""Stage 2 on one machine: results are kept on disk as they come, so that no shard waits for
+another and a killed run asks again only what was under way.
+"""
+
+import contextlib
+import sqlite3
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pandas as pd
+import pyarrow as pa
+from tqdm.auto import tqdm
+
+from rs5m import web
+from rs5m.data import runfolder
+from rs5m.pub11.stages import FETCHED
+
+CAME = "fetch/.came.sqlite"  # results of shards that are not whole yet
+TABLE = """
+pragma locking_mode = exclusive; pragma journal_mode = wal; pragma synchronous = off;
+create table if not exists came
+(key text primary key, shard integer, status text, http_status integer, content blob);
+create index if not exists shards on came (shard);
+"""
+
+
+def download(
+    urls: pd.DataFrame,
+    limits: web.Limits,
+    out: Path,
+    workers: int = 64,
+    progress: Callable[[str, web.Fetched], None] | None = None,
+) -> None:
+    """Make the shards of fetch/ that are missing.
+
+    Args:
+        urls: key (a normalised URL) and shard of all URLs.
+        limits: what one URL may cost.
+        out: the run's folder, held by this process.
+        workers: requests open at a time.
+        progress: called with each URL and its result as it comes, in this thread; not for results
+            of an earlier run.
+    """
+    todo = urls[urls.shard.isin(runfolder.missing(out, "fetch", urls.shard.unique().tolist()))]
+    (out / "fetch").mkdir(exist_ok=True)
+    with _came(out / CAME) as came:
+        known = _known(came, set(todo.shard))
+        left = Counter(todo.shard[~todo.key.isin(known)])
+        for shard in todo.shard.unique():
+            if not left[shard]:  # its last result came just before a kill
+                _finish(came, todo, int(shard), out)
+        asked = todo[~todo.key.isin(known)].reset_index(drop=True)
+        results = web.fetch_many(asked.key, limits, workers)
+        bar = tqdm(results, total=len(asked), desc="fetch", unit="URL", disable=not len(asked))
+        with contextlib.closing(results):
+            for place, got in bar:
+                key, shard = asked.key[place], int(asked.shard[place])
+                row = (key, shard, got.status, got.http_status, got.content)
+                came.execute("insert into came values (?, ?, ?, ?, ?)", row)
+                if progress:
+                    progress(key, got)
+                left[shard] -= 1
+                if not left[shard]:
+                    _finish(came, todo, shard, out)
+
+
+@contextlib.contextmanager
+def _came(path: Path) -> Iterator[sqlite3.Connection]:
+    """The table of what has come, empty where a power cut has damaged it; removed at the end."""
+    came = sqlite3.connect(path, isolation_level=None)
+    try:
+        try:
+            came.executescript(TABLE).execute("select count(*) from came")
+        except sqlite3.DatabaseError:
+            came.close()
+            _remove(path)
+            came = sqlite3.connect(path, isolation_level=None)
+            came.executescript(TABLE)
+        yield came
+    except sqlite3.OperationalError as error:
+        raise OSError(
+            f"{path} could not be written ({error}): free some space, then run it again"
+        ) from error
+    finally:
+        came.close()
+    _remove(path)
+
+
+def _remove(path: Path) -> None:
+    for file in path.parent.glob(f"{path.name}*"):
+        file.unlink()
+
+
+def _known(came: sqlite3.Connection, shards: set) -> set[str]:
+    """The URLs that need not be asked again; rows of finished shards are forgotten."""
+    for (shard,) in came.execute("select distinct shard from came").fetchall():
+        if shard not in shards:
+            came.execute("delete from came where shard = ?", (shard,))
+    return {key for (key,) in came.execute("select key from came")}
+
+
+def _finish(came: sqlite3.Connection, urls: pd.DataFrame, shard: int, out: Path) -> None:
+    """Keep a whole shard in the order of its URLs."""
+    found = came.execute(
+        "select key, shard, status, http_status, content from came where shard = ?", (shard,)
+    )
+    rows = {row[0]: dict(zip(FETCHED.names, row, strict=True)) for row in found}
+    table = pa.Table.from_pylist([rows[key] for key in urls.key[urls.shard == shard]], FETCHED)
+    runfolder.keep(table, out, "fetch", shard)
+    came.execute("delete from came where shard = ?", (shard,))

@@ -1,0 +1,49 @@
+"""What a crawl has met so far: counts by status, bytes, and how each host behaves."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from urllib.parse import urlsplit
+
+from rs5m.web.crawl import Fetched
+from rs5m.web.urls import normalise
+
+
+@dataclass(slots=True)
+class Host:
+    """Results of one host, as its URLs name it: how many, not ok, without an answer in time, and
+    the seconds that their requests took.
+    """
+
+    results: int = 0
+    failed: int = 0
+    silent: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Tally:
+    """Add each result as it comes; every figure is that of the results so far."""
+
+    statuses: Counter = field(default_factory=Counter)
+    bytes: int = 0
+    hosts: dict[str, Host] = field(default_factory=dict)
+
+    def add(self, url: str, got: Fetched) -> None:
+        """Count what became of `url`."""
+        self.statuses[got.status] += 1
+        self.bytes += len(got.content or b"")
+        host = self.hosts.setdefault(urlsplit(normalise(url) or "").hostname or "", Host())
+        host.results += 1
+        host.failed += got.status != "ok"
+        host.silent += got.status in ("timeout", "dead_host")
+        host.seconds += got.seconds
+
+    def slowest(self, count: int = 5) -> list[tuple[str, float]]:
+        """Hosts and their seconds for a result that was asked for, the slowest first."""
+        mean = {name: host.seconds / host.results for name, host in self.hosts.items() if name}
+        return sorted(mean.items(), key=lambda item: (-item[1], item[0]))[:count]
+
+    def deadest(self, count: int = 5) -> list[tuple[str, Host]]:
+        """Hosts that left URLs without an answer, those with the most first."""
+        silent = [(name, host) for name, host in self.hosts.items() if host.silent]
+        return sorted(silent, key=lambda item: (-item[1].silent, item[0]))[:count]
