@@ -12,14 +12,18 @@ from rs5m.book import scales
 
 def pub11_command(arguments: argparse.Namespace) -> None:
     """`rs5m pub11`: run the stages and print the attrition table."""
-    from rs5m import pub11, web
+    from rs5m import keywords, pub11, web
     from rs5m.book.judge import Model
+    from rs5m.pub11.words import summary
+
+    terms = keywords.choose(arguments.keywords, arguments.more_keywords, arguments.drop_traps)
 
     limits = web.Limits(allow_loopback=arguments.allow_loopback)
     model = Model(scales.get(arguments.scale).name, arguments.detector)
     # a shell may have expanded the pattern
     pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
-    out = pub11.run(pairs, arguments.out, model, limits)
+    out = pub11.run(pairs, arguments.out, model, limits, terms=terms, labels=arguments.label_column)
+    print(summary(out))
     print(pub11.attrition(out).to_string(index=False))
     _print_left_out(out)
 
@@ -189,10 +193,34 @@ def _add_pub11(commands) -> None:
     add.add_argument("--out", required=True, help=NEW)
     add.add_argument("--scale", default="mini", help=f"whose general model judges: {judges}")
     add.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")
+    _add_keywords(add)
     add.add_argument(
         "--allow-loopback", action="store_true", help="let URLs reach this machine (the pocket web)"
     )
     add.set_defaults(run=pub11_command)
+
+
+def _add_keywords(add) -> None:
+    own = (
+        "A file with your own keywords in place of the package's list: a term a line, or a regular "
+        "expression between slashes; lines that begin with # are comments."
+    )
+    more = (
+        "Add a second list, in English and six further languages, that finds what the first "
+        "misses (default: off)."
+    )
+    traps = (
+        "Drop pairs whose every keyword stands in a phrase that means something else, such as "
+        "'satellite dish' (default: such phrases are only counted)."
+    )
+    labels = (
+        "The column of the input that says which pairs are right (1 or true, 0 or false, empty "
+        "where nobody judged): the report then states every keyword's precision."
+    )
+    add.add_argument("--keywords", default="", metavar="FILE", help=own)
+    add.add_argument("--more-keywords", action="store_true", help=more)
+    add.add_argument("--drop-traps", action="store_true", help=traps)
+    add.add_argument("--label-column", default="", metavar="NAME", help=labels)
 
 
 def _add_rs3(commands) -> None:

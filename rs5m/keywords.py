@@ -7,6 +7,7 @@ The filter is for recall; a satellite dish passes here and is the later stages' 
 
 from __future__ import annotations
 
+import hashlib
 import re
 import tomllib
 import unicodedata
@@ -239,6 +240,11 @@ class Keywords:
     def pattern(self) -> str:
         """The regular expression of all terms, in RE2's syntax."""
         return _regex(self.terms)
+
+    def digest(self) -> str:
+        """What tells lists apart that let different texts pass."""
+        traps = trap_terms() if self.drop_traps else []
+        return hashlib.sha256("\n".join([self.pattern, *traps]).encode()).hexdigest()
 
     def matches(self, texts) -> np.ndarray:
         """Which of `texts` pass, as `keywords.matches`."""

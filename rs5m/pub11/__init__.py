@@ -20,6 +20,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "work",
         ],
         "input": ["inputs", "listed", "select", "shards"],
+        "words": ["keyword_table"],
         "stages": ["FETCHED", "Fetcher", "LOOKED", "Looker"],
     },
 )
