@@ -20,13 +20,14 @@ import torch
 from rs5m import clip, dedup, files, intervals, results, retrieval, tune, zeroshot
 from rs5m.book import head, models, plots
 from rs5m.book.scales import Scale, data_folder
+from rs5m.book.scorecard import NAMES
 from rs5m.clip import Model
 from rs5m.data import datasets
 from rs5m.evaluate import prompts
 from rs5m.tune import ret2
 
 ZIP = "rsicd_112.zip"
-TESTS = {"eurosat": "EuroSAT", "ucm": "UC Merced", "whurs19": "WHU-RS19"}
+TESTS = ("eurosat", "ucm", "whurs19")
 ARMS = ("colour", "general", "tuned", "labels")
 VALIDATION = 0.1  # of the training images
 RATES, EPOCHS = (3e-4, 1e-3, 3e-3), (1, 2, 4, 8, 16)  # what the validation split chooses from
@@ -252,8 +253,8 @@ def table(values: dict) -> pd.DataFrame:
     rows = {}
     for name, found in values["tests"].items():
         arms = {arm: cell(one) for arm, one in found["arms"].items()}
-        rows[TESTS[name]] = {"chance": f"{found['chance']:.1f}"} | arms
-        rows[TESTS[name]] |= {k: cell(found[k], "+") for k in ("over general", "over colour")}
+        rows[NAMES[name]] = {"chance": f"{found['chance']:.1f}"} | arms
+        rows[NAMES[name]] |= {k: cell(found[k], "+") for k in ("over general", "over colour")}
     return pd.DataFrame(rows).T
 
 
@@ -270,7 +271,7 @@ def headline(values: dict | None) -> dict[str, float]:
 def figure(values: dict):
     """The arms of every test set with their intervals."""
     points = [
-        (TESTS[name], arm, one["gain"], one["low"], one["high"])
+        (NAMES[name], arm, one["gain"], one["low"], one["high"])
         for name, found in values["tests"].items()
         for arm, one in found["arms"].items()
     ]
