@@ -90,9 +90,9 @@ def run(
     """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
     Writes kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
-    attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files of the input that were not read) and
-    pub11-train-NNNN.tar. ValueError, FileNotFoundError or OSError, before any work, for unreadable
-    input, for the folder of another run and for one that is in use.
+    attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files of the
+    input that were not read) and pub11-train-NNNN.tar. ValueError, FileNotFoundError or OSError,
+    before any work, for unreadable input, for the folder of another run and for one that is in use.
 
     Args:
         pairs: a folder, a pattern or a list of parquet files with url and text; a source is the
