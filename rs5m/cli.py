@@ -18,11 +18,24 @@ def pub11_command(arguments: argparse.Namespace) -> None:
 
     terms = keywords.choose(arguments.keywords, arguments.more_keywords, arguments.drop_traps)
 
-    limits = web.Limits(allow_loopback=arguments.allow_loopback)
+    limits = web.Limits(
+        timeout=arguments.timeout,
+        retries=arguments.retries,
+        per_host=arguments.per_host,
+        allow_loopback=arguments.allow_loopback,
+    )
     model = Model(scales.get(arguments.scale).name, arguments.detector)
     # a shell may have expanded the pattern
     pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
-    out = pub11.run(pairs, arguments.out, model, limits, terms=terms, labels=arguments.label_column)
+    out = pub11.run(
+        pairs,
+        arguments.out,
+        model,
+        limits,
+        terms=terms,
+        labels=arguments.label_column,
+        workers=arguments.workers,
+    )
     print(summary(out))
     print(pub11.attrition(out).to_string(index=False))
     _print_left_out(out)
@@ -194,10 +207,26 @@ def _add_pub11(commands) -> None:
     add.add_argument("--scale", default="mini", help=f"whose general model judges: {judges}")
     add.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")
     _add_keywords(add)
-    add.add_argument(
-        "--allow-loopback", action="store_true", help="let URLs reach this machine (the pocket web)"
-    )
+    _add_download(add)
     add.set_defaults(run=pub11_command)
+
+
+def _add_download(add) -> None:
+    workers = "The requests that are open at a time (default: %(default)s)."
+    timeout = (
+        "The seconds that one attempt at a URL may take, redirects included (default: %(default)s)."
+    )
+    retries = (
+        "The further attempts at a URL whose connection broke or whose server says 429 or 5xx "
+        "(default: %(default)s)."
+    )
+    host = "The requests that one host has to bear at a time (default: %(default)s)."
+    loopback = "Let URLs reach this machine, as those of the pocket web do (default: refused)."
+    add.add_argument("--workers", type=int, default=64, metavar="N", help=workers)
+    add.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help=timeout)
+    add.add_argument("--retries", type=int, default=2, metavar="N", help=retries)
+    add.add_argument("--per-host", type=int, default=4, metavar="N", help=host)
+    add.add_argument("--allow-loopback", action="store_true", help=loopback)
 
 
 def _add_keywords(add) -> None:

@@ -107,12 +107,14 @@ def run(
         labels: a column of the input that says which pairs are right, for the report
             keywords.parquet.
     """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: name 1 or more")
     out, paths, terms = Path(out), inputs(pairs), terms or keywords.choose()
     if labels:
         check_labels(paths, labels)
     facts = {
         "model": judge.identity(),
-        "limits": repr(replace(limits, per_host=0)),  # it changes no outcome
+        "limits": repr(replace(limits, per_host=1)),  # it changes no outcome
         "shard": shard_size,
         "keywords": terms.digest(),
         "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],

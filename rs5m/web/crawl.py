@@ -73,6 +73,8 @@ def fetch_many(
         workers: threads, so requests open at a time.
         window: results that are held, read or being read: at most `window * max_bytes` bytes.
     """
+    if workers < 1:
+        raise ValueError(f"workers is {workers}: name 1 or more")
     crawl, source, more = _Crawl(limits, workers, window), enumerate(urls), True
     try:
         while more or crawl.outstanding:
@@ -133,7 +135,7 @@ class _Crawl:
     """What the threads of `fetch_many` share; all of it changes under `change`."""
 
     def __init__(self, limits: Limits, workers: int, window: int):
-        self.limits, self.workers, self.window = limits, max(1, workers), window
+        self.limits, self.workers, self.window = limits, workers, window
         self.lines, self.change, self.closed = Lines(), threading.Condition(), False
         self.hosts, self.dead = defaultdict(_Host), set()
         self.ready, self.later = deque(), []  # hosts to be asked; tasks to be tried again

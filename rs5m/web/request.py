@@ -46,6 +46,14 @@ class Limits:
     allow_loopback: bool = False
     user_agent: str = "rs5m/0.1 (image-text dataset builder; honours X-Robots-Tag)"
 
+    def __post_init__(self):
+        least = {"per_host": 1, "silent": 1, "max_bytes": 1, "retries": 0, "redirects": 0}
+        for name, bound in least.items():
+            if getattr(self, name) < bound:
+                raise ValueError(f"{name} is {getattr(self, name)}: name {bound} or more")
+        if not self.timeout > 0:  # NaN, too
+            raise ValueError(f"timeout is {self.timeout}: name a number of seconds above 0")
+
 
 LIMITS = Limits()
 FRESH, KNOWN = 300.0, 10_000  # seconds that an address is taken for known; hosts

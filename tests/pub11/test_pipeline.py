@@ -230,6 +230,19 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys):
     assert not (tmp_path / "out").exists(), "refused before any work"
 
 
+@pytest.mark.parametrize(
+    "option", ["--workers 0", "--retries -1", "--per-host 0", "--timeout 0", "--timeout nan"]
+)
+def test_options_of_the_download_are_checked_before_any_work(option, tmp_path, monkeypatch, capsys):
+    path = str(write(tmp_path / "a.parquet", url=["http://127.0.0.1:9/x"], text=["aerial"]))
+    monkeypatch.setattr("rs5m.book.judge.Model", lambda *_: Cheap())
+    command = ["pub11", "--pairs", path, "--out", str(tmp_path / "out"), *option.split()]
+    assert cli.main(command) == 2
+    message, name = capsys.readouterr().err, option.split()[0][2:].replace("-", "_")
+    assert message.count("\n") == 1 and f"{name} is " in message and "name " in message
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_parquet_damaged_inside_is_named_and_the_good_ones_survive(tmp_path):
     generator = random.Random(0)
     texts = [f"aerial view {generator.random()}" for _ in range(5000)]
