@@ -2,8 +2,8 @@
 Chapter: selo.
 
 The protocol and its constants are the official evaluation code's (Yuan et al. 2022). Where that
-code fails, the docstrings say what it does and what is done here. Its heat map goes through a JPEG
-file; here it does not.
+code fails, the docstrings say what it does and what is done here. It writes windows and heat maps
+as JPEG files and reads them back; here that is an option (`as_jpeg`).
 """
 
 from collections.abc import Sequence
@@ -96,12 +96,29 @@ def mean_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -
     return _spread(*_cells(windows, scores, height, width))
 
 
-def probability_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> np.ndarray:
+def as_jpeg(pixels: np.ndarray) -> bytes:
+    """uint8 grey (h, w) or RGB (h, w, 3) as the official code writes it: OpenCV's default quality,
+    95.
+    """
+    pixels = pixels if pixels.ndim == 2 else cv2.cvtColor(pixels, cv2.COLOR_RGB2BGR)
+    return cv2.imencode(".jpg", pixels)[1].tobytes()
+
+
+def probability_map(
+    windows: np.ndarray, scores: np.ndarray, height: int, width: int, jpeg: bool = False
+) -> np.ndarray:
     """The heat map of a query: mean scores stretched to 0..255, then a median filter: uint8
     (height, width).
 
     Equal scores everywhere give zeros; the official code divides zero by zero there, or stretches
-    rounding errors to a map. Chapter: selo.
+    rounding errors to a map.
+
+    Args:
+        windows: int (n, 4), each r0, r1, c0, c1.
+        scores: of the windows, (n,).
+        height: of the map in pixels.
+        width: of the map in pixels.
+        jpeg: written as a JPEG and read back, as the official code does.
     """
     mean, sides = _cells(windows, scores, height, width)
     mean = mean - mean.min()
@@ -110,7 +127,10 @@ def probability_map(windows: np.ndarray, scores: np.ndarray, height: int, width:
         initial=0
     )  # sums of equal scores differ in their last bits
     stretched = np.zeros(mean.shape, np.uint8) if flat else np.uint8(255 * (mean / top))
-    return cv2.medianBlur(_spread(stretched, sides), MEDIAN)
+    heat = cv2.medianBlur(_spread(stretched, sides), MEDIAN)
+    if not jpeg:
+        return heat
+    return cv2.imdecode(np.frombuffer(as_jpeg(heat), np.uint8), cv2.IMREAD_GRAYSCALE)
 
 
 def _highest(image: np.ndarray, size: int) -> np.ndarray:

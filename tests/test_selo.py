@@ -120,6 +120,14 @@ def test_map_and_metrics_equal_the_twins():
         )
 
 
+def test_a_map_through_jpeg_is_the_one_of_a_file(tmp_path):
+    height, width, _, found, scores, _ = next(iter(cases()))
+    plain, jpeg = (selo.probability_map(found, scores, height, width, j) for j in (False, True))
+    cv2.imwrite(str(tmp_path / "map.jpg"), plain)
+    assert (jpeg == cv2.imread(str(tmp_path / "map.jpg"), cv2.IMREAD_GRAYSCALE)).all()
+    assert (jpeg != plain).any()
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_metrics_of_large_smooth_maps_equal_the_twins(seed):
     generator = np.random.default_rng(seed)

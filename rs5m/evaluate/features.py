@@ -150,16 +150,25 @@ def _finished(buffer: np.ndarray, parts: list) -> tuple[torch.Tensor, list[str |
 
 
 @torch.inference_mode()
-def encode(model: Model, images: Images, name: str = "images", batch: int = 0) -> Encoded:
+def encode(
+    model: Model, images: Images, name: str = "images", batch: int = 0, quiet: bool = False
+) -> Encoded:
     """Vectors of a set's images, decoded, cropped and encoded by batch.
 
     The numbers of `rs5m.clip.encode_images` on the decoded images, in float32; a few batches are in
     memory at a time. ValueError where no image is readable.
+
+    Args:
+        model: in float32 on every device.
+        images: names and bytes.
+        name: of the set, for the bar.
+        batch: images at once; 0: `rs5m.clip.block`.
+        quiet: show no bar.
     """
     batch, vectors, reasons = batch or clip.block(), [], []
     ahead = 0 if clip.device().type == "cpu" else 2
     model.net.eval()
-    with tqdm(total=len(images.names), desc=name, unit="image") as bar:
+    with tqdm(total=len(images.names), desc=name, unit="image", disable=quiet) as bar:
         for pixels, given in batches(images, model, batch, ahead):
             if len(pixels):
                 pixels = pixels.to(clip.device())

@@ -1,9 +1,9 @@
 """Semantic localization through a model: windows cut from a decoded image, their vectors, the
 scores of scenes. Chapter: selo.
 
-The official code writes every window as a JPEG file and reads it back, for each query anew. Here
-the windows of an image are cut and encoded once for all its queries, in memory; the JPEG step is
-left out.
+The official code writes every window, and every map, as a JPEG file and reads it back, the windows
+for each query anew. Here the windows of an image are cut and encoded once for all its queries, in
+memory; with `jpeg` they go through JPEG as well, without it they keep the pixels they were cut to.
 """
 
 from collections.abc import Sequence
@@ -18,7 +18,9 @@ from tqdm.auto import tqdm
 from rs5m import clip, selo
 from rs5m.clip import Model
 from rs5m.data import datasets
+from rs5m.data.datasets import Images
 from rs5m.device import processors
+from rs5m.evaluate import features
 from rs5m.evaluate.features import Store
 from rs5m.evaluate.testsets import Query, Scene
 from rs5m.vectors import normalise
@@ -48,7 +50,7 @@ def cut(image: np.ndarray, windows: np.ndarray, size: int = SIZE) -> np.ndarray:
 
 
 def window_vectors(
-    model: Model, image: np.ndarray, windows: np.ndarray, batch: int = 64, quiet=False
+    model: Model, image: np.ndarray, windows: np.ndarray, jpeg: bool = False, quiet: bool = False
 ) -> np.ndarray:
     """Un-normalised vectors (n, dim) of an image's windows, cut and encoded batch by batch.
 
@@ -56,15 +58,17 @@ def window_vectors(
         model: in float32 on every device.
         image: uint8 (h, w, 3).
         windows: (n, 4), each r0, r1, c0, c1.
-        batch: windows in memory at a time.
+        jpeg: each window goes through JPEG, as in the official evaluation.
         quiet: without a bar.
     """
     clip.check_images([image])
-    vectors = []
-    for start in tqdm(range(0, len(windows), batch), desc="windows", unit="batch", disable=quiet):
-        some = cut(image, windows[start : start + batch])
-        vectors.append(clip.encode_images(model, some, quiet=True, exact=True))
-    return np.concatenate(vectors)
+    names = ["_".join(map(str, window)) for window in windows]
+
+    def read(i: int) -> bytes:
+        window = cut(image, windows[i : i + 1])
+        return selo.as_jpeg(window[0]) if jpeg else datasets.held(window, names).read(0)
+
+    return features.encode(model, Images(names, read), "windows", quiet=quiet).vectors
 
 
 def scores(
@@ -83,9 +87,11 @@ def scores(
     return windows, normalise(clip.encode_texts(model, list(texts))) @ vectors.T
 
 
-def scene_scores(store: Store, scenes: list[Scene], name: str) -> list[Scores]:
+def scene_scores(store: Store, scenes: list[Scene], name: str, jpeg: bool = False) -> list[Scores]:
     """The cosines of every window of every scene with every query of it; vectors are kept by the
     store.
+
+    jpeg: like that of `window_vectors`.
     """
     bar = tqdm(scenes, desc=f"{name}, reading", unit="scene", leave=False)
     data = [(scene.name, datasets.fingerprint([scene.read()])) for scene in bar]
@@ -95,10 +101,10 @@ def scene_scores(store: Store, scenes: list[Scene], name: str) -> list[Scores]:
         for i, scene in enumerate(tqdm(scenes, desc=name, unit="scene")):
             image = scene.read()
             windows = selo.windows(*image.shape[:2])
-            vectors = window_vectors(model, image, windows, quiet=True)
+            vectors = window_vectors(model, image, windows, jpeg, quiet=True)
             np.savez(folder / f"{i}.npz", windows=windows, vectors=vectors, shape=image.shape[:2])
 
-    folder = store.kept(f"windows-{name}", data, make)
+    folder = store.kept(f"windows-{name}", (data, jpeg), make)
     captions = [query.caption for scene in scenes for query in scene.queries]
     texts = iter(normalise(store.texts(captions, f"selo-{name}")))
     found = []
@@ -109,10 +115,13 @@ def scene_scores(store: Store, scenes: list[Scene], name: str) -> list[Scores]:
     return found
 
 
-def measure(scenes: list[Scene], scored: list[Scores]) -> dict[str, np.ndarray]:
-    """Each of METRICS of every query (n,), scene after scene."""
+def measure(scenes: list[Scene], scored: list[Scores], jpeg: bool = False) -> dict[str, np.ndarray]:
+    """Each of METRICS of every query (n,), scene after scene.
+
+    jpeg: each map goes through JPEG, as in the official evaluation.
+    """
     jobs = [
-        (one, cosines, query)
+        (one, cosines, query, jpeg)
         for scene, one in zip(scenes, scored, strict=True)
         for cosines, query in zip(one.cosines, scene.queries, strict=True)
     ]
@@ -122,7 +131,7 @@ def measure(scenes: list[Scene], scored: list[Scores]) -> dict[str, np.ndarray]:
     return {key: np.array([value[key] for value in values]) for key in METRICS}
 
 
-def _of_query(job: tuple[Scores, np.ndarray, Query]) -> dict[str, float]:
-    one, cosines, query = job
-    heat = selo.probability_map(one.windows, cosines, *one.shape)
+def _of_query(job: tuple[Scores, np.ndarray, Query, bool]) -> dict[str, float]:
+    one, cosines, query, jpeg = job
+    heat = selo.probability_map(one.windows, cosines, *one.shape, jpeg)
     return selo.metrics(heat, query.regions)

@@ -233,8 +233,8 @@ def score_captions(store: features.Store, found: Found) -> Scored:
 
 def score_scenes(store: features.Store, found: Found) -> Scored:
     """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query."""
-    scored = localize.scene_scores(store, found.data, found.name)
-    measured = localize.measure(found.data, scored)
+    scored = localize.scene_scores(store, found.data, found.name, jpeg=True)
+    measured = localize.measure(found.data, scored, jpeg=True)
     asked = [(scene.name, query.caption) for scene in found.data for query in scene.queries]
     queries = [
         {"scene": scene, "caption": caption}
@@ -284,7 +284,7 @@ def protocol(store: features.Store, found: list[Found]) -> dict:
     seen = ("image_size", "mean", "std", "image_precision", "device", "versions")
     return {
         "preprocessing": {
-            "resize": "short side, bicubic, antialiased; centre crop; RGB",
+            "resize": "short side by Pillow's bicubic filter; centre crop; RGB",
             "images": images.RULE,
         }
         | {key: store.identity[key] for key in seen},
@@ -302,7 +302,9 @@ def protocol(store: features.Store, found: list[Found]) -> dict:
         },
         "selo": {
             "steps": selo.STEPS,
-            "windows": "resized to 256 x 256 (cubic) before preprocessing",
+            "windows": "resized to 256 x 256 (cubic), written as JPEG of quality 95 and read back, "
+            "then preprocessed",
+            "maps": "written as JPEG of quality 95 and read back",
         },
         "intervals": "95 %, bootstrap: images within classes; images with their captions; queries",
     }

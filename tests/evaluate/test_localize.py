@@ -3,6 +3,9 @@
 import cv2
 import numpy as np
 import pytest
+import torch
+from PIL import Image
+from torch import nn
 
 from rs5m import clip, selo
 from rs5m.book import plots
@@ -16,23 +19,34 @@ def image() -> np.ndarray:
     return cv2.resize(rough, (900, 600), interpolation=cv2.INTER_CUBIC)
 
 
+class Means(nn.Module):
+    """A tower of mean colours and their spread, which counts what it is given."""
+
+    images = 0
+
+    def encode_image(self, pixels):
+        self.images += len(pixels)
+        mean, spread = pixels.mean((2, 3)), pixels.std((1, 2, 3))
+        return torch.cat([mean, spread[:, None]], 1)
+
+
 @pytest.fixture
-def asked(monkeypatch) -> list:
-    """Stands in for the encoders: mean colours, and how many images and texts each call brought."""
+def model() -> clip.Model:
+    return clip.Model(Means(), None, (0.0,) * 3, (1.0,) * 3, 224)
+
+
+@pytest.fixture
+def asked(monkeypatch) -> list[int]:
+    """Stands in for the text tower, and holds how many texts each call brought."""
     calls = []
 
-    def images(model, images, **_):
-        calls.append(("images", len(images)))
-        return np.array([[*image.mean((0, 1)), image.std()] for image in images], np.float32)
-
     def texts(model, texts, **_):
-        calls.append(("texts", len(texts)))
+        calls.append(len(texts))
         return np.array(
             [np.random.default_rng(list(text.encode())).normal(size=4) for text in texts],
             np.float32,
         )
 
-    monkeypatch.setattr(clip, "encode_images", images)
     monkeypatch.setattr(clip, "encode_texts", texts)
     return calls
 
@@ -47,29 +61,37 @@ def test_windows_are_cut_and_resized_one_like_the_other(image):
         ).all()
 
 
-def test_cosines_are_those_of_one_window_and_one_text_at_a_time(image, asked):
-    windows, cosines = localize.scores(None, image, ["a lake", "a road", "a lake"])
+def test_cosines_are_those_of_one_window_and_one_text_at_a_time(image, model, asked):
+    windows, cosines = localize.scores(model, image, ["a lake", "a road", "a lake"])
     assert cosines.shape == (3, len(windows)) and (cosines[0] == cosines[2]).all()
     for i in (0, 5, len(windows) - 1):
-        vector = normalise(clip.encode_images(None, localize.cut(image, windows[i : i + 1])))
+        window = localize.cut(image, windows[i : i + 1])
+        vector = normalise(clip.encode_images(model, window, quiet=True))
         for text, row in (("a lake", 0), ("a road", 1)):
             assert cosines[row, i] == pytest.approx(
-                float((vector @ normalise(clip.encode_texts(None, [text])).T).item())
+                float((vector @ normalise(clip.encode_texts(None, [text])).T).item()), abs=1e-6
             )
 
 
-def test_every_window_is_encoded_once_for_all_texts(image, asked):
-    windows, _ = localize.scores(None, image, [f"query {i}" for i in range(7)])
-    assert sum(count for kind, count in asked if kind == "images") == len(windows)
-    assert [count for kind, count in asked if kind == "texts"] == [7]
+def test_every_window_is_encoded_once_for_all_texts(image, model, asked):
+    windows, _ = localize.scores(model, image, [f"query {i}" for i in range(7)])
+    assert model.net.images == len(windows) and asked == [7]
 
 
-def test_batches_do_not_change_vectors(image, asked):
+def test_windows_through_jpeg_are_those_of_files(image, model, tmp_path):
+    """Twin: each window written by OpenCV from its own order of channels, and read by Pillow."""
     windows = selo.windows(*image.shape[:2])
-    one, many = (
-        localize.window_vectors(None, image, windows, batch=batch, quiet=True) for batch in (1, 64)
+    plain, jpeg = (
+        localize.window_vectors(model, image, windows, through, quiet=True)
+        for through in (False, True)
     )
-    assert (one == many).all()
+    slow = []
+    for i, window in enumerate(localize.cut(image, windows)):
+        cv2.imwrite(str(tmp_path / f"{i}.jpg"), window[:, :, ::-1])
+        slow.append(np.asarray(Image.open(tmp_path / f"{i}.jpg")))
+    expected = clip.encode_images(model, slow, quiet=True)
+    assert jpeg == pytest.approx(expected, abs=1e-6)
+    assert np.abs(plain - expected).max() > 1e-4
 
 
 def test_an_image_of_another_kind_is_named(image):
