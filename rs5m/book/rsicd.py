@@ -87,13 +87,11 @@ def part(scale: Scale, name: str, images: datasets.Images, angles: Sequence[floa
     return Part(features, held.pop("colours"), held)
 
 
-def contact(train: Part, tests: dict[str, Part]) -> dict[str, np.ndarray]:
-    """Test set -> which training images (n,) it holds a copy of, turned and mirrored ones too."""
-    found = {}
-    for name, test in tests.items():
-        pairs = dedup.leaks(train.signatures, test.signatures)
-        found[name] = np.isin(np.arange(len(train.features)), pairs["train"])
-    return found
+def contact(train: Part, tests: dict[str, Part]) -> dict[str, pd.DataFrame]:
+    """Test set -> `rs5m.dedup.leaks`: pairs of a test and a training image that are copies, turned
+    and mirrored ones too.
+    """
+    return {name: dedup.leaks(train.signatures, test.signatures) for name, test in tests.items()}
 
 
 def chosen(model: Model, features: np.ndarray, captions: list, known: dict) -> dict:
@@ -155,7 +153,8 @@ def probe(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
 def measure(scale: Scale) -> dict:
     """The whole experiment; seconds where the trunk's features are in runs/, else minutes.
 
-    Keys: images, left_out (training images by the test set that holds a copy), settings, `tests`
+    Keys: images, left_out (training images by the test set that holds a copy), contact (images of
+    that set with a copy in the training half), settings, `tests`
     (set -> arm -> balanced accuracy with its interval; the gain over the general model and over the
     colour baseline over seeds and images), retrieval (mean recall on RSICD's test half before and
     after; not the published protocol: smaller images, nine tenths of them).
@@ -167,7 +166,8 @@ def measure(scale: Scale) -> dict:
     parts = {name: part(scale, name, found.images, (0,)) for name, found in sets.items()}
     parts["rsicd-test"] = part(scale, "rsicd-test", _files(test), (0,))
     copies = contact(seen, parts)
-    keep = ~np.any(list(copies.values()), axis=0)
+    copied = np.concatenate([pairs["train"] for pairs in copies.values()])
+    keep = ~np.isin(np.arange(len(seen.features)), copied)
     captions = [texts for texts, kept in zip(train.captions, keep, strict=True) if kept]
     seen = Part(seen.features[keep], seen.colours[keep], {})
     known = _known(scale, model, [*captions, *test.captions])
@@ -181,7 +181,8 @@ def measure(scale: Scale) -> dict:
     images = parts["rsicd-test"].features[:, 0]
     return {
         "images": int(keep.sum()),
-        "left_out": {name: int(hit.sum()) for name, hit in copies.items()},
+        "left_out": {name: pairs["train"].nunique() for name, pairs in copies.items()},
+        "contact": {name: pairs["test"].nunique() for name, pairs in copies.items()},
         "settings": settings,
         "tests": {
             name: _tested(model, found, parts[name], heads, colour) for name, found in sets.items()

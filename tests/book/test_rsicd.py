@@ -74,7 +74,8 @@ def test_turned_copies_of_a_test_image_are_contact():
     others = [*chips[16:], np.rot90(chips[5]).copy(), chips[11][:, ::-1].copy()]
     test = rsicd.Part(np.zeros((10, 1, 8)), np.zeros((10, 6)), dedup.signatures(others))
     found = rsicd.contact(train, {"made": test})["made"]
-    assert {5, 11} <= set(np.flatnonzero(found)) and found.sum() <= 4
+    copies = set(zip(found["train"], found["test"], strict=True))
+    assert {(5, 8), (11, 9)} <= copies and len(copies) <= 4
 
 
 def test_a_probe_with_labels_is_cross_validated():
