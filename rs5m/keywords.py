@@ -248,7 +248,7 @@ class Keywords:
 
     def matches(self, texts) -> np.ndarray:
         """Which of `texts` pass, as `keywords.matches`."""
-        return np.array([reason is None for reason in self.reasons(texts)], bool)
+        return np.equal(self.reasons(texts), None)
 
     def reasons(self, texts) -> np.ndarray:
         """Why each of `texts` stops here, (n,): no_keyword, trap, or None where it passes."""
