@@ -7,9 +7,10 @@ taken block by block.
 
 Ties: equal scores count as if in random order, by the expected value over all orders, so that a
 model that gives every pair the same score is at chance. The official code takes torch.topk's order,
-which is arbitrary there. Scores are products in float64, rounded to steps of 1e-9. That is coarse
-beside the error of such a sum, which differs from place to place in a block: equal vectors have
-equal scores wherever they stand. It is fine beside the official float32 scores.
+which is arbitrary there; `official_hits` has it. Scores are products in float64, rounded to steps
+of 1e-9. That is coarse beside the error of such a sum, which differs from place to place in a
+block: equal vectors have equal scores wherever they stand. It is fine beside the official float32
+scores.
 """
 
 from collections.abc import Sequence
@@ -79,6 +80,27 @@ def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTR
     )
     asked = np.where(np.bincount(of, minlength=len(image)) > 0, 1, np.nan)
     return Hits(np.stack(found[0], 1) * asked[:, None], np.stack(found[1], 1))
+
+
+def official_hits(image, text, image_of_text, ks: Sequence[int] = KS) -> Hits:
+    """`hits` as the official code counts them: equal scores in the order of torch.topk, from one
+    matrix of all scores in float32.
+    """
+    import torch
+
+    image, text, of = _checked(image, text, image_of_text)
+    vectors = (torch.from_numpy(np.asarray(v, np.float32)) for v in (image, text))
+    image, text = (torch.nn.functional.normalize(v, dim=-1) for v in vectors)
+    scores, of = text @ image.T, torch.from_numpy(of)
+    found = []
+    for rows, owner, own in (
+        (scores.T, of, torch.arange(len(image))),
+        (scores, torch.arange(len(image)), of),
+    ):
+        best = [owner[rows.topk(min(k, rows.shape[1])).indices] for k in ks]
+        found.append(torch.stack([(b == own[:, None]).any(1) for b in best], 1).double().numpy())
+    found[0][np.bincount(of, minlength=len(image)) == 0] = np.nan
+    return Hits(*found)
 
 
 def _unit(vectors: np.ndarray) -> np.ndarray:

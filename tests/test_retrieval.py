@@ -9,8 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from torch.nn import functional
 
 from rs5m import retrieval
 from rs5m.retrieval import Hits
@@ -64,6 +66,44 @@ def test_golden_values():
     )
     found = retrieval.recall(data["image"], data["text"], data["image_of_text"])
     assert found.keys() == expected.keys() and found == pytest.approx(expected, abs=1e-9)
+
+
+def as_official(image, text, of, k: int) -> tuple[float, float]:
+    """Recall in % by true positives of a one-hot matrix, as the official code counts it."""
+    image, text = (functional.normalize(torch.tensor(v).float(), dim=-1) for v in (image, text))
+    scores = text @ image.T
+    right = torch.zeros_like(scores, dtype=bool)
+    right[torch.arange(len(scores)), of] = True
+    found = []
+    for rows, own in ((scores.T, right.T), (scores, right)):
+        best = functional.one_hot(torch.topk(rows, k, dim=1)[1], rows.shape[1])
+        found.append((best * own[:, None]).sum((1, 2)) > 0)
+    return tuple(hit.float().mean().item() * 100 for hit in found)
+
+
+@pytest.mark.parametrize("seed", range(20))
+@pytest.mark.parametrize("make", [normal, coarse])
+def test_the_official_order_of_ties_is_topks(make, seed):
+    image, text, of = make(seed)
+    found = retrieval.summary(retrieval.official_hits(image, text, of, (1, 5)), (1, 5))
+    for k in (1, 5):
+        expected = as_official(image, text, of, k)
+        sides = found[f"image_to_text_R@{k}"], found[f"text_to_image_R@{k}"]
+        assert sides == pytest.approx(expected, abs=1e-12)
+
+
+def test_official_hits_are_the_fair_ones_without_ties_and_others_with_them():
+    fair, official = (f(*normal(0)) for f in (retrieval.hits, retrieval.official_hits))
+    assert (fair.image == official.image).all() and (fair.text == official.text).all()
+    fair, official = (f(*coarse(0), (1,)) for f in (retrieval.hits, retrieval.official_hits))
+    assert (fair.text != official.text).any() and np.isin(official.text, (0, 1)).all()
+
+
+def test_official_hits_of_few_answers_and_of_an_image_without_captions():
+    image, text = np.eye(3), np.eye(3)[:2]
+    found = retrieval.official_hits(image, text, np.array([0, 1]), (1, 10))
+    assert found.text.tolist() == [[1, 1], [1, 1]] and np.isnan(found.image[2]).all()
+    assert found.image[:2].tolist() == [[1, 1], [1, 1]]
 
 
 def test_the_golden_vectors_hold_no_tie_so_they_say_nothing_about_ties():
