@@ -123,7 +123,11 @@ def test_tune_begins_from_a_checkpoint_and_goes_on_where_it_stopped(
     assert first[0]["losses"]["first"] != first[1]["losses"]["first"]
     assert first[0]["run"] != first[1]["run"]
     before = (out / "model.safetensors").read_bytes()
+    *lines, last = (out / "log.jsonl").read_text().splitlines()
+    last = json.dumps(json.loads(last) | {"seconds": 1000.0})
+    (out / "log.jsonl").write_text("\n".join([*lines, last, ""]))
     assert cli.main(arguments) == 0
+    assert json.loads((out / "run.json").read_text())["seconds"] > 1000, "all processes count"
     assert (out / "model.safetensors").read_bytes() == before
     assert len((out / "log.jsonl").read_text().splitlines()) == 4
 

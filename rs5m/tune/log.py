@@ -130,6 +130,14 @@ def _lines(path: Path) -> list[dict]:
     return [json.loads(line) for line in lines if line.endswith("\n")]
 
 
+def spent(out: str | Path) -> float:
+    """Seconds from the first step to the last that the log of a folder has, over all processes that
+    wrote it.
+    """
+    lines = _lines(Path(out) / LOG)
+    return lines[-1].get("seconds", 0.0) if lines else 0.0
+
+
 class Log:
     """A line of JSON for every step in log.jsonl, and the same to TensorBoard if asked; the first
     process writes.
@@ -137,6 +145,7 @@ class Log:
 
     def __init__(self, out: str | Path | None, step: int, board: bool = False):
         self.losses, self.speed, self.began = [], 0.0, time.perf_counter()
+        self.origin = self.began - (spent(out) if out else 0.0)
         self.file, self.board = None, None
         self.folder = Path(out) if out else None
         if out is None or rank() > 0:
@@ -167,6 +176,7 @@ class Log:
         self.losses.append(values["loss"])
         if self.file:
             record = {"step": step, **values, "images_per_second": round(self.speed, 1)}
+            record["seconds"] = round(now - self.origin, 3)
             record = {name: v if math.isfinite(v) else None for name, v in record.items()}
             self.file.write(json.dumps(record) + "\n")
             self.file.flush()  # a reader follows the run

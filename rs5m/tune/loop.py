@@ -46,13 +46,17 @@ def contrastive_loss(
 
 
 def adamw(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
-    """AdamW over what is trained; gains, biases and the temperature (fewer than two dimensions) do
-    not decay.
+    """AdamW over what is trained; gains, biases, tables of relative positions and the temperature
+    do not decay, as in open_clip's trainer.
     """
-    trained = [p for p in net.parameters() if p.requires_grad]
+    trained = [(name, p) for name, p in net.named_parameters() if p.requires_grad]
+    rest = {name for name, p in trained if p.ndim < 2 or "bias" in name}  # swin's tables are biases
     groups = [
-        {"params": [p for p in trained if p.ndim >= 2], "weight_decay": settings.weight_decay},
-        {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
+        {
+            "params": [p for name, p in trained if name not in rest],
+            "weight_decay": settings.weight_decay,
+        },
+        {"params": [p for name, p in trained if name in rest], "weight_decay": 0.0},
     ]
     return torch.optim.AdamW(groups, settings.learning_rate, BETAS, EPSILON)
 

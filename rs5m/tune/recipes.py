@@ -135,10 +135,12 @@ def run(
     from rs5m import clip
     from rs5m.tune.distributed import rank, start_processes
     from rs5m.tune.loader import Shards
+    from rs5m.tune.log import spent
     from rs5m.tune.loop import fit
     from rs5m.tune.schedule import Settings
 
-    out, begun = Path(out), time.perf_counter()
+    out = Path(out)
+    begun = time.perf_counter() - spent(out)  # a run that goes on has spent seconds before
     start_processes()  # before the model takes its device
     paths = shards(recipe.data, data, out)
     model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
