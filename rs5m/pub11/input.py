@@ -1,4 +1,6 @@
-"""PUB11's input: parquet files that are checked before any work, and stage 1. Chapter: pub11."""
+"""PUB11's input: tables of listed pairs that are checked before any work, and stage 1.
+Chapter: pub11.
+"""
 
 from __future__ import annotations
 
@@ -14,24 +16,16 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rs5m import files, keywords
-from rs5m.data import runfolder
+from rs5m.data import runfolder, tables
 from rs5m.web.urls import normalise, unescape
 
 HITS = pa.schema(
     [("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())]
 )
 UNMATCHED = pa.schema([("row", pa.int64()), ("reason", pa.string())])
-ENDINGS = (".parquet", ".pq", ".parq")
+FAULTS = ("wrong_fields", "open_quote", "not_json", "not_text")  # of rows that do not parse
+URLS = ("url", "imageurl", "imgurl", "imagelink", "image")  # usual names, squeezed
 ENTITY = "&#?[0-9A-Za-z]+;"
-TEXT = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
-    pa.types.is_binary,
-    pa.types.is_large_binary,
-    pa.types.is_binary_view,
-    pa.types.is_null,
-)
 NUMBERS = (
     pa.types.is_integer,
     pa.types.is_floating,
@@ -39,16 +33,34 @@ NUMBERS = (
     pa.types.is_date,
     pa.types.is_timestamp,
 )
-BATCH = 2**17  # rows held at a time
 
 # ---------------------------------------------------------------- input
 
 
-def inputs(pairs: str | Path | list) -> list[Path]:
-    """The parquet files of a pattern, a folder or a list, sorted; each is opened, and its columns
-    are checked, before any work. FileNotFoundError or ValueError that names the file and the cure.
+def inputs(pairs: str | Path | list, url: str = "", caption: str = "") -> list[Path]:
+    """The tables of a pattern, a folder or a list, sorted; each is opened, and its columns are
+    checked, before any work. FileNotFoundError or ValueError that names the file and the cure.
+
+    url, caption: the names of the columns; where they are not given, usual names are looked for,
+    and what is taken is printed.
     """
-    return _checked(pairs, *listed(pairs))
+    paths = _checked(pairs, *listed(pairs))
+    taken: dict[tuple, list[Path]] = {}
+    for path in paths:
+        found = columns(path, url, caption)
+        taken.setdefault((found["url"], found["text"]), []).append(path)
+    for (one, other), files_of in taken.items():
+        if (one, other) not in (("url", "text"), (url, caption)):
+            print(
+                f"pairs: {one} is taken as the URL and {other} as the text of "
+                f"{_some(files_of)} (--url-column and --caption-column choose others)"
+            )
+    return paths
+
+
+def _some(paths: list[Path]) -> str:
+    others = f" and {len(paths) - 1} more" if len(paths) > 1 else ""
+    return f"{paths[0].name}{others}"
 
 
 def listed(pairs: str | Path | list) -> tuple[list[Path], dict[str, list[str]]]:
@@ -67,8 +79,8 @@ def listed(pairs: str | Path | list) -> tuple[list[Path], dict[str, list[str]]]:
         name = path.relative_to(folder)
         if any(part[0] == "." for part in name.parts):  # a pattern leaves them out, too
             left_out.setdefault("hidden", []).append(name.as_posix())
-        elif path.suffix.lower() not in ENDINGS:
-            reason = f"not a parquet file's ending: {path.suffix.lower() or 'none'}"
+        elif path.suffix.lower() not in tables.ENDINGS:
+            reason = f"not a table's ending: {path.suffix.lower() or 'none'}"
             left_out.setdefault(reason, []).append(name.as_posix())
         else:
             kept.append(path)
@@ -79,112 +91,116 @@ def _checked(pairs: str | Path | list, paths: list[Path], left_out: Mapping) -> 
     if not paths:
         others = f" ({sum(map(len, left_out.values()))} other files)" if left_out else ""
         raise FileNotFoundError(
-            f"{pairs} holds no parquet file{others}: give files, their folder, or a pattern such "
-            "as 'pairs/*.parquet', in quotes"
+            f"{pairs} holds no table ({tables.KINDS}){others}: give files, their folder, or a "
+            "pattern such as 'pairs/*.parquet', in quotes"
         )
     real = [path.resolve() for path in paths]
     if twice := next((path for path in real if real.count(path) > 1), None):
         raise ValueError(f"{twice} is named twice: name it once, or its pairs count double")
-    for path in paths:
-        _check(path)
+    if gone := next((path for path in paths if not path.is_file()), None):
+        raise FileNotFoundError(f"{gone} is not a file: check the spelling of --pairs")
     return paths
 
 
-def _check(path: Path) -> None:
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} is not a file: check the spelling of --pairs")
-    columns(path)
+def columns(path: Path, url: str = "", caption: str = "") -> dict[str, str]:
+    """The names in a table of `url`, `text` and, where there is one, `source`, in any case.
 
-
-def columns(path: Path) -> dict[str, str]:
-    """The names in a file of `url`, `text` and, where there is one, `source`: crawls write URL and
-    TEXT as often. ValueError for a file that is not parquet, or lacks one, has two or another type.
+    ValueError for a file that is no table, and for a column that is not there, is there twice or
+    holds something else.
     """
-    schema, found = _schema(path), {}
-    for name in ("url", "text", "source"):
-        same = [column for column in schema.names if column.lower() == name]
-        if len(same) > 1:
-            raise ValueError(
-                f"{path} has {len(same)} columns called {name!r} ({', '.join(same)}): "
-                "rename or remove the others"
-            )
-        if same:
-            found[name] = same[0]
-            _check_type(path, same[0], schema.field(same[0]).type, name == "source")
-        elif name != "source":
-            raise ValueError(
-                f"{path} has no column {name!r} (it has {', '.join(schema.names) or 'none'}): "
-                "rename one to it"
-            )
+    return _named(tables.look(path), url, caption)
+
+
+def _named(table: tables.Table, url: str, caption: str) -> dict[str, str]:
+    found = {
+        "url": tables.column(table, url, URLS, "--url-column"),
+        "text": tables.column(table, caption, tables.CAPTION_NAMES, "--caption-column"),
+    }
+    if found["url"] == found["text"]:
+        raise ValueError(f"{table.path} has {found['url']!r} for URL and caption: name two columns")
+    if any(name.lower() == "source" for name in table.names):
+        found["source"] = tables.column(
+            table, "", ("source",), "", _is_source, "strings or numbers"
+        )
     return found
 
 
-def _schema(path: Path) -> pa.Schema:
-    with path.open("rb") as stream:
-        files.refuse_other(path, stream.read(64), "parquet")
-    try:
-        return pq.read_schema(path)
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} is not a whole parquet file: fetch it again or leave it out"
-        ) from error
-
-
-def _check_type(path: Path, column: str, kind: pa.DataType, numbers: bool) -> None:
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if any(test(kind) for test in TEXT) or (numbers and any(test(kind) for test in NUMBERS)):
-        return
-    wanted = "strings or numbers" if numbers else "strings (or bytes)"
-    raise ValueError(f"{path} has {kind} in its column {column!r}: give {wanted} there")
+def _is_source(kind: pa.DataType) -> bool:
+    return tables.is_text(kind) or any(test(kind) for test in NUMBERS)
 
 
 # ---------------------------------------------------------------- stage 1
 
 
-def select(paths: list[Path], out: Path) -> tuple[pd.DataFrame, dict]:
+def select(
+    paths: list[Path],
+    out: Path,
+    url: str = "",
+    caption: str = "",
+    terms: keywords.Keywords | None = None,
+) -> tuple[pd.DataFrame, dict]:
     """Stage 1: rows with a keyword, and how many pairs each source listed; kept on disk by file.
 
     The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword,
-    no_text).
+    trap, no_text, one of FAULTS).
+
+    terms: the keywords, those of the package where it is None.
     """
     folder, rest = out / "select", out / "unmatched"
     folder.mkdir(exist_ok=True)
     rest.mkdir(exist_ok=True)
-    tables, listed, first = [], {}, 0
+    terms = terms or keywords.choose()
+    kept, listed, first = [], {}, 0
     for i, path in enumerate(paths):
-        kept = folder / f"{i:05d}.parquet"
-        if not kept.is_file():
-            hits, unmatched = _select_one(path, first)
-            runfolder.save(unmatched, rest / kept.name)
-            runfolder.save(hits, kept)
-        table = pq.read_table(kept)
+        name = f"{i:05d}.parquet"
+        if not (folder / name).is_file():
+            hits, unmatched = _select_one(path, first, url, caption, terms)
+            runfolder.save(unmatched, rest / name)
+            runfolder.save(hits, folder / name)
+        table = pq.read_table(folder / name)
         for source, (pairs, missing) in json.loads(table.schema.metadata[b"listed"]).items():
             before = listed.get(source, (0, 0))
             listed[source] = (before[0] + pairs, before[1] + missing)
-        tables.append(table.to_pandas())
-        first += pq.read_metadata(path).num_rows
-    return pd.concat(tables, ignore_index=True), listed
+            first += pairs
+        kept.append(table.to_pandas())
+    return pd.concat(kept, ignore_index=True), listed
 
 
-def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
+def unparsed(paths: list[Path], out: Path) -> dict[str, list[str]]:
+    """The rows that `select` could not read, by reason, each as its file and number from 0."""
+    found, first = {}, 0
+    for i, path in enumerate(paths):
+        rest = pq.read_table(out / "unmatched" / f"{i:05d}.parquet").to_pydict()
+        for row, reason in zip(rest["row"], rest["reason"], strict=True):
+            if reason in FAULTS:
+                found.setdefault(f"rows: {reason}", []).append(f"{path.name} row {row - first}")
+        first += len(rest["row"]) + pq.read_metadata(out / "select" / f"{i:05d}.parquet").num_rows
+    return found
+
+
+def _select_one(
+    path: Path, first: int, url: str, caption: str, terms: keywords.Keywords
+) -> tuple[pa.Table, pa.Table]:
     """HITS of a file, `listed` (pairs, pairs without text by source) in their metadata; UNMATCHED
     of the rest.
     """
     hits, rest, listed, row = [], [], {}, first
-    for batch in _batches(path):
-        has_text = batch["text"].is_valid().to_numpy(zero_copy_only=False)
-        hit = keywords.matches(batch["text"])
-        missing = pd.DataFrame({"source": batch["source"].to_pylist(), "missing": ~has_text})
+    for batch in batches(path, url, caption):
+        has_text = batch["text"].is_valid().to_numpy()
+        why = terms.reasons(batch["text"])
+        hit = np.equal(why, None)
+        no_text = ~has_text & batch[tables.FAULT].is_null().to_numpy()
+        missing = pd.DataFrame({"source": batch["source"].to_pylist(), "missing": no_text})
         for name, group in missing.groupby("source").missing:
             before = listed.get(name, (0, 0))
             listed[name] = (before[0] + len(group), before[1] + int(group.sum()))
         index, other = np.flatnonzero(hit), np.flatnonzero(~hit)
-        hits.append(batch.take(index).add_column(0, HITS.field("row"), pa.array(row + index)))
-        reasons = np.where(has_text[other], "no_keyword", "no_text")
+        found = batch.select(HITS.names[1:]).take(index)
+        hits.append(found.add_column(0, HITS.field("row"), pa.array(row + index)))
+        usual = pa.array(np.where(has_text[other], why[other], "no_text"), pa.string())
+        reasons = pc.coalesce(batch[tables.FAULT].take(other), usual)
         rest.append(pa.table([row + other, reasons], UNMATCHED))
         row += len(batch)
-    if row - first != pq.read_metadata(path).num_rows:
-        raise ValueError(f"{path} is damaged inside: fetch it again or leave it out")
     metadata = {"listed": json.dumps(listed, sort_keys=True)}
     return (
         pa.concat_tables([HITS.empty_table(), *hits]).replace_schema_metadata(metadata),
@@ -192,36 +208,21 @@ def _select_one(path: Path, first: int) -> tuple[pa.Table, pa.Table]:
     )
 
 
-def _batches(path: Path) -> Iterator[pa.Table]:
-    """Tables of source, url and text as strings, in the file's order. Bad bytes are replaced, and
-    the text's HTML entities are decoded. ValueError names a broken file.
+def batches(path: Path, url: str = "", caption: str = "") -> Iterator[pa.Table]:
+    """Tables of source, url, text and FAULT as strings, in the file's order. Bad bytes of parquet
+    are replaced, and the text's HTML entities are decoded. ValueError names a broken file.
     """
-    names = columns(path)
-    try:
-        with pq.ParquetFile(path) as file:
-            for batch in file.iter_batches(BATCH, columns=list(names.values())):
-                held = {name: _strings(batch[column]) for name, column in names.items()}
-                source = held.get("source", pa.nulls(len(batch), pa.string()))
-                held["source"] = pc.fill_null(source, path.stem)
-                held["text"] = _decoded(held["text"])
-                yield pa.table([held[name] for name in HITS.names[1:]], HITS.names[1:])
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(
-            f"{path} is damaged inside ({_first_line(error)}): fetch it again or leave it out"
-        ) from error
-
-
-def _first_line(error: Exception) -> str:
-    return str(error).strip().partition("\n")[0]
-
-
-def _strings(column: pa.Array) -> pa.Array:
-    """A column as strings: numbers spelled, bytes read as UTF-8 with bad ones replaced."""
-    if pa.types.is_dictionary(column.type):
-        column = column.dictionary_decode()
-    if not any(test(column.type) for test in TEXT):
-        return column.cast(pa.string())
-    return keywords.as_strings(column).cast(pa.string())
+    table = tables.look(path)
+    names = _named(table, url, caption)
+    for batch in tables.batches(table, list(names.values())):
+        held = {
+            name: tables.strings(batch[column].combine_chunks()) for name, column in names.items()
+        }
+        source = held.get("source", pa.nulls(len(batch), pa.string()))
+        held["source"] = pc.fill_null(source, path.stem)
+        held["text"] = _decoded(held["text"])
+        columns = [*(held[name] for name in HITS.names[1:]), batch[tables.FAULT]]
+        yield pa.table(columns, [*HITS.names[1:], tables.FAULT])
 
 
 def _decoded(texts: pa.Array) -> pa.Array:
@@ -234,9 +235,12 @@ def _decoded(texts: pa.Array) -> pa.Array:
 
 
 def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:
-    """The distinct normalised URLs of the hits in order of their first row: key, shard. Hopeless
-    URLs are left out.
+    """The distinct normalised URLs of the hits in order of their first row: key, shard and how
+    many pairs have it. Hopeless URLs are left out.
     """
     hits["key"] = pd.Series([normalise(url) for url in hits.url], hits.index, object)
-    keys = hits.key.dropna().drop_duplicates().reset_index(drop=True)
-    return pd.DataFrame({"key": keys.astype(str), "shard": np.arange(len(keys)) // size})
+    keys = hits.key.dropna()
+    counts = keys.value_counts()
+    keys = keys.drop_duplicates().reset_index(drop=True).astype(str)
+    shard = np.arange(len(keys)) // size
+    return pd.DataFrame({"key": keys, "shard": shard, "pairs": keys.map(counts).astype(int)})

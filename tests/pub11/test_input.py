@@ -89,7 +89,7 @@ def test_every_row_is_kept_or_has_a_reason(tmp_path, texts, kind, names, source)
         st.tuples(
             st.sampled_from(["", "part=1/", "a[1]/b{2}/", ".hidden/"]),
             st.sampled_from(["a", "._a", ".tmp_b", "b[0]", "c*"]),
-            st.sampled_from([".parquet", ".PARQUET", ".pq", ".csv", ".crc", ""]),
+            st.sampled_from([".parquet", ".PARQUET", ".pq", ".csv", ".jsonl", ".txt", ".crc", ""]),
         ),
         unique=True,
         max_size=8,
@@ -106,7 +106,7 @@ def test_every_file_of_a_folder_is_kept_or_has_a_reason(tmp_path_factory, names)
     assert set(inside) == {
         "".join(parts)
         for parts in names
-        if parts[2] in (".parquet", ".PARQUET", ".pq")
+        if parts[2] in (".parquet", ".PARQUET", ".pq", ".csv", ".jsonl")
         and not (parts[0].startswith(".") or parts[1].startswith("."))
     }
 
@@ -123,10 +123,10 @@ def test_brackets_and_braces_are_no_pattern(tmp_path):
 @pytest.mark.parametrize(
     ("data", "said"),
     [
-        (b"url\ttext\nhttp://a/x\taerial\n", "is text, such as csv or tsv, not parquet"),
-        (b"\xef\xbb\xbfurl,text\n", "is text, such as csv or tsv"),
+        ("url,text\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (gzip.compress(b"url,text\n" * 9), "is compressed by gzip"),
-        (b'{"url": 1}', "is json"),
+        (b'[{"url": 1}]', "is json"),
+        (b'{\n"images": []\n}', "is json, not jsonl"),
         (b"<!doctype html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS"),
         (b"", "is empty"),
@@ -184,13 +184,13 @@ def test_linked_folders_are_read_and_what_is_not_read_is_named(tmp_path):
     (tmp_path / "in").mkdir()
     (tmp_path / "in/link").symlink_to(tmp_path / "far")
     (tmp_path / "in/link/self").symlink_to(tmp_path / "in")
-    (tmp_path / "in/notes.csv").write_text("x")
+    (tmp_path / "in/notes.txt").write_text("x")
     (tmp_path / "in/._a.parquet").write_text("x")
     out = pub11.run(tmp_path / "in", tmp_path / "out", Cheap(), LIMITS)
     assert runfolder.left_out(out)["hidden"] == ["._a.parquet"]
-    assert runfolder.left_out(out)["not a parquet file's ending: .csv"] == ["notes.csv"]
+    assert runfolder.left_out(out)["not a table's ending: .txt"] == ["notes.txt"]
     assert pub11.attrition(out).pairs_listed.tolist() == [1, 1]
-    with pytest.raises(FileNotFoundError, match=r"no parquet file \(1 other files\)"):
+    with pytest.raises(FileNotFoundError, match=r"no table .*\(1 other files\)"):
         input.inputs(write_nothing(tmp_path / "none"))
 
 
