@@ -12,8 +12,10 @@ from rs5m.book import scales
 
 def pub11_command(arguments: argparse.Namespace) -> None:
     """`rs5m pub11`: run the stages and print the attrition table."""
+    print(f"rs5m pub11: checking the pairs and {arguments.out}", flush=True)
     from rs5m import keywords, pub11, web
     from rs5m.book.judge import Model
+    from rs5m.pub11 import report
     from rs5m.pub11.words import summary
 
     terms = keywords.choose(arguments.keywords, arguments.more_keywords, arguments.drop_traps)
@@ -27,17 +29,20 @@ def pub11_command(arguments: argparse.Namespace) -> None:
     model = Model(scales.get(arguments.scale).name, arguments.detector)
     # a shell may have expanded the pattern
     pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
+    tally = web.Tally()
     out = pub11.run(
         pairs,
         arguments.out,
         model,
         limits,
+        progress=tally.add,
         terms=terms,
         labels=arguments.label_column,
         workers=arguments.workers,
     )
     print(summary(out))
     print(pub11.attrition(out).to_string(index=False))
+    print(report.words(out, tally))
     _print_left_out(out)
 
 

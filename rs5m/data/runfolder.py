@@ -131,7 +131,7 @@ def missing(out: Path, stage: str, numbers: Iterable[int]) -> list[int]:
 def work(
     out: Path,
     stage: str,
-    numbers: Iterable[int],
+    sizes: Mapping[int, int],
     make: Callable[[list[int]], Iterable[pa.Table]],
     width: int = 1,
 ) -> None:
@@ -140,17 +140,19 @@ def work(
     Args:
         out: the run's folder; its log.txt names each shard that was made.
         stage: the folder of the shards.
-        numbers: the shards' numbers.
+        sizes: the shards' numbers, and how many images each has.
         make: numbers of a wave to its tables, in that order.
         width: shards of one wave.
     """
-    todo = missing(out, stage, numbers)
+    todo = missing(out, stage, sizes)
     (out / stage).mkdir(exist_ok=True)
-    starts = range(0, len(todo), width)
-    for start in tqdm(starts, desc=stage, unit="wave", disable=not todo):
-        wave = todo[start : start + width]
-        for number, table in zip(wave, make(wave), strict=True):
-            keep(table, out, stage, number)
+    total = sum(sizes[number] for number in todo)
+    with tqdm(total=total, desc=stage, unit=" images", miniters=1, disable=not todo) as bar:
+        for start in range(0, len(todo), width):
+            wave = todo[start : start + width]
+            for number, table in zip(wave, make(wave), strict=True):
+                keep(table, out, stage, number)
+                bar.update(sizes[number])
 
 
 def keep(table: pa.Table, out: Path, stage: str, number: int) -> None:

@@ -8,11 +8,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "pipeline": [
             "COLUMNS",
             "SHARD",
-            "STAGES",
             "Judge",
             "Stage",
             "attrition",
-            "content",
             "finish",
             "decide",
             "run",
@@ -21,6 +19,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "input": ["inputs", "listed", "select", "shards"],
         "words": ["keyword_table"],
-        "stages": ["FETCHED", "Fetcher", "LOOKED", "Looker"],
+        "stages": ["FETCHED", "Fetcher", "LOOKED", "Looker", "STAGES"],
+        "download": ["content"],
     },
 )

@@ -10,11 +10,14 @@ from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from rs5m import web
 from rs5m.data import runfolder
+from rs5m.data.runfolder import shard_path
 from rs5m.pub11.stages import FETCHED
+from rs5m.web.urls import normalise
 
 CAME = "fetch/.came.sqlite"  # results of shards that are not whole yet
 TABLE = """
@@ -35,7 +38,7 @@ def download(
     """Make the shards of fetch/ that are missing.
 
     Args:
-        urls: key (a normalised URL) and shard of all URLs.
+        urls: key (a normalised URL), shard and pairs of all URLs.
         limits: what one URL may cost.
         out: the run's folder, held by this process.
         workers: requests open at a time.
@@ -52,17 +55,53 @@ def download(
                 _finish(came, todo, int(shard), out)
         asked = todo[~todo.key.isin(known)].reset_index(drop=True)
         results = web.fetch_many(asked.key, limits, workers)
-        bar = tqdm(results, total=len(asked), desc="fetch", unit="URL", disable=not len(asked))
-        with contextlib.closing(results):
-            for place, got in bar:
+        with contextlib.closing(results), _bar(todo, asked) as bar:
+            for place, got in results:
                 key, shard = asked.key[place], int(asked.shard[place])
                 row = (key, shard, got.status, got.http_status, got.content)
                 came.execute("insert into came values (?, ?, ?, ?, ?)", row)
                 if progress:
                     progress(key, got)
+                bar.add(int(asked.pairs[place]), got)
                 left[shard] -= 1
                 if not left[shard]:
                     _finish(came, todo, shard, out)
+
+
+def content(out: Path, rows: pd.DataFrame) -> list[bytes | None]:
+    """The downloaded bytes of rows of kept or dropped.parquet, None where nothing came."""
+    keys, found = [normalise(url) for url in rows.url], {}
+    for number in rows.shard.dropna().unique():
+        path = shard_path(Path(out), "fetch", int(number))
+        table = pq.read_table(
+            path, columns=["key", "content"], filters=[("key", "in", list(set(keys) - {None}))]
+        )
+        found |= dict(zip(table["key"].to_pylist(), table["content"].to_pylist(), strict=True))
+    return [found.get(key) for key in keys]
+
+
+class _Bar(tqdm):
+    """Progress in pairs, with the share of failures and the bytes of this run."""
+
+    came = failed = size = 0
+
+    def add(self, pairs: int, got: web.Fetched) -> None:
+        """Count a result that stands for so many pairs."""
+        self.came += pairs
+        self.failed += pairs * (got.status != "ok")
+        self.size += len(got.content or b"")
+        said = f"{self.failed / self.came:.0%} failed, {self.size / 1e6:,.1f} MB"
+        self.set_postfix_str(said, refresh=False)
+        self.update(pairs)
+
+
+def _bar(todo: pd.DataFrame, asked: pd.DataFrame) -> _Bar:
+    """A bar of all pairs, at those that an earlier run has; it tells the time left by the mean rate
+    of the last minutes, since single answers come in bursts.
+    """
+    total, left = int(todo.pairs.sum()), int(asked.pairs.sum())
+    made = {"initial": total - left, "miniters": 1, "smoothing": 0.02, "disable": not left}
+    return _Bar(total=total, desc="download", unit=" pairs", **made)
 
 
 @contextlib.contextmanager

@@ -28,13 +28,12 @@ import pyarrow.parquet as pq
 from rs5m import dedup, files, keywords, web
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11.download import download
+from rs5m.pub11 import report
+from rs5m.pub11.download import content, download
 from rs5m.pub11.input import inputs, listed, select, shards
-from rs5m.pub11.stages import FETCHED, LOOKED, Fetcher, Looker
+from rs5m.pub11.stages import FETCHED, LOOKED, STAGES, Fetcher, Looker
 from rs5m.pub11.words import check_labels, save_words
-from rs5m.web.urls import normalise
 
-STAGES = ("keywords", "download", "invalid", "duplicates", "outliers")
 COLUMNS = (
     "pairs_listed",
     "after_keyword_filter",
@@ -91,8 +90,9 @@ def run(
 
     Writes kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
     attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files of the
-    input that were not read) and pub11-train-NNNN.tar. ValueError, FileNotFoundError or OSError,
-    before any work, for unreadable input, for the folder of another run and for one that is in use.
+    input that were not read), pub11-train-NNNN.tar and report.html, a page of samples. ValueError,
+    FileNotFoundError or OSError, before any work, for unreadable input, for the folder of another
+    run and for one that is in use.
 
     Args:
         pairs: a folder, a pattern or a list of parquet files with url and text; a source is the
@@ -135,6 +135,9 @@ def run(
             work(_looking(judge, out), urls, out)
             finish(decide(hits, urls, out, judge), counts, out)
             runfolder.sweep(out)
+            (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
+        if not (out / report.PAGE).is_file():
+            report.write(out, paths)
     return out
 
 
@@ -181,8 +184,7 @@ def work(stage: Stage, urls: pd.DataFrame, out: Path) -> None:
         table = pa.Table.from_pylist(frame.to_pylist(), stage.schema)
         return [_part(table, number, stage.name, urls, out) for number in wave]
 
-    numbers = [int(number) for number in urls.shard.unique()]
-    runfolder.work(out, stage.name, numbers, make, width)
+    runfolder.work(out, stage.name, urls.shard.value_counts(sort=False).to_dict(), make, width)
 
 
 def _part(table: pa.Table, number: int, stage: str, urls: pd.DataFrame, out: Path) -> pa.Table:
@@ -310,18 +312,6 @@ def _records(pairs: pd.DataFrame, out: Path) -> Iterator[records.Record]:
 def _ending(data: bytes) -> str:
     starts = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
     return starts.get(data[:2], "tif")
-
-
-def content(out: Path, rows: pd.DataFrame) -> list[bytes | None]:
-    """The downloaded bytes of rows of kept or dropped.parquet, None where nothing came."""
-    keys, found = [normalise(url) for url in rows.url], {}
-    for number in rows.shard.dropna().unique():
-        path = shard_path(Path(out), "fetch", int(number))
-        table = pq.read_table(
-            path, columns=["key", "content"], filters=[("key", "in", list(set(keys) - {None}))]
-        )
-        found |= dict(zip(table["key"].to_pylist(), table["content"].to_pylist(), strict=True))
-    return [found.get(key) for key in keys]
 
 
 def _attrition(table: pd.DataFrame, listed: dict) -> pd.DataFrame:

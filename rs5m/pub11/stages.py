@@ -16,6 +16,7 @@ import pyarrow as pa
 from rs5m import dedup, web
 from rs5m.data import images
 
+STAGES = ("keywords", "download", "invalid", "duplicates", "outliers")
 KEY = [("key", pa.string()), ("shard", pa.int64())]
 FETCHED = pa.schema(
     [*KEY, ("status", pa.string()), ("http_status", pa.int64()), ("content", pa.large_binary())]

@@ -172,7 +172,8 @@ def _work(
         first, parts = settings.part
         mine = runfolder.missing(out, stage, range(first, len(shards), parts))
         if mine:
-            runfolder.work(out, stage, mine, partial(_wave, do, load()))
+            sizes = {number: len(shards[number]) for number in mine}
+            runfolder.work(out, stage, sizes, partial(_wave, do, load()))
             gc.collect()  # networks refer to themselves
             torch.cuda.empty_cache()  # does nothing without CUDA
 

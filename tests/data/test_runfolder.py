@@ -76,9 +76,9 @@ def test_work_makes_what_is_missing_in_waves(tmp_path):
         waves.append(numbers)
         return [pa.table({"n": [number]}) for number in numbers]
 
-    runfolder.work(tmp_path, "stage", range(5), make, 2)
+    runfolder.work(tmp_path, "stage", dict.fromkeys(range(5), 1), make, 2)
     runfolder.shard_path(tmp_path, "stage", 3).unlink()
-    runfolder.work(tmp_path, "stage", range(5), make, 2)
+    runfolder.work(tmp_path, "stage", dict.fromkeys(range(5), 1), make, 2)
     assert waves == [[0, 1], [2, 3], [4], [3]]
     assert (tmp_path / "log.txt").read_text().split("\n")[-2] == "stage 00003"
     assert runfolder.missing(tmp_path, "stage", range(6)) == [5]
