@@ -156,6 +156,6 @@ def _linked(source: str) -> str:
         host = parts.hostname if parts.scheme in ("http", "https") else None
     except ValueError:
         host = None
-    if not host or not source.isprintable():
+    if not host or not source.isprintable() or len(source) > 2000:
         return _text(source)
     return f'<a href="{escape(source)}" rel="noreferrer noopener nofollow">{_text(host)}</a>'
