@@ -9,6 +9,7 @@ address.
 import contextlib
 import email.utils
 import heapq
+import math
 import random
 import threading
 import time
@@ -65,7 +66,8 @@ def fetch_many(
     and those that wait to be tried again, hold no thread. A host that lets `limits.silent` requests
     in a row go without an answer in time, the last of them asked after the others had failed, is
     given up: its remaining URLs end as dead_host, unasked. A network that is down is no host's
-    fault: no such request counts while other hosts, which answered before, do not answer either.
+    fault: a request does not count if, while it was open, no host answered and one that had
+    answered before did not.
 
     Args:
         urls: read lazily, at most `AHEAD` ahead of their results.
@@ -118,13 +120,12 @@ def _task(place: int, url: str, limits: Limits) -> _Task:
 
 @dataclass
 class _Host:
-    """The requests of one host: waiting, open, begun; those in a row without an answer, and when
-    the last of them failed.
+    """The requests of one host: waiting, open; those in a row without an answer, and when the last
+    of them failed.
     """
 
     waiting: deque = field(default_factory=deque)
     active: int = 0
-    begun: int = 0
     silent: int = 0
     failed: float = 0.0
     again: bool = False  # one of the silent ones began after another had failed
@@ -140,7 +141,9 @@ class _Crawl:
         self.hosts, self.dead = defaultdict(_Host), set()
         self.ready, self.later = deque(), []  # hosts to be asked; tasks to be tried again
         self.results, self.outstanding, self.held = SimpleQueue(), 0, 0
-        self.threads = self.idle = self.begun = self.answered = 0
+        self.threads = self.idle = 0
+        # hosts that have answered, when the last one did, and when which of them did not
+        self.heard, self.answered, self.doubt = set(), -math.inf, {}
 
     def add(self, item: tuple[int, str] | None) -> bool:
         """Let a URL in; False after the last."""
@@ -197,7 +200,7 @@ class _Crawl:
         return bool(host.waiting) and host.active < (1 if host.silent else self.limits.per_host)
 
     def _take(self) -> tuple | None:
-        """The next task with its host and the counts of the moment, None at the end."""
+        """The next task, its host and the time, None at the end."""
         with self.change:
             while not self.closed:
                 now = time.monotonic()
@@ -220,19 +223,16 @@ class _Crawl:
         task = host.waiting.popleft()
         host.active += 1
         self.held += 1
-        if not host.silent:
-            host.begun += 1
-            self.begun += 1
         self._offer(name)
-        return task, name, now, self.answered, self.begun - host.begun
+        return task, name, now
 
     def _work(self) -> None:
         while taken := self._take():
-            task, name, *then = taken
+            task, name, since = taken
             try:
                 wait = _step(task, self.limits, self.lines)
                 with self.change:
-                    self._judge(name, task.silent, *then)
+                    self._judge(name, task.silent, since)
                     self._done(task, name, wait)
             except BaseException as error:  # a fault of ours: the reader must not wait for ever
                 self.results.put(error)
@@ -249,17 +249,20 @@ class _Crawl:
         if name in self.hosts:
             self._offer(name)
 
-    def _judge(self, name: str, silent: bool, since: float, answered: int, others: int) -> None:
+    def _judge(self, name: str, silent: bool, since: float) -> None:
         """Count an answer or its absence for a host, and give it up where that is due."""
-        host = self.hosts[name]
+        host, now = self.hosts[name], time.monotonic()
         if not silent:
-            self.answered += 1
+            self.answered = now
+            self.heard.add(name)
             host.silent, host.again = 0, False
             return
-        if answered and self.answered == answered and self.begun - host.begun > others:
-            return  # others were asked in vain, too: the network is down
+        others = {other: when for other, when in self.doubt.items() if when >= since}
+        self.doubt = others | ({name: now} if name in self.heard else {})
+        if self.answered < since and others.keys() - {name}:
+            return
         host.again = host.again or (host.silent > 0 and since >= host.failed)
-        host.silent, host.failed = host.silent + 1, time.monotonic()
+        host.silent, host.failed = host.silent + 1, now
         if host.silent >= self.limits.silent and host.again:
             self.dead.add(name)
             while host.waiting:

@@ -742,6 +742,229 @@ def test_a_slow_host_does_not_hold_up_the_others(site, names):
     assert took < 0.6  # the slow host needs 0.9 s, and its URLs come first
 
 
+# Connections that are kept
+
+
+class Kept(Handler):
+    """Speaks HTTP/1.1, and counts its connections by the name that they are asked for."""
+
+    protocol_version = "HTTP/1.1"
+
+    def setup(self):
+        super().setup()
+        self.asked = 0
+
+    def do_GET(self):
+        self.asked += 1
+        if self.asked == 1:
+            self.server.connections[self.headers["Host"].split(":")[0]] += 1
+        super().do_GET()
+
+    def on_leaves(self, count):
+        self.reply()
+        self.close_connection = True  # without a word in its answer
+
+    def on_more(self, count):
+        self.reply(body=BODY + b"HTTP/1.1 200 OK\r\n\r\nforged", Content_Length=str(len(BODY)))
+
+
+@pytest.fixture
+def kept_site():
+    site = Site()
+    site.RequestHandlerClass, site.connections = Kept, Counter()
+    threading.Thread(target=site.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+    yield site
+    site.shutdown()
+    site.server_close()
+
+
+def alone(**changed):
+    return web.Limits(**vars(LIMITS) | {"per_host": 1} | changed)
+
+
+def test_a_connection_is_kept_for_the_same_host_whatever_it_answers(kept_site, names):
+    names.book |= {host: [["127.0.0.1"]] for host in ("one.example", "two.example")}
+    paths = ["ok", "nope", "relative/x", "gzip", "empty", "chunked", "robots/5", "ok"]
+    for host in ("one", "two"):
+        urls = [f"http://{host}.example:{kept_site.server_port}/{p}" for p in paths]
+        got = [one.status for one in many(urls, alone(), workers=1)]
+        assert got == ["ok", "http_404", "ok", "ok", "empty", "ok", "ok", "ok"]
+    assert kept_site.connections == {"one.example": 1, "two.example": 1}
+    assert names.calls["one.example"] == names.calls["two.example"] == 1, "asked once a crawl"
+
+
+def test_a_kept_connection_belongs_to_one_name_and_one_checked_address(kept_site, names):
+    lines, port = request.Lines(), kept_site.server_port
+    names.book |= {"a.example": [["127.0.0.1"], ["127.0.0.3"]], "b.example": [["127.0.0.1"]]}
+
+    def ask(host):
+        return request.get(f"http://{host}.example:{port}/ok", LIMITS, 2.0, lines)[2]
+
+    with contextlib.closing(lines), socket.create_server(("127.0.0.3", port)) as other:
+        assert ask("a") == ask("a") == ask("b") == "ok"
+        assert kept_site.connections == {"a.example": 1, "b.example": 1}
+        lines._names.clear()  # as after FRESH seconds: the name has another address now
+        threading.Thread(target=lambda: other.accept()[0].close(), daemon=True).start()
+        with pytest.raises(ConnectionError):
+            ask("a")
+        assert names.calls["a.example"] == 2 and kept_site.hits["/ok"] == 3
+
+
+def test_a_name_that_moves_inside_is_refused_although_a_connection_is_kept(kept_site, names):
+    names.book["moves.example"] = [["127.0.0.1"], ["10.0.0.1"]]
+    url = f"http://moves.example:{kept_site.server_port}/ok"
+    with contextlib.closing(request.Lines()) as lines:
+        assert request.get(url, LIMITS, 2.0, lines)[2] == "ok"
+        lines._names.clear()
+        with pytest.raises(request.Stop, match="refused_address"):
+            request.get(url, LIMITS, 2.0, lines)
+
+
+def test_a_connection_that_the_server_closed_costs_no_attempt(kept_site):
+    urls = [f"http://127.0.0.1:{kept_site.server_port}/leaves?{i}" for i in range(20)]
+    got = many(urls, alone(retries=0), workers=1)
+    assert {(one.status, one.attempts) for one in got} == {("ok", 1)}
+    assert sum(kept_site.hits.values()) == 20
+
+
+def test_bytes_that_nobody_asked_for_are_no_answer_to_the_next_url(kept_site):
+    urls = [f"http://127.0.0.1:{kept_site.server_port}/{p}" for p in ("more", "hop/0", "more")]
+    with contextlib.closing(request.Lines()) as lines:
+        for url in urls:
+            status, content = request.get(url, LIMITS, 2.0, lines)[2:]
+            assert (status, content) in (("ok", BODY), ("redirect", None))
+            time.sleep(0.02)
+
+
+# Hosts that do not answer
+
+
+@pytest.fixture
+def deaf():
+    """Takes connections and never says a word."""
+    with socket.create_server(("127.0.0.9", 0), backlog=512) as listener:
+        yield f"http://127.0.0.9:{listener.getsockname()[1]}"
+
+
+@pytest.fixture
+def full():
+    """Never takes a connection: its queue is full."""
+    with socket.create_server(("127.0.0.8", 0), backlog=0) as listener, contextlib.ExitStack() as s:
+        for _ in range(4):
+            line = s.enter_context(socket.socket())
+            line.setblocking(False)
+            line.connect_ex(listener.getsockname())
+        yield f"http://127.0.0.8:{listener.getsockname()[1]}"
+
+
+QUICK = web.Limits(**vars(LIMITS) | {"timeout": 0.4, "connect": 0.4})
+
+
+@pytest.mark.parametrize("kind", ["deaf", "full"])
+def test_a_dead_host_is_given_up_and_holds_nobody(kind, site, request):
+    base = request.getfixturevalue(kind)
+    urls = [f"{base}/{i}" for i in range(40)] + [f"{site.base}/ok?{i}" for i in range(40)]
+    since, found, last_ok = time.monotonic(), {}, 0.0
+    for place, got in web.fetch_many(urls, QUICK, workers=8):
+        found[place] = got
+        last_ok = time.monotonic() - since if got.status == "ok" else last_ok
+    took = time.monotonic() - since
+    assert all(found[i].status == "ok" for i in range(40, 80)) and last_ok < 0.4
+    counts = Counter((found[i].status, found[i].attempts) for i in range(40))
+    assert counts == {("timeout", 1): 5, ("dead_host", 0): 35}, "four at once, then one alone"
+    assert 0.8 <= took < 1.6, "two time-outs, not ten"
+
+
+def test_all_hosts_dead(deaf, full):
+    urls = [f"{base}/{i}" for i in range(20) for base in (deaf, full)]
+    since = time.monotonic()
+    counts = Counter(got.status for got in many(urls, QUICK, workers=16))
+    assert set(counts) == {"timeout", "dead_host"} and counts["dead_host"] >= 28
+    assert time.monotonic() - since < 2.5
+
+
+def test_a_host_that_answers_now_and_then_is_not_given_up(monkeypatch):
+    asked = []
+
+    def get(url, *_):
+        asked.append(url)
+        if len(asked) % 3:
+            time.sleep(0.005)
+            raise request.Silent
+        return 404, {}, "http_404", None
+
+    monkeypatch.setattr(crawl, "get", get)
+    got = many([f"http://a.example/{i}" for i in range(30)], alone(), workers=4)
+    assert Counter(one.status for one in got) == {"timeout": 20, "http_404": 10}
+
+
+def test_a_network_that_is_down_for_a_while_condemns_no_host(monkeypatch):
+    since = time.monotonic()
+
+    def get(url, *_):
+        time.sleep(0.02)
+        if 0.1 < time.monotonic() - since < 0.6:
+            time.sleep(0.05)
+            raise request.Silent
+        return 404, {}, "http_404", None
+
+    monkeypatch.setattr(crawl, "get", get)
+    urls = [f"http://host{i % 8}.example/{i}" for i in range(800)]
+    counts = Counter(got.status for got in many(urls, LIMITS, workers=16))
+    assert counts["timeout"] > 20 and counts["http_404"] > 400 and "dead_host" not in counts
+
+
+def test_hosts_that_drip_redirect_for_ever_or_hang_up_hold_their_own_rows_only(site, names):
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as rude:
+
+        def hang_up():
+            with contextlib.suppress(OSError):
+                while True:
+                    rude.accept()[0].close()
+
+        threading.Thread(target=hang_up, daemon=True).start()
+        names.book |= {f"{n}.example": [["127.0.0.1"]] for n in ("drip", "loop", "rude", "good")}
+        kinds = {"drip": "timeout", "loop": "too_many_redirects", "rude": "connection_reset"}
+        ports = defaultdict(lambda: site.server_port, rude=rude.getsockname()[1])
+        urls = [f"http://{k}.example:{ports[k]}/{k}?{i}" for i in range(6) for k in kinds]
+        urls += [f"http://good.example:{site.server_port}/ok?{i}" for i in range(24)]
+        since, good, found = time.monotonic(), 0.0, defaultdict(Counter)
+        for place, got in web.fetch_many(urls, QUICK, workers=24):
+            found[urls[place].split(".")[0][7:]][got.status] += 1
+            good = time.monotonic() - since if got.status == "ok" else good
+        rude.shutdown(socket.SHUT_RDWR)
+    assert found == {k: {status: 6} for k, status in kinds.items()} | {"good": {"ok": 24}}
+    assert good < 0.4, "the drips end later"
+
+
+def test_no_thread_for_a_request_or_a_name(site, names, monkeypatch):
+    started, start = [], threading.Thread.start
+
+    def count(thread):
+        started.append(getattr(thread._target, "__qualname__", ""))
+        start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", count)
+    names.book |= {f"h{i}.example": [["127.0.0.1"]] for i in range(100)}
+    urls = [f"http://h{i % 100}.example:{site.server_port}/ok?{i}" for i in range(300)]
+    assert {got.status for got in many(urls, LIMITS, workers=4)} == {"ok"}
+    ours = Counter(name for name in started if name.startswith(("_Crawl", "Lines")))
+    assert ours["_Crawl._work"] <= 4 and ours["Lines._resolve"] <= 5
+    assert sum(ours.values()) == len([n for n in started if "process_request" not in n])
+
+
+def test_the_tally_knows_counts_bytes_and_the_hosts(site, deaf):
+    urls = [f"{deaf}/{i}" for i in range(8)] + [f"{site.base}/ok?{i}" for i in range(3)] + ["x"]
+    tally = web.Tally()
+    for place, got in web.fetch_many(urls, QUICK):
+        tally.add(urls[place], got)
+    assert tally.statuses == {"ok": 3, "timeout": 5, "dead_host": 3, "bad_url": 1}
+    assert tally.bytes == 3 * len(BODY)
+    assert tally.slowest()[0][0] == "127.0.0.9" and 0.2 < tally.slowest()[0][1] < 0.4
+    ((name, host),) = tally.deadest()
+    assert name == "127.0.0.9" and (host.results, host.failed, host.silent) == (8, 8, 8)
+
+
 def test_a_reader_who_stops_early(site):
     results = web.fetch_many(
         (f"{site.base}/ok?{i}" for i in range(10**9)), LIMITS, workers=4, window=8
