@@ -78,7 +78,7 @@ def scores(
     lowest variance ignores the fit within the `best`, where a vague caption is the steadiest.
     Nothing says that 1.0 and 3 are best. ValueError for an unknown criterion, another shape, no
     rotation, a value that is infinite or missing in some rotations only, weight < 0 or best < 1.
-    Paper: rotation-invariant selection. Chapter: rotation.
+    Paper: rotation-invariant selection.
     """
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}")
@@ -122,7 +122,6 @@ def side(size: int, angles: Sequence[float] = ANGLES) -> int:
 
     `size` itself for quarter turns alone (the whole image is seen), up to 1.41 times that for
     others. The margins are whole pixels. ValueError for no angle or one that is not finite.
-    Chapter: rotation.
     """
     if not len(angles) or not all(math.isfinite(angle) for angle in angles):
         raise ValueError(f"angles are {list(angles)}: give at least one, in degrees")
@@ -147,8 +146,7 @@ def rotate(
     to right. Every image is resized once (bicubic, antialiased, centre crop) to `side` pixels and
     turned at scale one: quarter turns exactly, other angles bilinearly, which is slightly softer.
     All views show the same centred square, in part or whole (see `side`), and nothing from outside
-    the image. ValueError for a wrong image or angle. Paper: rotation-invariant selection. Chapter:
-    rotation.
+    the image. ValueError for a wrong image or angle. Paper: rotation-invariant selection.
     """
     import torch
 
@@ -216,8 +214,7 @@ def similarities(
     images: uint8 (h, w, 3) of any size; captions: one list per image, of any lengths; shorter ones
     end in NaN. The rotations are those of `rotate`, in its order. An image is decoded, resized and
     sent to the device once, `batch` at a time; a caption is encoded once however many images share
-    it. ValueError for other lengths or kinds. Paper: rotation-invariant selection. Chapter:
-    rotation.
+    it. ValueError for other lengths or kinds. Paper: rotation-invariant selection.
     """
     if len(images) != len(captions) or any(isinstance(texts, str) for texts in captions):
         raise ValueError(

@@ -32,9 +32,7 @@ MOSAIC = (7, 10)  # tiles of a mosaic, rows and columns: the 210 test tiles of U
 
 
 def scenes(scale: Scale) -> list[Scene]:
-    """The scenes of a scale: `blue_marble` at mini, `mosaics` at local, AIR-SLT elsewhere. Chapter:
-    selo.
-    """
+    """The scenes of a scale: `blue_marble` at mini, `mosaics` at local, AIR-SLT elsewhere."""
     if scale.name == "mini":
         return blue_marble()
     if scale.name == "local":

@@ -159,9 +159,9 @@ def _setting(test: str, run: str, values: dict) -> str:
         (values.get("scenes"), "scenes"),
         (values.get("queries"), "queries"),
     )
-    told = ["other towers"] + [f"{count:,} {of}" for count, of in sizes if count]
-    told += [f"{seeds} seed{'s' * (seeds > 1)} of tuning", SEEN.get((test, run), "")]
-    return ", ".join(part for part in told if part)
+    parts = ["other towers"] + [f"{count:,} {of}" for count, of in sizes if count]
+    parts += [f"{seeds} seed{'s' * (seeds > 1)} of tuning", SEEN.get((test, run), "")]
+    return ", ".join(part for part in parts if part)
 
 
 def _gap(claim: str) -> list[dict]:
@@ -256,12 +256,12 @@ def published() -> list[dict]:
     The reports are results/<scale>/evaluate*.json. Where none fits, there is no number, and the
     reason says why.
     """
-    told, lines = reports(), []
+    known, lines = reports(), []
     for row in paper.table("results").to_dict("records"):
         about = (row["model"], row["tuned_on"])
         fitting = [
             (scale, r)
-            for scale, r in told
+            for scale, r in known
             if (r["paper"]["model"], r["paper"]["tuned_on"]) == about
         ]
         found = [
@@ -333,12 +333,12 @@ def _level(row: dict, scale: str, report: dict) -> dict:
     return line | {"reason": f"`rs5m evaluate` on the whole set, weights {weights}"}
 
 
-def _needs(row: dict, told: list[dict]) -> str:
+def _needs(row: dict, stored: list[dict]) -> str:
     """Why a published number has no run: what is missing, and the command that would give it.
 
-    told: reports on that model without this number; they may say why.
+    stored: reports on that model without this number; they may say why.
     """
-    for report in told:
+    for report in stored:
         if why := report["not_comparable"].get(f"{TASKS[row['task']]} {SETS[row['dataset']]}"):
             return f"`rs5m evaluate` ran, but not on the published set: {'; '.join(why['why'])}"
     if row["model"] == "RemoteCLIP":

@@ -65,9 +65,7 @@ def captioned(scale: Scale, per_class: int = 60) -> Pairs:
 
 
 def some(data: Labelled, per_class: int, seed: int = 0) -> Labelled:
-    """At most `per_class` images of each class of a test set, drawn with a fixed seed, in order.
-    Chapter: tune.
-    """
+    """At most `per_class` images of each class of a test set, drawn with a fixed seed, in order."""
     generator, keep = np.random.default_rng(seed), np.zeros(len(data.labels), bool)
     for c in np.unique(data.labels):
         keep[generator.permutation(np.flatnonzero(data.labels == c))[:per_class]] = True
@@ -79,7 +77,7 @@ def pocket_record(chips: pocket.Chips, index: int, name: str | None = None) -> R
     mosaic has none.
 
     The name is the chip's centre as `rs5m.data.datasets` writes it, unless given. The town is left
-    out where it is more than 100 km away, as on most of the open water. Chapter: captions.
+    out where it is more than 100 km away, as on most of the open water.
     """
     latitude, longitude = float(chips.latitude[index]), float(chips.longitude[index])
     town = _near(chips.places[index], latitude, longitude, NEAR["pocket"])

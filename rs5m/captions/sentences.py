@@ -48,7 +48,7 @@ MONTHS = (
 
 
 class Record(NamedTuple):
-    """The fields of one image; None or () where unknown. Chapter: captions.
+    """The fields of one image; None or () where unknown.
 
     Degrees (latitude, longitude, off_nadir, azimuth), metres (gsd), kilometres (extent: width,
     height), percent (cloud_cover). labels are spelled as in the source. date and hour (0-23) are in
@@ -84,7 +84,7 @@ class Clause(NamedTuple):
     """A piece of a sentence: its text, the fields it states ("" for connecting words), whether it
     survives a rotation.
 
-    number: which sentence of the text it belongs to, from 0. Chapter: captions.
+    number: which sentence of the text it belongs to, from 0.
     """
 
     text: str
@@ -118,7 +118,7 @@ def season(month: int, latitude: float) -> str | None:
 
     South of the equator it is the opposite one; the official tool says the northern season
     everywhere. The tropics have wet and dry seasons that no month tells, so none is named.
-    ValueError outside 1-12 and -90-90. Chapter: captions.
+    ValueError outside 1-12 and -90-90.
     """
     if month not in range(1, 13) or not -90 <= latitude <= 90:
         raise ValueError(f"no such month or latitude: {month}, {latitude}")
@@ -135,7 +135,7 @@ def position(box: tuple, width: float, height: float) -> tuple[str, ...]:
     comes back where the next cells are equal: a box inside the middle cell overlaps no other, and
     the whole image has no position. Half of the official fMoW captions say "center and top-left",
     which is what eight equally empty cells give in reading order. ValueError where the box is not
-    wholly inside the image. Chapter: captions.
+    wholly inside the image.
     """
     x, y, w, h = box
     if not (w > 0 and h > 0 and x >= 0 and y >= 0 and x + w <= width and y + h <= height):
@@ -154,7 +154,7 @@ def local_time(text, longitude: float | None) -> tuple[dt.date | None, int | Non
 
     Solar time is UTC plus one hour per 15 degrees; clocks may differ by two hours, and no time zone
     is in the metadata. Without a longitude the date is that of UTC and the hour None; so it is for
-    a date without a time. (None, None) for anything else. Chapter: captions.
+    a date without a time. (None, None) for anything else.
     """
     form = r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d+)?)?(Z|[+-]\d\d:\d\d)?)?"
     found = re.fullmatch(form, text.strip(), re.ASCII) if isinstance(text, str) else None
@@ -172,9 +172,7 @@ def local_time(text, longitude: float | None) -> tuple[dt.date | None, int | Non
 
 
 def words(record: Record) -> dict[str, str]:
-    """How each known field of a record is said: {placeholder of the templates: text}. Chapter:
-    captions.
-    """
+    """How each known field of a record is said: {placeholder of the templates: text}."""
     said = {
         "labels": _labels(record),
         "place": ", ".join(part for part in (record.city, record.state, record.country) if part),
@@ -222,16 +220,14 @@ def _degrees(angle: float) -> str:
 
 
 def template(record: Record) -> list[str]:
-    """The template that the SHA-256 of the image's name draws among those of its source. Chapter:
-    captions.
-    """
+    """The template that the SHA-256 of the image's name draws among those of its source."""
     choices = settings()[record.source]
     digest = hashlib.sha256(record.name.encode("utf-8", "surrogatepass")).digest()
     return choices[int.from_bytes(digest) % len(choices)]
 
 
 def clauses(record: Record) -> list[Clause]:
-    """The clauses of a record's template whose fields are known, in order. Chapter: captions.
+    """The clauses of a record's template whose fields are known, in order.
 
     A later sentence that has no clause left is absent; the first sentence never is.
     """
@@ -254,7 +250,7 @@ def _full(kept: list[Clause]) -> list[Clause]:
 
 
 def sentence(record: Record, rotation_safe_only: bool = False) -> str:
-    """The text of a record; the same for the same name and fields. Chapter: captions.
+    """The text of a record; the same for the same name and fields.
 
     rotation_safe_only leaves out the clauses that a turned image would contradict. Without any
     field the words around the clauses remain, such as "A satellite image."

@@ -100,7 +100,7 @@ def hash_pairs(a: np.ndarray, b: np.ndarray, max_distance: int):
 
     `a` (n,), `b` (m,) uint64. Exact: of k bands one differs by at most max_distance // k bits
     (pigeonhole), and all keys that near are probed. With `a is b` each pair comes in one order at
-    least. Chapter: dedup.
+    least.
     """
     bands = _plan(len(a), len(b), max_distance)
     if not bands:

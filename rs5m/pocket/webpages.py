@@ -67,9 +67,7 @@ def words() -> dict:
 
 
 def build(seed: int = 0, listed: int = 50_000) -> PocketWeb:
-    """A pocket web of `listed` pairs; the same seed gives the same web. ValueError below 500 pairs.
-    Chapter: pub11.
-    """
+    """A pocket web of `listed` pairs, the same for the same seed; ValueError below 500 pairs."""
     if listed < 500:
         raise ValueError(
             f"a pocket web of {listed} pairs is too small to hold every kind: list 500 or more"
@@ -239,9 +237,7 @@ def write(web: PocketWeb, base: str, folder: Path) -> list[Path]:
 
 @contextlib.contextmanager
 def serve(web: PocketWeb, port: int = 0) -> Iterator[str]:
-    """The web behind a threaded HTTP server of its own process on 127.0.0.1; gives its base URL.
-    Chapter: pub11.
-    """
+    """The web behind a threaded HTTP server of its own process on 127.0.0.1; gives its base URL."""
     command = [
         sys.executable,
         "-m",
@@ -274,7 +270,7 @@ def labelled(count: int = 600, seed: int = 0) -> tuple[list[np.ndarray], np.ndar
     """Examples for a detector: images (h, w, 3) uint8, labels bool (n,), validation bool (n,).
 
     Up to `count` views and as many others in each half; places and photographs differ between
-    train, validation and the web. Chapter: filters.
+    train, validation and the web.
     """
     images, labels, validation = [], [], []
     for split in ("train", "validation"):

@@ -41,9 +41,7 @@ def _table(path: Path, key: str, columns: Sequence[str]) -> pd.DataFrame:
 
 
 def captions(folder: Path) -> pd.DataFrame:
-    """The published captions: name, caption, subset. FileNotFoundError says what to put where.
-    Chapter: rs3.
-    """
+    """The published captions: name, caption, subset. FileNotFoundError says what to put where."""
     path = Path(folder) / "rs5m" / "rs3_captions_10k.csv"
     if not path.is_file():
         raise FileNotFoundError(
@@ -56,7 +54,6 @@ def ratings(folder: Path) -> pd.DataFrame:
     """Every rating, with `file` (its csv) and subset; a mark that was not given is NaN.
 
     FileNotFoundError says what to put where; ValueError names a file with a mark outside 1 to 5.
-    Chapter: rs3.
     """
     paths = sorted(
         (Path(folder) / "rs5m").glob("ratings_*.csv"), key=lambda path: int(path.stem.split("_")[1])
@@ -79,7 +76,6 @@ def clip_reads(texts: Sequence[str]) -> pd.DataFrame:
     that it keeps.
 
     Of a longer text it keeps the first 75 tokens; `read` is lower case with spaces between tokens.
-    Chapter: rs3.
     """
     tokenizer = open_clip.get_tokenizer("ViT-B-32")  # the vocabulary comes with open_clip
     codes = [tokenizer.encode(text) for text in texts]

@@ -31,7 +31,7 @@ def _where(chips: pocket.Chips) -> np.ndarray:
 
 @cache
 def annotated(scale: Scale) -> Pairs:
-    """The captioned set, the part that RSITMD plays for the paper's BLIP-2. Chapter: captions.
+    """The captioned set, the part that RSITMD plays for the paper's BLIP-2.
 
     `mini`: the training chips of the Americas with composed captions. `local`: UC Merced's training
     split with what people wrote.
@@ -57,9 +57,7 @@ def _features(scale: Scale, part: Callable[[Scale], Pairs], ranker: str) -> np.n
 
 
 def captioner_folder(scale: Scale) -> Path:
-    """Where the scale's prefix captioner is kept, trained on PUB11's pairs and the captioned set.
-    Chapter: captions.
-    """
+    """Where the prefix captioner is kept, trained on PUB11's pairs and the captioned set."""
 
     def make(folder: Path) -> None:
         model = models.general(scale)
@@ -99,7 +97,6 @@ def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
     set).
 
     The paper's two have read the web; the pocket's general models have read no pair at all.
-    Chapter: captions.
     """
     folder = rankers_folder(scale)
     a, b = (

@@ -44,8 +44,7 @@ def crawl(scale: Scale) -> Path:
 
 @cache
 def web_records(scale: Scale) -> list[records.Record]:
-    """PUB11's half at the pocket's size: the kept pairs of `crawl`, read from its shards. Chapter:
-    captions.
+    """PUB11's half at the pocket's size: the kept pairs of `crawl`, read from its shards.
 
     Pictures that lie in Europe or Africa, or that share a degree with a test chip, are left out;
     their number is printed.
@@ -74,7 +73,7 @@ def web_pairs(scale: Scale) -> Pairs:
 
 def pub11_shards(scale: Scale) -> list[Path]:
     """The pairs of `web_records` as shards in the official layout: PUB11's, less the test
-    continents. Chapter: tune.
+    continents.
     """
 
     def make(folder: Path) -> None:
