@@ -22,11 +22,17 @@ TAR = 1000  # pairs of one webdataset shard
 
 
 @contextmanager
-def claim(out: Path, facts: Mapping, part: str = "run") -> Iterator[None]:
+def claim(
+    out: Path, facts: Mapping, part: str = "run", notes: Mapping | None = None
+) -> Iterator[None]:
     """Hold the folder `out` for a run that rests on `facts`: they are its run.json from now on.
 
-    part: processes of different parts may share a folder, two of the same part may not. ValueError
-    for the folder of another run or of something else, OSError where the same part is at work.
+    ValueError for the folder of another run or of something else, OSError where the same part is
+    at work.
+
+    Args:
+        part: processes of different parts may share a folder, two of the same part may not.
+        notes: what else run.json says; a folder whose notes differ is no other run's.
     """
     note = out / NOTE
     out.mkdir(parents=True, exist_ok=True)
@@ -36,7 +42,7 @@ def claim(out: Path, facts: Mapping, part: str = "run") -> Iterator[None]:
     with lock(out / f".{part}.lock", out):
         with alone(out):
             if not note.is_file():
-                _write_json(note, facts)
+                _write_json(note, {**facts, "notes": notes} if notes else facts)
         changed = _differences(note, facts)
         if changed:
             raise ValueError(
@@ -91,9 +97,8 @@ def _differences(note: Path, facts: Mapping) -> list[str]:
     except ValueError:
         return ["its settings"]
     known = known if isinstance(known, dict) else {}
-    return sorted(
-        name for name in known.keys() | wanted.keys() if known.get(name) != wanted.get(name)
-    )
+    names = (known.keys() | wanted.keys()) - {"notes"}
+    return sorted(name for name in names if known.get(name) != wanted.get(name))
 
 
 def _write_json(path: Path, value: object) -> None:

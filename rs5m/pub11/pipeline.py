@@ -26,11 +26,11 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rs5m import dedup, files, keywords, web
-from rs5m.data import records, runfolder
+from rs5m.data import images, records, runfolder
 from rs5m.data.runfolder import shard_path
 from rs5m.pub11 import report
 from rs5m.pub11.download import content, download
-from rs5m.pub11.input import inputs, listed, select, shards
+from rs5m.pub11.input import inputs, listed, select, shards, unparsed
 from rs5m.pub11.stages import FETCHED, LOOKED, STAGES, Fetcher, Looker
 from rs5m.pub11.words import check_labels, save_words
 
@@ -85,18 +85,20 @@ def run(
     progress: Callable[[str, web.Fetched], None] | None = None,
     terms: keywords.Keywords | None = None,
     labels: str = "",
+    url_column: str = "",
+    caption_column: str = "",
 ) -> Path:
     """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
     Writes kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
-    attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files of the
-    input that were not read), pub11-train-NNNN.tar and report.html, a page of samples. ValueError,
-    FileNotFoundError or OSError, before any work, for unreadable input, for the folder of another
-    run and for one that is in use.
+    attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files and rows of
+    the input that were not read), pub11-train-NNNN.tar and report.html, a page of samples.
+    ValueError, FileNotFoundError or OSError, before any work, for unreadable input, for the folder
+    of another run and for one that is in use.
 
     Args:
-        pairs: a folder, a pattern or a list of parquet files with url and text; a source is the
-            column `source`, else the file's stem.
+        pairs: a folder, a pattern or a list of tables (parquet, csv, tsv, jsonl) with url and text;
+            a source is the column `source`, else the file's stem.
         out: a new folder, or one of an interrupted run.
         judge: what finds the outliers.
         limits: what one URL may cost.
@@ -106,10 +108,12 @@ def run(
         terms: the keywords, those of the package where it is None.
         labels: a column of the input that says which pairs are right, for the report
             keywords.parquet.
+        url_column, caption_column: names of the input's columns, guessed where they are not given.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: name 1 or more")
-    out, paths, terms = Path(out), inputs(pairs), terms or keywords.choose()
+    columns = (url_column, caption_column)
+    out, paths, terms = Path(out), inputs(pairs, *columns), terms or keywords.choose()
     if labels:
         check_labels(paths, labels)
     facts = {
@@ -120,12 +124,13 @@ def run(
         "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],
         "inputs": [[path.name, files.sha256(path)] for path in paths],
     }
-    with runfolder.claim(out, facts):
+    facts |= {"columns": columns} if any(columns) else {}
+    with runfolder.claim(out, facts, notes={"images": images.RULE}):
         runner()
         if not (out / "dropped.parquet").is_file():
-            runfolder.save_left_out(out, listed(pairs)[1])
             judge.prepare(out)
-            hits, counts = select(paths, out, terms=terms)
+            hits, counts = select(paths, out, *columns, terms)
+            runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
             save_words(terms, hits, paths, labels, out)
             urls = shards(hits, shard_size)
             if os.environ.get("RAY_ADDRESS"):
@@ -137,7 +142,7 @@ def run(
             runfolder.sweep(out)
             (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
         if not (out / report.PAGE).is_file():
-            report.write(out, paths)
+            report.write(out, paths, *columns)
     return out
 
 

@@ -56,7 +56,7 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
         f"{total.remaining:,} of {total.pairs_listed:,} listed pairs were kept. Below are the "
         f"counts by collection, reason and host, then up to {sheet.EACH} samples of the pairs that "
         "were kept and of those that were dropped for each reason, drawn by chance. All pairs are "
-        "in kept.parquet, dropped.parquet and unmatched/ beside this page."
+        f"in kept.parquet, dropped.parquet and unmatched/ beside this page. Images: {images.RULE}."
     )
     if more > 0:
         lead += f" {more} rare reasons have no samples here."

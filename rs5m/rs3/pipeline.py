@@ -31,6 +31,7 @@ import torch
 
 from rs5m import captions, rotation
 from rs5m.captions.sentences import Record, count_left_out, sentence
+from rs5m.data import images as pictures
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import save, shard_path
 from rs5m.rs3.input import Metadata, content, facts, read_records, sorted_out, sources
@@ -138,7 +139,7 @@ def run(
         left_out["metadata"] = [f"{name}: {reason}" for name, reason in unread]
     rests_on = facts(images, files, known, settings.facts() | {"identity": identity})
     part = "part-{}-of-{}".format(*settings.part)
-    with runfolder.claim(out, rests_on, part):
+    with runfolder.claim(out, rests_on, part, notes={"images": pictures.RULE}):
         if not (out / "dropped.parquet").is_file():
             rows, size = list(files.items()), settings.shard_size
             shards = [rows[start : start + size] for start in range(0, len(rows), size)]

@@ -186,6 +186,7 @@ def _built(folder: Path, data: str, out: Path) -> list[Path]:
 def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
     """What run.json says beside the times: every number is of this run."""
     from rs5m import results
+    from rs5m.data import images
 
     built = out / "shards" / "data.json"
     origin = results.provenance("recipe", recipe.settings["seed"])
@@ -199,6 +200,7 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     }
     columns = ("value", "known", "source")
     return {
+        "images": images.RULE,
         "architecture": tuned.name,
         "commit": origin["commit"],
         "device": origin["device"],

@@ -1,5 +1,6 @@
 """The folder of a run: who may write to it, and what a killed run leaves."""
 
+import json
 import subprocess
 import sys
 
@@ -55,6 +56,21 @@ def test_the_folder_of_another_run_says_what_differs(tmp_path, facts, named):
     with (
         pytest.raises(ValueError, match=rf"holds another run \({named} by its run.json\)"),
         runfolder.claim(tmp_path / "out", facts),
+    ):
+        pass
+
+
+def test_notes_are_stated_and_make_no_other_run(tmp_path):
+    for notes in (None, {"rule": "one"}, {"rule": "another"}):
+        with runfolder.claim(tmp_path / "old", {"a": 1}, notes=notes):
+            assert json.loads((tmp_path / "old/run.json").read_text()) == {"a": 1}
+    for notes in ({"rule": "one"}, {"rule": "another"}, None):
+        with runfolder.claim(tmp_path / "new", {"a": 1}, notes=notes):
+            known = json.loads((tmp_path / "new/run.json").read_text())
+            assert known == {"a": 1, "notes": {"rule": "one"}}
+    with (
+        pytest.raises(ValueError, match=r"another run \(a differ"),
+        runfolder.claim(tmp_path / "new", {"a": 2}, notes={"rule": "one"}),
     ):
         pass
 

@@ -1,6 +1,8 @@
 """Chapter pub11, inputs from the wild: whatever is listed is kept, or left out with a reason."""
 
 import gzip
+import html
+import json
 import os
 from pathlib import Path
 
@@ -12,8 +14,8 @@ from fake_pub11 import LIMITS, Cheap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rs5m import keywords, pub11
-from rs5m.data import runfolder
+from rs5m import cli, keywords, pub11
+from rs5m.data import images, runfolder
 from rs5m.pub11 import input
 from rs5m.web.urls import unescape
 
@@ -209,3 +211,97 @@ def test_a_run_knows_its_folder_again_from_elsewhere(tmp_path, monkeypatch):
     os.rename(tmp_path / "here", tmp_path / "there")
     out = pub11.run(tmp_path / "there/pairs", tmp_path / "there/out", Cheap(), LIMITS)
     assert (out / "run.json").read_text() == note
+
+
+# ---------------------------------------------------------------- csv, tsv and jsonl
+
+ROWS = [
+    ("http://127.0.0.1:9/1", 'aerial, "old"\nview'),
+    ("http://127.0.0.1:9/2", "a dog"),
+    ("http://127.0.0.1:9/3", None),
+    ("http://127.0.0.1:9/4", "satellite &amp; more"),
+]
+
+
+def table_of_rows(path: Path, names: tuple[str, str]) -> Path:
+    table = pd.DataFrame(ROWS, columns=list(names))
+    if path.suffix == ".jsonl":
+        table.to_json(path, orient="records", lines=True)
+    elif path.suffix == ".parquet":
+        table.to_parquet(path)
+    else:
+        table.to_csv(path, sep="\t" if path.suffix == ".tsv" else ",", index=False)
+    return path
+
+
+@pytest.mark.parametrize("ending", ["parquet", "csv", "tsv", "jsonl"])
+def test_every_kind_of_table_gives_the_same(tmp_path, capsys, ending):
+    path = table_of_rows(tmp_path / f"a.{ending}", ("Image URL", "CAPTION"))
+    hits, rest, listed = select(input.inputs(path), tmp_path)
+    assert hits.row.tolist() == [0, 3] and hits.url.tolist() == [ROWS[0][0], ROWS[3][0]]
+    assert hits.text.tolist() == [ROWS[0][1], "satellite & more"]
+    assert rest.to_numpy().tolist() == [[1, "no_keyword"], [2, "no_text"]]
+    assert listed == {"a": (4, 1)}
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and "Image URL is taken as the URL and CAPTION as the text" in said
+
+
+def test_rows_that_do_not_parse_are_counted_and_named(tmp_path, capsys):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    (folder / "a.csv").write_text("url,text\nhttp://127.0.0.1:9/x,aerial\nhttp://a,b,c\nx\n")
+    (folder / "b.jsonl").write_text(
+        '{"url": "http://127.0.0.1:9/y", "text": "aerial"}\n{"url": "x", "text": ["aerial"]}\n{"ur'
+    )
+    out = pub11.run(folder, tmp_path / "out", Cheap(), LIMITS)
+    total = pub11.attrition(out).iloc[-1]
+    assert (total.pairs_listed, total.after_keyword_filter, total.no_text) == (6, 2, 0)
+    assert runfolder.left_out(out) == {
+        "rows: wrong_fields": ["a.csv row 1", "a.csv row 2"],
+        "rows: not_text": ["b.jsonl row 1"],
+        "rows: not_json": ["b.jsonl row 2"],
+    }
+    rest = pd.concat(pd.read_parquet(path) for path in sorted((out / "unmatched").iterdir()))
+    assert rest.row.tolist() == [1, 2, 4, 5]
+    assert pd.read_parquet(out / "dropped.parquet").row.tolist() == [0, 3]
+    capsys.readouterr()
+    cli._print_left_out(out)
+    assert "left out, rows: wrong_fields: 2 (a.csv row 1, a.csv row 2)" in capsys.readouterr().out
+
+
+def test_columns_are_chosen_and_make_another_run(tmp_path):
+    path = tmp_path / "a.csv"
+    path.write_text("url,image_url,text,caption\nx,http://127.0.0.1:9/x,y,aerial\n")
+    with pytest.raises(ValueError, match=r"\(url, image_url\): choose one with --url-column"):
+        input.inputs(path)
+    with pytest.raises(ValueError, match=r"\(text, caption\): choose one with --caption-column"):
+        input.inputs(path, "image_url")
+    with pytest.raises(ValueError, match="no column 'link': --url-column is one of url, image_url"):
+        input.inputs(path, "link", "caption")
+    with pytest.raises(ValueError, match="'url' for URL and caption"):
+        input.inputs(path, "url", "url")
+    chosen = {"url_column": "image_url", "caption_column": "caption"}
+    out = pub11.run(path, tmp_path / "out", Cheap(), LIMITS, **chosen)
+    dropped = pd.read_parquet(out / "dropped.parquet")
+    assert dropped[["url", "text"]].to_numpy().tolist() == [["http://127.0.0.1:9/x", "aerial"]]
+    with pytest.raises(ValueError, match=r"another run \(columns differ"):
+        pub11.run(path, out, Cheap(), LIMITS, **chosen | {"caption_column": "text"})
+
+
+def test_the_rule_for_images_is_stated(tmp_path):
+    path = write(tmp_path / "a.parquet", url=["http://127.0.0.1:9/x"], text=["aerial"])
+    out = pub11.run(path, tmp_path / "out", Cheap(), LIMITS)
+    assert json.loads((out / "run.json").read_text())["notes"] == {"images": images.RULE}
+    assert images.RULE in html.unescape((out / "report.html").read_text())
+
+
+REAL = Path(__file__).parents[3] / "shared/data/web/cc3m_val.tsv"
+
+
+@pytest.mark.skipif(not REAL.is_file(), reason="the real table is not beside this checkout")
+def test_conceptual_captions_without_a_header(tmp_path):
+    lines = [line.split("\t") for line in REAL.read_text(encoding="utf-8").splitlines()]
+    hits, rest, listed = select(input.inputs(REAL), tmp_path)
+    assert listed == {"cc3m_val": (len(lines), 0)} and len(hits) + len(rest) == len(lines) == 15833
+    for row, url, text in zip(hits.row, hits.url, hits.text, strict=True):
+        assert [unescape(lines[row][0]), lines[row][1]] == [text, url]
