@@ -38,6 +38,8 @@ def pub11_command(arguments: argparse.Namespace) -> None:
         progress=tally.add,
         terms=terms,
         labels=arguments.label_column,
+        url_column=arguments.url_column,
+        caption_column=arguments.caption_column,
         workers=arguments.workers,
     )
     print(summary(out))
@@ -47,7 +49,7 @@ def pub11_command(arguments: argparse.Namespace) -> None:
 
 
 def _print_left_out(out: Path) -> None:
-    """How many files of the input were not read, by reason; their names are in left_out.json."""
+    """How much of the input was not read, by reason; their names are in left_out.json."""
     from rs5m.data import runfolder
 
     for reason, names in runfolder.left_out(out).items():
@@ -205,9 +207,16 @@ def parser() -> argparse.ArgumentParser:
 
 def _add_pub11(commands) -> None:
     add = commands.add_parser("pub11", help="from listed web pairs to clean remote-sensing pairs")
-    pairs = "parquet files with url and text, a pattern or a folder"
+    pairs = (
+        "Tables of listed pairs with the columns url and text: parquet, csv, tsv or jsonl files, a "
+        "pattern in quotes, or a folder."
+    )
+    url = "The column of the image's URL (default: the one that is called url, image_url or alike)."
+    caption = "The column of the text (default: the one that is called text, caption or alike)."
     judges = ", ".join(scales.SCALES)
     add.add_argument("--pairs", required=True, nargs="+", help=pairs)
+    add.add_argument("--url-column", default="", metavar="NAME", help=url)
+    add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
     add.add_argument("--out", required=True, help=NEW)
     add.add_argument("--scale", default="mini", help=f"whose general model judges: {judges}")
     add.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")
