@@ -19,6 +19,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from fake_pub11 import LIMITS, Cheap
+from small_disk import small_disk
 
 from rs5m import cli, keywords, pub11
 from rs5m.data import records
@@ -290,23 +291,15 @@ def test_another_runs_folder_is_refused(site, finished, tmp_path):
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(site, finished, tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=300k", "tmpfs", disk], capture_output=True
-    ).returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with small_disk(tmp_path, "300k") as (disk, resize):
         with pytest.raises(OSError, match="could not be written .* free some space"):
             pub11.run(site[1], disk / "out", Cheap(), LIMITS, 8)
         assert not list(disk.rglob("*.tmp"))
         for path in disk.rglob("*.parquet"):
             pq.read_table(path)
-        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        resize("50m")
         pub11.run(site[1], disk / "out", Cheap(), LIMITS, 8)
         assert contents(disk / "out") == contents(finished)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_the_largest_copy_stays(site, finished):

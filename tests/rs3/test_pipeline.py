@@ -8,7 +8,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import time
 import zipfile
 import zlib
@@ -19,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 from PIL import Image
+from small_disk import small_disk
 
 from rs5m import captions, cli, clip, rotation, rs3
 from rs5m.book import models, scales
@@ -558,25 +558,17 @@ def test_too_many_bytes_are_not_read(folder, monkeypatch):
 
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing_half_written(folder, finished, tmp_path, given):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True
-    ).returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with small_disk(tmp_path, "64k") as (disk, resize):
         for size in ("64k", "100k", "200k"):  # full in a stage, later, and at the tar
-            subprocess.run(["mount", "-o", f"remount,size={size}", disk], check=True)
+            resize(size)
             with pytest.raises(OSError, match="could not be written .* free some space"):
                 small_run(folder, disk / "out", given)
             assert not list(disk.rglob("*.tmp"))
             for path in disk.rglob("*.parquet"):
                 pq.read_table(path)
-        subprocess.run(["mount", "-o", "remount,size=50m", disk], check=True)
+        resize("50m")
         small_run(folder, disk / "out", given)
         assert contents(disk / "out") == contents(finished)
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def command(tmp_path, *arguments):

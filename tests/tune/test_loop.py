@@ -16,6 +16,7 @@ import pytest
 import torch
 from filelock import FileLock
 from safetensors.torch import load_file
+from small_disk import small_disk
 from small_tuning import QUICK, VARIABLES, memory, pocket_like, some_pairs, tiny
 from torch import nn
 from torch.nn import functional
@@ -520,18 +521,10 @@ def test_a_gpu_that_is_too_small_is_one_sentence(monkeypatch):
 
 @pytest.mark.slow
 def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path):
-    disk = tmp_path / "disk"
-    disk.mkdir()
-    if subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", disk], capture_output=True
-    ).returncode:
-        pytest.skip("mounting a small disk needs root")
-    try:
+    with small_disk(tmp_path, "64k") as (disk, _):
         with pytest.raises(OSError, match="checkpoint.safetensors could not be written"):
             tune.fit(tiny(), memory(), replace(QUICK, method="full"), disk)
         assert not list(disk.glob("*.tmp"))
-    finally:
-        subprocess.run(["umount", disk], check=True)
 
 
 def test_tensorboard_is_optional(tmp_path, monkeypatch):
