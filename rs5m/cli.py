@@ -7,9 +7,11 @@ from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
+from rs5m import results
 from rs5m.book import scales
 
 
+@results.in_cache()
 def pub11_command(arguments: argparse.Namespace) -> None:
     """`rs5m pub11`: run the stages and print the attrition table."""
     print(f"rs5m pub11: checking the pairs and {arguments.out}", flush=True)
@@ -56,6 +58,7 @@ def _print_left_out(out: Path) -> None:
         print(f"left out, {reason}: {len(names)} ({', '.join(names[:3])})")
 
 
+@results.in_cache()
 def rs3_command(arguments: argparse.Namespace) -> None:
     """`rs5m rs3`: run the stages and print what became of the images."""
     from rs5m import rs3
@@ -116,7 +119,12 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
     from rs5m.evaluate import official
 
     official.run(
-        arguments.model, arguments.checkpoint, arguments.data, arguments.tasks, arguments.out
+        arguments.model,
+        arguments.checkpoint,
+        arguments.data,
+        arguments.tasks,
+        arguments.out,
+        arguments.predictions,
     )
 
 
@@ -303,6 +311,12 @@ def _add_tune(commands) -> None:
     add.set_defaults(run=tune_command)
 
 
+PREDICTIONS = (
+    "a folder for a table of each labelled set by image, SET.parquet: path, label, predicted class "
+    "and the score of each class (default: none is written)"
+)
+
+
 def _add_evaluate(commands) -> None:
     add = commands.add_parser(
         "evaluate", help="a model on the paper's test sets, beside the paper's numbers"
@@ -316,6 +330,7 @@ def _add_evaluate(commands) -> None:
     add.add_argument("--features", nargs="+", default=[], metavar="NPZ", help=features)
     add.add_argument("--tasks", default="zeroshot,retrieval,selo", help="with commas between")
     add.add_argument("--out", required=True, help="the JSON to write")
+    add.add_argument("--predictions", default="", metavar="FOLDER", help=PREDICTIONS)
     add.set_defaults(run=evaluate_command)
 
 

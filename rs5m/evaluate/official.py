@@ -13,14 +13,24 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+import pandas as pd
 import torch
 
 from rs5m import clip, intervals, paper, pocket, results, retrieval, selo, zeroshot
 from rs5m.clip import released
 from rs5m.data import images
-from rs5m.data.datasets import LeftOut
+from rs5m.data.datasets import Classes, LeftOut
 from rs5m.evaluate import cards, features, localize, prompts, testsets
-from rs5m.evaluate.reporting import KS, RECALLS, TITLES, column, show, sorted_out, write
+from rs5m.evaluate.reporting import (
+    KS,
+    RECALLS,
+    TITLES,
+    column,
+    show,
+    sorted_out,
+    write,
+    write_predictions,
+)
 
 LAYOUT = (
     "eurosat-rgb/2750/, RESISC45/, AID/, rsitmd/, rsicd/ and AIR-SLT/ as in the hub's "
@@ -46,10 +56,16 @@ class Scored(NamedTuple):
     extra: dict
     skipped: LeftOut
     strays: LeftOut
+    predictions: pd.DataFrame | None = None
 
 
 def run(
-    model_name: str, checkpoint: str | Path | None, data: str | Path, tasks: str | list[str], out
+    model_name: str,
+    checkpoint: str | Path | None,
+    data: str | Path,
+    tasks: str | list[str],
+    out: str | Path,
+    predictions: str | Path | None = None,
 ) -> dict:
     """Evaluate a model on every set of the tasks that is in the folder; prints the table, writes
     and returns the JSON.
@@ -62,6 +78,7 @@ def run(
         data: the official test folder, the book's local folder, or "pocket".
         tasks: of `rs5m.evaluate.testsets.TASKS`, a list or with commas.
         out: the JSON's file.
+        predictions: a folder; each labelled set's table by image goes into it as SET.parquet.
     """
     began, out = time.perf_counter(), _writable(Path(out))
     found, left_out = find(chosen(tasks), data)
@@ -89,6 +106,8 @@ def run(
         },
     }
     write(report, out)
+    if predictions:
+        write_predictions({name: s.predictions for (_, name), s in scored.items()}, predictions)
     show(report)
     print(
         "{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"])
@@ -210,7 +229,22 @@ def score_classes(store: features.Store, found: Found) -> Scored:
         extra[f"{averaging}_balanced_interval"] = bounds
     values = {"top1": round(extra["rs5m_top1"], 2)}
     top1 = intervals.stratified_share(hit["rs5m"], label)
-    return Scored(values, {"top1": top1}, extra, by_reason(encoded), data.left_out)
+    table = by_image(data, encoded, zeroshot.classifier(text))
+    return Scored(values, {"top1": top1}, extra, by_reason(encoded), data.left_out, table)
+
+
+def by_image(data: Classes, encoded: features.Encoded, classifier: np.ndarray) -> pd.DataFrame:
+    """path, label and predicted class of each image that could be decoded, and its score_CLASS for
+    each class: 100 x cosine, float32.
+    """
+    scores = zeroshot.logits(encoded.vectors, classifier)
+    table = {
+        "path": [data.images.names[i] for i in encoded.kept],
+        "label": [data.classes[i] for i in data.labels[encoded.kept]],
+        "predicted": [data.classes[i] for i in scores.argmax(1)],
+    }
+    named = {f"score_{name}": scores[:, i] for i, name in enumerate(data.classes)}
+    return pd.DataFrame(table | named)
 
 
 def score_captions(store: features.Store, found: Found) -> Scored:

@@ -132,6 +132,15 @@ def write(report: dict, out: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
+def write_predictions(tables: dict[str, pd.DataFrame | None], folder: str | Path) -> None:
+    """SET.parquet in the folder for each table there is."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        if table is not None:
+            with whole(Path(folder) / f"{name}.parquet") as temporary:
+                table.to_parquet(temporary, index=False)
+
+
 def show(report: dict) -> None:
     """The table on the terminal, then what cannot be compared and what was left out."""
     at = report["paper"]

@@ -11,7 +11,6 @@ import torch
 from PIL import Image
 from safetensors.torch import save_file
 from skimage import data as photographs
-from torchvision import transforms
 
 from rs5m import clip
 from rs5m.book import models, scales
@@ -122,6 +121,8 @@ SIZES = [(15, 15, 96), (64, 64, 96), (256, 256, 96), (120, 80, 32), (97, 333, 22
 @pytest.mark.parametrize(("height", "width", "size"), SIZES)
 def test_preprocess_is_the_official_one_to_the_last_bit(height, width, size):
     """Twin: torchvision's transforms on a Pillow image, as the official evaluation has them."""
+    from torchvision import transforms  # after open_clip, which lets it be imported
+
     photo = Image.fromarray(photographs.astronaut()).resize((width, height))
     model = Model(None, None, (0.48, 0.45, 0.40), (0.26, 0.25, 0.27), size)
     official = transforms.Compose(
