@@ -8,7 +8,8 @@ import os
 import platform
 import shutil
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
@@ -23,11 +24,38 @@ def root() -> Path:
     """The project's folder: the nearest parent of the working directory that holds our book, else
     the directory.
     """
+    return _book() or Path.cwd()
+
+
+def _book() -> Path | None:
     here = Path.cwd()
     for folder in (here, *here.parents):
         if (folder / "_toc.yml").is_file() and (folder / "rs5m").is_dir():
             return folder
-    return here
+    return None
+
+
+@contextmanager
+def in_cache() -> Iterator[None]:
+    """Keep what `artefact` makes in this block in the user's cache folder (RS5M_CACHE, else
+    ~/.cache/rs5m) unless a book is around it: for commands that write to --out alone.
+    """
+    global _elsewhere
+    before, _elsewhere = _elsewhere, True
+    try:
+        yield
+    finally:
+        _elsewhere = before
+
+
+_elsewhere = False
+
+
+def _runs() -> Path:
+    if _book() or not _elsewhere:
+        return root() / "runs"
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("RS5M_CACHE") or Path(base) / "rs5m") / "runs"
 
 
 def provenance(scale: str, seed: int) -> dict:
@@ -123,23 +151,25 @@ def digest(*parts) -> str:
 
 def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]) -> Path:
     """The folder runs/<scale>/<stage>-<hash of code and inputs>, loaded if it is there, else filled
-    by `make(folder)`.
+    by `make(folder)`; runs/ lies where `root` says, see `in_cache`.
 
     The code is all that the module of `make` can reach inside this package (`rs5m.reach`).
 
     `make` writes to a temporary folder that is renamed when it is whole, so a killed run leaves
     nothing half-made. Which of the two happened is printed.
     """
-    folder = root() / "runs" / scale / f"{stage}-{digest(reach.code(make.__module__), *inputs)}"
+    base = _runs()
+    folder = base / scale / f"{stage}-{digest(reach.code(make.__module__), *inputs)}"
+    shown = folder.relative_to(root()) if base.is_relative_to(root()) else folder
     if folder.is_dir():
-        print(f"{stage}: loaded {folder.relative_to(root())}")
+        print(f"{stage}: loaded {shown}")
         return folder
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     make(temporary)
     temporary.replace(folder)
-    print(f"{stage}: computed, kept in {folder.relative_to(root())}")
+    print(f"{stage}: computed, kept in {shown}")
     return folder
 
 

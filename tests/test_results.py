@@ -156,6 +156,23 @@ def test_an_artefact_is_made_once_and_then_loaded(here, capsys):
     assert len(made) == 4
 
 
+def test_a_command_keeps_what_it_makes_in_the_users_cache(here, monkeypatch):
+    def make(folder: Path) -> None:
+        (folder / "x").write_text("x")
+
+    monkeypatch.setenv("RS5M_CACHE", str(here / "cache"))
+    (here / "elsewhere").mkdir()
+    monkeypatch.chdir(here / "elsewhere")
+    with results.in_cache():
+        first = results.artefact("stage", "mini", (1,), make)
+    assert first.parent == here / "cache/runs/mini" and not list(Path.cwd().iterdir())
+    assert results.artefact("stage", "mini", (1,), make).parent == Path.cwd() / "runs/mini"
+    (here / "elsewhere/rs5m").mkdir()
+    (here / "elsewhere/_toc.yml").write_text("")
+    with results.in_cache():
+        assert results.artefact("stage", "mini", (2,), make).parent == Path.cwd() / "runs/mini"
+
+
 def test_a_stage_that_raises_leaves_nothing_that_is_taken_for_whole():
     def broken(folder: Path) -> None:
         (folder / "half.txt").write_text("half")

@@ -8,8 +8,9 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 
-from rs5m import files, filters
+from rs5m import files, filters, results
 from rs5m.book import models
 from rs5m.data.runfolder import save
 from rs5m.filters import (
@@ -45,10 +46,9 @@ class Model:
             if self.detector:
                 detector, thresholds = filters.load_detector(Path(self.detector))
             else:
-                detector, thresholds, table = pocket_detector(
-                    models.general(scales.get(self.scale))
-                )
-                save(pa.Table.from_pandas(table, preserve_index=False), out / "validation.parquet")
+                kept = _pocket_folder(scales.get(self.scale))
+                save(pq.read_table(kept / "validation.parquet"), out / "validation.parquet")
+                detector, thresholds = filters.load_detector(kept / "detector.npz")
             filters.save_detector(out / "detector.npz", detector, thresholds)
 
     def load(self, out: Path):
@@ -73,6 +73,19 @@ class Model:
         """
         _, thresholds = filters.load_detector(out / "detector.npz")
         return filters.joint_all(score, probability, thresholds)
+
+
+def _pocket_folder(scale) -> Path:
+    """Where the detector of the pocket world is kept with its validation.parquet: it is fitted once
+    for all runs.
+    """
+
+    def make(folder: Path) -> None:
+        detector, thresholds, table = pocket_detector(models.general(scale))
+        save(pa.Table.from_pandas(table, preserve_index=False), folder / "validation.parquet")
+        filters.save_detector(folder / "detector.npz", detector, thresholds)
+
+    return results.artefact("detector", scale.name, (scale,), make)
 
 
 def pocket_detector(model, seed: int = 0) -> tuple[Detector, Thresholds, pd.DataFrame]:
