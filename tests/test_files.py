@@ -1,0 +1,67 @@
+"""Chapter setup, the ground: every file of a folder, and content that is the file itself."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from rs5m import files
+
+PARTS = st.lists(st.sampled_from(["a", "B", ".c", "d[1]", "e f"]), min_size=1, max_size=3)
+
+
+@settings(max_examples=25, deadline=None)
+@given(st.lists(PARTS, max_size=12))
+def test_every_file_of_a_folder_comes_once_in_order(tmp_path_factory, names):
+    folder, made = tmp_path_factory.mktemp("tree"), set()
+    for parts in names:
+        path = folder.joinpath(*parts[:-1], parts[-1] + ".txt")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("x")
+        made.add(path)
+    assert list(files.walk(folder)) == sorted(made, key=lambda path: path.parts)
+    assert set(files.walk(str(folder))) == made
+
+
+def test_linked_folders_are_entered_once_and_broken_links_are_files(tmp_path):
+    (tmp_path / "far/deep").mkdir(parents=True)
+    (tmp_path / "far/deep/x").write_text("x")
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "one").symlink_to(tmp_path / "far")
+    (here / "two").symlink_to(tmp_path / "far")
+    (here / "up").symlink_to(tmp_path)
+    (here / "none").symlink_to(tmp_path / "nothing")
+    (tmp_path / "far/deep/self").symlink_to(tmp_path / "far")
+    names = [path.relative_to(here).as_posix() for path in files.walk(here)]
+    assert names == ["none", "one/deep/x", "two/deep/x", "up/far/deep/x"]
+
+
+def test_content_is_the_file_and_never_a_pointer(tmp_path):
+    path = tmp_path / "a.zip"
+    for data in (b"", b"version 2", bytes(range(256)) * 300):
+        path.write_bytes(data)
+        assert files.content(path) == files.content(str(path)) == data
+    path.write_bytes(b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 9\n")
+    with pytest.raises(ValueError, match="a.zip is a pointer of Git LFS.*git lfs pull"):
+        files.content(path)
+    with pytest.raises(FileNotFoundError):
+        files.content(Path(tmp_path / "nothing"))
+
+
+@pytest.mark.parametrize(
+    ("start", "kind"),
+    [
+        (b"\xef\xbb\xbf  {", "json"),
+        (b"url\ttext\r\n", "text, such as csv or tsv"),
+        (b"PAR1", "parquet"),
+        (b"", "empty"),
+        (b"\0\1", ""),
+    ],
+)
+def test_what_a_file_is_by_its_first_bytes(start, kind):
+    assert files.kind(start) == kind
+    if kind not in ("", "json"):
+        with pytest.raises(ValueError, match=f"x is {kind}, not json"):
+            files.refuse_other("x", start, "json")
