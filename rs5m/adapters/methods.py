@@ -13,6 +13,7 @@ The methods that peft lacks are in `rs5m.adapters.tuners`, the places that take 
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import json
 import re
@@ -25,6 +26,7 @@ from torch import nn
 
 from rs5m.adapters.towers import Tower, anatomy, fuse, put, split
 from rs5m.clip.checkpoints import write
+from rs5m.clip.export import counterpart, is_clip
 from rs5m.files import refuse_pointer, whole
 
 UNREADABLE = (  # what a damaged or foreign file leads to
@@ -39,6 +41,7 @@ UNREADABLE = (  # what a damaged or foreign file leads to
 METHODS = ("full", "head", "lora", "dora", "adapter", "prefix", "unipelt")
 TOWERS = ("image", "text")
 FILE = "adapter.safetensors"
+PEFT = "adapter_model.safetensors"  # beside adapter_config.json, by peft's names
 HEADS = {
     "image": ("visual.proj", "visual.head.proj.weight"),
     "text": (
@@ -243,8 +246,11 @@ def save(net: nn.Module, folder: Path) -> None:
     """Write the trained tensors of a prepared network, and in their header what they were made by
     and for.
 
-    folder/adapter.safetensors appears whole or not at all. ValueError for a network that was not
-    prepared.
+    folder/adapter.safetensors appears whole or not at all. Beside it are the files of
+    peft.PeftModel.from_pretrained, except for full and head: lora and dora of CLIP's towers for
+    transformers' CLIPModel (see `rs5m.clip.export.transformers`), anything else for the open_clip
+    network, after `rs5m.adapters.split` where it is lora, once rs5m.adapters.tuners is imported
+    where it is a method of ours. ValueError for a network that was not prepared.
     """
     plain, adapted = _adapted(net)
     parameters = {name: plain.get_parameter(name).detach() for name in adapted.trained}
@@ -254,6 +260,25 @@ def save(net: nn.Module, folder: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with whole(path) as temporary:
         write(tensors, temporary, {"rs5m": json.dumps(header)})
+    if hasattr(plain, "peft_config"):
+        _save_for_peft(plain, path.parent)
+
+
+def _save_for_peft(plain: nn.Module, folder: Path) -> None:
+    from peft import get_peft_model_state_dict
+
+    config = copy.copy(plain.peft_config["default"])
+    config.inference_mode = True
+    moved = counterpart if plain.adapted.method in ("lora", "dora") and is_clip(plain) else str
+    names = config.target_modules.replace("\\", "").split("|")
+    config.target_modules = "|".join(re.escape(moved(name)) for name in names)
+    tensors = {
+        f"base_model.model.{moved(name)}": tensor.cpu().contiguous()
+        for name, tensor in get_peft_model_state_dict(plain).items()
+    }
+    config.save_pretrained(str(folder))
+    with whole(folder / PEFT) as temporary:
+        write(tensors, temporary, {"format": "pt"})
 
 
 def load(net: nn.Module, folder: Path) -> nn.Module:

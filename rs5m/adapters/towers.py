@@ -156,12 +156,15 @@ class Attention(nn.Module):
         return whole.requires_grad_(layers[0].weight.requires_grad).train(self.training)
 
 
-def split(net: nn.Module, names: list[str]) -> None:
-    """Put an Attention in the place of every nn.MultiheadAttention one of whose layers is named."""
-    wanted = {name.rpartition(".")[0] for name in names}
+def split(net: nn.Module, names: list[str] | None = None) -> nn.Module:
+    """Put an Attention in the place of every nn.MultiheadAttention, or of those one of whose layers
+    is named; the network.
+    """
+    wanted = {name.rpartition(".")[0] for name in names or ()}
     for name, module in list(net.named_modules()):
-        if name in wanted and isinstance(module, nn.MultiheadAttention):
+        if isinstance(module, nn.MultiheadAttention) and (names is None or name in wanted):
             put(net, name, Attention(module))
+    return net
 
 
 def fuse(net: nn.Module) -> None:

@@ -46,8 +46,8 @@ MODULES = (  # open_clip's names within CLIP's towers, and those of transformers
 
 
 def openclip(model: Model, folder: str | Path, **more: object) -> Path:
-    """Write a model as a folder that `local-dir:FOLDER` of open_clip and `rs5m.clip.load` build; the
-    path of the weights.
+    """Write a model as a folder that open_clip and `rs5m.clip.load` know as local-dir:FOLDER; the
+    path of its weights.
 
     A network that no configuration of open_clip describes, such as the pocket's, is its weights
     alone. more: facts for the header of the weights, see `rs5m.clip.checkpoints.export`.

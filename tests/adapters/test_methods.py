@@ -19,8 +19,10 @@ from torch.nn import functional
 
 from rs5m import adapters, clip
 from rs5m.adapters import methods, towers, tuners
-from rs5m.clip import open_clip
+from rs5m.clip import export, open_clip
 from rs5m.files import POINTER
+
+from peft import PeftModel  # isort: skip  (after rs5m.clip, which lets torchvision be imported)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = small.SIDE
@@ -512,7 +514,8 @@ def test_saved_and_loaded_into_a_fresh_base_gives_the_same_vectors(tmp_path, kin
     _, wrapped = prepared(kind, tower, method)
     step(wrapped, 0)
     adapters.save(shaken(wrapped), tmp_path)
-    assert [path.name for path in tmp_path.iterdir()] == [adapters.FILE]
+    peft = {methods.PEFT, "adapter_config.json"} if method not in ("full", "head") else set()
+    assert {path.name for path in tmp_path.iterdir()} == {adapters.FILE} | peft
     net = MAKE[kind]()
     loaded = adapters.load(net, tmp_path)
     assert torch.equal(vectors(loaded), vectors(wrapped)) and torch.equal(
@@ -521,6 +524,55 @@ def test_saved_and_loaded_into_a_fresh_base_gives_the_same_vectors(tmp_path, kin
     assert net.adapted == wrapped.adapted
     step(loaded, 1)  # ready to train on
     assert not torch.equal(vectors(loaded), vectors(wrapped))
+
+
+@pytest.mark.parametrize("method", ["lora", "dora", "adapter", "prefix", "unipelt"])
+def test_peft_loads_what_was_saved_into_the_open_clip_network(tmp_path, method):
+    tower = "text" if method in ("prefix", "unipelt") else "image"
+    for kind in MAKE if method not in ("lora", "dora") else ("pocket",):
+        _, wrapped = prepared(kind, tower, method)
+        adapters.save(shaken(wrapped), tmp_path / kind)
+        loaded = PeftModel.from_pretrained(MAKE[kind](), tmp_path / kind)
+        off = (vectors(loaded.base_model.model) - vectors(wrapped)).abs().max()
+        assert off < 1e-5 < (vectors(MAKE[kind]()) - vectors(wrapped)).abs().max()
+
+
+def test_attention_is_split_for_peft_where_transformers_has_no_counterpart(tmp_path):
+    """CLIP's vision transformer beside a BERT."""
+
+    def mixed() -> nn.Module:
+        net = pocket()
+        net.visual = vit().visual
+        return net
+
+    net = mixed()
+    wrapped = shaken(adapters.prepare(net, "lora", SIZE, ("image", "text")))
+    adapters.save(wrapped, tmp_path)
+    loaded = PeftModel.from_pretrained(adapters.split(mixed()), tmp_path)
+    off = (vectors(loaded.base_model.model) - vectors(wrapped)).abs().max()
+    assert off < 1e-5 < (vectors(mixed()) - vectors(wrapped)).abs().max()
+
+
+@pytest.mark.parametrize("method", ["lora", "dora"])
+def test_peft_loads_what_was_saved_into_the_network_of_transformers(tmp_path, method):
+    from transformers import CLIPModel
+
+    model = small.model(stirred(small.vit()))
+    export.transformers(model, tmp_path / "base")
+    before = vectors(model.net)
+    wrapped = shaken(adapters.prepare(model.net, method, SIZE, ("image", "text")))
+    adapters.save(wrapped, tmp_path / "adapter")
+    theirs = CLIPModel.from_pretrained(tmp_path / "base").eval()
+    theirs = PeftModel.from_pretrained(theirs, tmp_path / "adapter").eval()
+    generator = torch.Generator().manual_seed(0)
+    pixels = torch.randn(4, 3, SIDE, SIDE, generator=generator)
+    tokens = model.tokenizer(["a photo of an airport", "water", "a", "b c d"])
+    with torch.inference_mode():
+        got = theirs(input_ids=tokens, pixel_values=pixels)
+        image = model.net.encode_image(pixels, normalize=True)
+        text = model.net.encode_text(tokens, normalize=True)
+    off = [(got.image_embeds - image).abs().max(), (got.text_embeds - text).abs().max()]
+    assert max(off) < 1e-5 < (vectors(model.net) - before).abs().max()
 
 
 @pytest.mark.parametrize("method", ["lora", "prefix"])
@@ -625,7 +677,7 @@ def test_a_killed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
         adapters.save(shaken(wrapped), tmp_path)
         os._exit(1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == -signal.SIGKILL
-    assert len(list(tmp_path.iterdir())) == 2, "it died with half a file written"
+    assert list(tmp_path.glob(".*.tmp")), "it died with half a file written"
     assert (tmp_path / adapters.FILE).read_bytes() == whole
     adapters.load(vit(), tmp_path)
 
