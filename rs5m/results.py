@@ -58,20 +58,31 @@ def _runs() -> Path:
     return Path(os.environ.get("RS5M_CACHE") or Path(base) / "rs5m") / "runs"
 
 
+def commit() -> str | None:
+    """The commit of this package's own checkout, whatever repository the user stands in; None where
+    it is installed without one.
+    """
+    try:
+        for asked in (["ls-files", "--error-unmatch", "results.py"], ["rev-parse", "HEAD"]):
+            said = subprocess.run(
+                ["git", *asked], cwd=reach.PACKAGE, capture_output=True, text=True, check=True
+            )
+    except (OSError, subprocess.CalledProcessError):
+        return None
+    return said.stdout.strip()
+
+
 def provenance(scale: str, seed: int) -> dict:
     """Scale, device, versions, commit and seed of a run."""
     from rs5m.device import device  # torch is slow to import, and a table needs none of it
 
-    commit = subprocess.run(
-        ["git", "rev-parse", "HEAD"], cwd=root(), capture_output=True, text=True, check=False
-    )
     return {
         "scale": scale,
         "device": str(device()),
         "machine": platform.machine(),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in PACKAGES},
-        "commit": commit.stdout.strip() or None,
+        "commit": commit(),
         "seed": seed,
     }
 

@@ -52,17 +52,29 @@ def test_every_result_carries_its_provenance(here):
     assert origin["scale"] == "mini" and origin["seed"] == 7
     assert {"torch", "open_clip_torch", "peft"} <= set(origin["versions"])
     assert set(record["ran"]) == {"seconds", "date", "commit", "device"}
-    assert record["ran"]["commit"] is None, "no git here"
     assert set(json.loads(path.read_text())) == {"values", "provenance"}
     (here / "runs/mini/ran/tune.json").unlink()
     assert results.load("tune", "mini")["ran"] == {}, "it ran elsewhere"
 
 
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="a source tree without git")
-def test_the_commit_is_named(monkeypatch):
-    monkeypatch.chdir(ROOT / "tests")
+def test_the_commit_is_that_of_the_package_wherever_the_user_stands(here):
+    subprocess.run(["git", "init", "-q"], check=True)  # of the user
     commit = results.provenance("mini", 0)["commit"]
     assert commit and len(commit) == 40 and set(commit) <= set("0123456789abcdef")
+
+
+def test_a_package_inside_anothers_repository_has_no_commit(here, monkeypatch):
+    """Such as one that is installed into an environment within the user's project."""
+    (here / "results.py").touch()
+    monkeypatch.setattr(results.reach, "PACKAGE", here)
+    assert results.commit() is None, "no repository"
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b.c"]
+    for words in (["init", "-q"], ["commit", "-q", "--allow-empty", "-m", "theirs"]):
+        subprocess.run([*git, *words], check=True)
+    assert results.commit() is None
+    monkeypatch.setenv("PATH", "")
+    assert results.commit() is None, "no git"
 
 
 def test_two_runs_that_found_the_same_leave_the_same_bytes(monkeypatch):

@@ -84,6 +84,11 @@ def data_digest(images: Images) -> str:
     return total.hexdigest()
 
 
+def texts_digest(texts: Sequence[str]) -> str:
+    """SHA-256 over texts in their order, as hex."""
+    return hashlib.sha256("\n".join(texts).encode()).hexdigest()
+
+
 # ---------------------------------------------------------------- pixels
 
 
@@ -191,7 +196,7 @@ class Store:
     encoded.
 
     seconds: what encoding took, on this run, by what was encoded; nothing was encoded where it
-    stays empty.
+    stays empty. digests: SHA-256 of what was asked for, images by names and bytes, texts in order.
 
     Args:
         model: a model, or what makes it when something must be encoded.
@@ -204,7 +209,8 @@ class Store:
     ):
         self.make_model = model if callable(model) else lambda: model
         self.identity = {} if key else identity(model)
-        self.key, self.room, self.seconds = key or sorted(self.identity.items()), room, {}
+        self.key, self.room = key or sorted(self.identity.items()), room
+        self.seconds, self.digests = {}, {}
 
     def kept(self, stage: str, data: object, make: Callable[[Path], None]) -> Path:
         """The folder with the vectors of `data`, which `make` fills if need be."""
@@ -226,7 +232,8 @@ class Store:
             np.save(folder / "kept.npy", found.kept)
             (folder / "skipped.json").write_text(json.dumps(found.skipped, ensure_ascii=False))
 
-        folder = self.kept(f"images-{name}", data_digest(images), make)
+        self.digests[f"images-{name}"] = digest = data_digest(images)
+        folder = self.kept(f"images-{name}", digest, make)
         skipped = json.loads((folder / "skipped.json").read_text())
         datasets.tell_skipped(name, skipped)
         return Encoded(np.load(folder / "vectors.npy"), np.load(folder / "kept.npy"), skipped)
@@ -235,6 +242,7 @@ class Store:
         """Un-normalised vectors (n, dim) of texts, each different one encoded once: equal texts tie
         exactly.
         """
+        self.digests[f"texts-{name}"] = texts_digest(texts)
         # of one length each, as encode_texts wants them
         order = sorted(set(texts), key=lambda text: (len(text), text))
 

@@ -104,6 +104,7 @@ def scene_scores(store: Store, scenes: list[Scene], name: str, jpeg: bool = Fals
             vectors = window_vectors(model, image, windows, jpeg, quiet=True)
             np.savez(folder / f"{i}.npz", windows=windows, vectors=vectors, shape=image.shape[:2])
 
+    store.digests[f"images-{name}"] = features.texts_digest([" ".join(one) for one in data])
     folder = store.kept(f"windows-{name}", (data, jpeg), make)
     captions = [query.caption for scene in scenes for query in scene.queries]
     texts = iter(normalise(store.texts(captions, f"selo-{name}")))

@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from rs5m import clip, intervals, paper, pocket, results, retrieval, selo, zeroshot
+from rs5m import __version__, clip, intervals, paper, pocket, results, retrieval, selo, zeroshot
 from rs5m.clip import released
 from rs5m.data import images
 from rs5m.data.datasets import Classes, LeftOut
@@ -97,8 +97,9 @@ def run(
         "protocol": protocol(store, found),
         "cards": {name: cards.card(name) for name in map(_card, found)},
         "model": about,
+        "sha256": store.digests,
         "provenance": results.provenance("official", 0)
-        | {"date": datetime.now(UTC).isoformat(timespec="seconds")},
+        | {"rs5m": __version__, "date": datetime.now(UTC).isoformat(timespec="seconds")},
         "seconds": {
             "encoding": sum(store.seconds.values()),
             "by_set": store.seconds,
@@ -324,11 +325,13 @@ def protocol(store: features.Store, found: list[Found]) -> dict:
     return {
         "preprocessing": {
             "resize": "short side by Pillow's bicubic filter; centre crop; RGB",
+            "pixels": f"Pillow {store.identity['versions']['pillow']}",
             "images": images.RULE,
         }
         | {key: store.identity[key] for key in seen},
         "zeroshot": {
             "prompts": len(paper.prompts()),
+            "templates_sha256": features.texts_digest(paper.prompts()),
             "averaging": "mean of un-normalised prompts, then normalised",
             "logits": "100 x cosine",
             "top1": "of all images, in %, rounded to 2 digits",

@@ -4,6 +4,7 @@ against slow twins.
 
 import json
 import os
+from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from small import encoded
 from torch import nn
 
-from rs5m import cli, clip, paper, pocket, selo
+from rs5m import __version__, cli, clip, paper, pocket, selo
 from rs5m.clip import released
 from rs5m.evaluate import official, reporting, testsets
 
@@ -261,6 +262,19 @@ def test_what_the_json_tells(data, whole):
         "air_slt",
     }
     assert report["provenance"]["versions"]["torch"] and report["provenance"]["date"]
+    assert report["provenance"]["rs5m"] == __version__
+    assert set(report["sha256"]) == {
+        *(f"images-{name}" for name in report["cards"]),
+        *("texts-zeroshot-eurosat", "texts-retrieval-rsitmd", "texts-selo-air_slt"),
+    }
+    (data / "eurosat-rgb/2750/Forest/Forest_0.jpg").write_bytes(
+        encoded(np.full((9, 9, 3), 7, np.uint8))
+    )
+    again = run(data)["sha256"]
+    changed = {name for name in again if again[name] != report["sha256"][name]}
+    assert changed == {"images-eurosat"}
+    library = f"Pillow {version('pillow')}"
+    assert told["preprocessing"]["pixels"] == library and told["zeroshot"]["templates_sha256"]
     assert 0 < report["seconds"]["encoding"] < report["seconds"]["total"]
     assert str(data.parent) not in json.dumps(report), "no path of this machine"
 
