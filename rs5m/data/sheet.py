@@ -28,7 +28,7 @@ h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
 h2 small { font-weight: normal; color: #666 }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; margin: .5rem 0 1rem }
-th, td { padding: .2rem .7rem; border-bottom: 1px solid #ddd; text-align: left;
+th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
   white-space: nowrap }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;

@@ -3,7 +3,10 @@ every drop.
 
 Paper: PUB11. Chapter: pub11. The stages in order are `STAGES`. The work is divided into shards of
 URLs (`rs5m.data.runfolder`). With RAY_ADDRESS set, shards are worked on by that Ray cluster; the
-output folder is then the driver's, and contents pass through it.
+output folder is then the driver's, and contents pass through it. A run's folder holds kept.parquet,
+dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops), attrition.parquet,
+keywords.parquet (what each keyword found), left_out.json (files and rows of the input that were not
+read), pub11-train-NNNN.tar and report.html, a page of samples.
 
 * `row` is a pair's position in the input, files in the order of their names; outputs are sorted by
   it
@@ -15,6 +18,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -90,11 +94,8 @@ def run(
 ) -> Path:
     """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
-    Writes kept.parquet, dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops),
-    attrition.parquet, keywords.parquet (what each keyword found), left_out.json (files and rows of
-    the input that were not read), pub11-train-NNNN.tar and report.html, a page of samples.
-    ValueError, FileNotFoundError or OSError, before any work, for unreadable input, for the folder
-    of another run and for one that is in use.
+    Writes the files that the head of this module names. ValueError, FileNotFoundError or OSError,
+    before any work, for unreadable input, another run's folder and one that is in use.
 
     Args:
         pairs: a folder, a pattern or a list of tables (parquet, csv, tsv, jsonl) with url and text;
@@ -106,8 +107,7 @@ def run(
         workers: requests open at a time.
         progress: called with each URL and its result as it comes, unless Ray does the work.
         terms: the keywords, those of the package where it is None.
-        labels: a column of the input that says which pairs are right, for the report
-            keywords.parquet.
+        labels: a column of the input that says which pairs are right, for keywords.parquet.
         url_column, caption_column: names of the input's columns, guessed where they are not given.
     """
     if workers < 1:
@@ -116,6 +116,30 @@ def run(
     out, paths, terms = Path(out), inputs(pairs, *columns), terms or keywords.choose()
     if labels:
         check_labels(paths, labels)
+    facts = _facts(judge, limits, shard_size, terms, paths, columns)
+    fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
+    with runfolder.claim(out, facts, notes={"images": images.RULE}):
+        runner()
+        if not (out / "dropped.parquet").is_file():
+            judge.prepare(out)
+            hits, counts = select(paths, out, *columns, terms)
+            runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
+            save_words(terms, hits, paths, labels, out)
+            _pictured(hits, counts, shards(hits, shard_size), out, judge, fetch)
+        if not (out / report.PAGE).is_file():
+            report.write(out, paths, *columns)
+    return out
+
+
+def _facts(
+    judge: Judge,
+    limits: web.Limits,
+    shard_size: int,
+    terms: keywords.Keywords,
+    paths: list[Path],
+    columns: tuple[str, str],
+) -> dict:
+    """What decides the outcome, for run.json."""
     facts = {
         "model": judge.identity(),
         "limits": repr(replace(limits, per_host=1)),  # it changes no outcome
@@ -124,26 +148,27 @@ def run(
         "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],
         "inputs": [[path.name, files.sha256(path)] for path in paths],
     }
-    facts |= {"columns": columns} if any(columns) else {}
-    with runfolder.claim(out, facts, notes={"images": images.RULE}):
-        runner()
-        if not (out / "dropped.parquet").is_file():
-            judge.prepare(out)
-            hits, counts = select(paths, out, *columns, terms)
-            runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
-            save_words(terms, hits, paths, labels, out)
-            urls = shards(hits, shard_size)
-            if os.environ.get("RAY_ADDRESS"):
-                work(_fetching(urls, limits, workers), urls, out)
-            else:
-                download(urls, limits, out, workers, progress)
-            work(_looking(judge, out), urls, out)
-            finish(decide(hits, urls, out, judge), counts, out)
-            runfolder.sweep(out)
-            (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
-        if not (out / report.PAGE).is_file():
-            report.write(out, paths, *columns)
-    return out
+    return facts | ({"columns": columns} if any(columns) else {})
+
+
+def _pictured(
+    hits: pd.DataFrame, counts: dict, urls: pd.DataFrame, out: Path, judge: Judge, fetch: Callable
+) -> None:
+    """Stages 2 to 5 and the tables of the end."""
+    fetch(urls, out)
+    work(_looking(judge, out), urls, out)
+    (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
+    finish(decide(hits, urls, out, judge), counts, out)
+    runfolder.sweep(out)
+
+
+def _fetch(
+    urls: pd.DataFrame, out: Path, limits: web.Limits, workers: int, progress: Callable | None
+) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        work(_fetching(urls, limits, workers), urls, out)
+    else:
+        download(urls, limits, out, workers, progress)
 
 
 def runner() -> None:
