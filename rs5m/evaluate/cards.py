@@ -3,7 +3,9 @@ Chapter: data.
 """
 
 import hashlib
+import json
 import tomllib
+from collections.abc import Iterable
 from functools import cache
 from importlib.resources import files
 from pathlib import PurePosixPath
@@ -54,8 +56,37 @@ def names_sha256(names) -> str:
     return hashlib.sha256("\n".join(stems).encode()).hexdigest()
 
 
+# what a card may hold beside names, counts and the size of one image, in words
+CONTENT = {
+    "sample_sha256": "the bytes of every 1,000th file",
+    "captions_sha256": "captions",
+    "queries_sha256": "queries",
+}
+
+
+def digest(parts: Iterable[object]) -> str:
+    """SHA-256 over the JSON of each part, or its bytes, a line each."""
+    total = hashlib.sha256()
+    for part in parts:
+        total.update(part if isinstance(part, bytes) else json.dumps(part).encode())
+        total.update(b"\n")
+    return total.hexdigest()
+
+
+def known_by(name: str) -> str:
+    """What of a set is compared with its card, and that the pixels are not where its card has no
+    digest of bytes.
+    """
+    known = card(name)
+    compared = ["names of its files"] if "names_sha256" in known else []
+    compared += ["their number"] + ["the size of the first"] * ("size" in known)
+    compared += [words for key, words in CONTENT.items() if key in known]
+    told = ", ".join(compared)
+    return told if "sample_sha256" in known else f"{told}; not by the pixels"
+
+
 def compare(
-    name: str, names: list[str], classes=None, captions=None, size=None, queries=None
+    name: str, names: list[str], classes=None, captions=None, size=None, queries=None, content=None
 ) -> list[str]:
     """Sentences on where a set that was read differs from its card; [] where nothing does.
 
@@ -66,6 +97,7 @@ def compare(
         captions: how many.
         size: width and height of the first image in pixels.
         queries: how many.
+        content: digests by the keys of CONTENT.
     """
     known, sentences = card(name), []
     if classes is not None and set(classes) != set(known["classes"]):
@@ -93,6 +125,12 @@ def compare(
             f"its images have other names than those of {known['title']}: another split or another "
             "edition"
         )
+    for key, got in (content or {}).items():
+        if key in known and not sentences and got != known[key]:
+            sentences.append(
+                f"{CONTENT[key]} are not those of {known['title']}: another set under its names, "
+                "or files that were changed"
+            )
     return sentences
 
 

@@ -95,7 +95,7 @@ def run(
     report = sorted_out(scored, why, column(model_name, checkpoint)) | {
         "left_out": left_out,
         "protocol": protocol(store, found),
-        "cards": {name: cards.card(name) for name in map(_card, found)},
+        "cards": {n: cards.card(n) | {"known_by": cards.known_by(n)} for n in map(_card, found)},
         "model": about,
         "sha256": store.digests,
         "provenance": results.provenance("official", 0)

@@ -159,6 +159,8 @@ def show(report: dict) -> None:
         )
     if rows:
         print(pd.DataFrame(rows).to_string(index=False))
+        for known in report["cards"].values():
+            print(f"{known['title']}: compared with the published set by {known['known_by']}")
     for name, told in report["not_comparable"].items():
         print(f"\n{name}: not comparable with the paper, {'; '.join(told['why'])}")
         values = told["values"].items()

@@ -8,7 +8,7 @@ import io
 import json
 from collections.abc import Callable, Iterator
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -17,13 +17,14 @@ from PIL import Image
 from rs5m import files, pocket, selo
 from rs5m.data import datasets
 from rs5m.data.datasets import Captions, Classes, Images
-from rs5m.evaluate.cards import compare
+from rs5m.evaluate.cards import compare, digest
 
 TASKS = {  # the official sets first
     "zeroshot": ("eurosat", "resisc45", "aid", "ucm", "pocket"),
     "retrieval": ("rsitmd", "rsicd", "ucm", "pocket"),
     "selo": ("air_slt",),
 }
+SAMPLE = 1000  # of a labelled set's files, one in so many is compared byte by byte
 
 
 class Query(NamedTuple):
@@ -154,15 +155,39 @@ def decoded(path: Path) -> np.ndarray:
 
 def differences(found: Classes | Captions | list[Scene]) -> list[str]:
     """In what a set differs from its card, as sentences; [] where it is the published set."""
+    content = content_of(found)
     if isinstance(found, list):
         queries = sum(len(scene.queries) for scene in found)
-        return compare("air_slt", [scene.name for scene in found], queries=queries)
-    size = _size(found.images.read(0)) if found.images.names else None
+        names = [scene.name for scene in found]
+        return compare("air_slt", names, queries=queries, content=content)
+    names = found.images.names
+    size = _size(found.images.read(0)) if names else None
     if isinstance(found, Classes):
-        return compare(found.name, found.images.names, size=size, classes=found.classes)
+        return compare(found.name, names, size=size, classes=found.classes, content=content)
     name = "ucm_captions" if found.name == "ucm" else found.name
     count = sum(map(len, found.captions))
-    return compare(name, found.images.names, size=size, captions=count)
+    return compare(name, names, size=size, captions=count, content=content)
+
+
+def content_of(found: Classes | Captions | list[Scene]) -> dict[str, str]:
+    """Digests of what a set holds, by the keys of `rs5m.evaluate.cards.CONTENT`."""
+    if isinstance(found, list):
+        asked = [
+            (scene.name, query.caption, [region.tolist() for region in query.regions])
+            for scene in found
+            for query in scene.queries
+        ]
+        return {"queries_sha256": digest(sorted(asked))}
+    if isinstance(found, Captions):
+        texts = zip(map(_stem, found.images.names), found.captions, strict=True)
+        stripped = sorted((stem, [text.strip() for text in group]) for stem, group in texts)
+        return {"captions_sha256": digest(stripped)}
+    order = sorted(range(len(found.images.names)), key=lambda i: _stem(found.images.names[i]))
+    return {"sample_sha256": digest(found.images.read(i) for i in order[::SAMPLE])}
+
+
+def _stem(name: str) -> str:
+    return PurePosixPath(name).stem
 
 
 def _size(content: bytes) -> tuple[int, int] | None:

@@ -1,5 +1,7 @@
 """Cards: every one complete, and a folder that is another set is told from it."""
 
+from unittest import mock
+
 import pytest
 
 from rs5m.evaluate import cards
@@ -89,3 +91,21 @@ def test_a_subset_another_split_and_another_size_are_told():
     (said,) = cards.compare("resisc45", names, classes, size=(128, 256))
     assert "128 x 256 pixels, those of RESISC45 256 x 256" in said
     assert len(cards.compare("rsitmd", ["a.jpg"], captions=5)) == 2
+
+
+def test_other_content_under_the_names_is_told():
+    known = cards.card("resisc45") | {"sample_sha256": "a" * 64}
+    classes, names = regular()
+    with mock.patch.object(cards, "card", lambda _: known):
+        same, other = (
+            cards.compare("resisc45", names, classes, content={"sample_sha256": letter * 64})
+            for letter in "ab"
+        )
+    assert same == [] and "the bytes of every 1,000th file are not those of RESISC45" in other[0]
+
+
+def test_a_set_that_is_known_by_names_says_so():
+    assert cards.known_by("eurosat").endswith("the bytes of every 1,000th file")
+    assert "captions" in cards.known_by("rsicd")
+    for name in set(NAMES) - {"eurosat"}:
+        assert cards.known_by(name).endswith("; not by the pixels")

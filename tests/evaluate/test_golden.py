@@ -92,6 +92,7 @@ def test_made_pictures_have_the_values_vectors_and_predictions_of_the_twin(
     made, tmp_path, monkeypatch
 ):
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RS5M_CACHE", str(tmp_path))
     small_clip.register(tmp_path)
     model = small_clip.random(True)
     values, tables = evaluated(small_clip.NAMES[True], None, made)
@@ -136,6 +137,7 @@ def test_the_official_folder_has_the_official_numbers(real, tmp_path, monkeypatc
     those in float64, for a seventh of the images further than 1e-6.
     """
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RS5M_CACHE", str(tmp_path))
     open_clip.add_model_config(REAL / "ViT-tiny-s1.json")
     values, tables = evaluated("ViT-tiny-s1", REAL / "RS5M_tiny.pt", real)
     expected = json.loads((REAL / "official.json").read_text())

@@ -254,6 +254,7 @@ def test_what_the_json_tells(data, whole):
     assert told["zeroshot"]["prompts"] == 105 and told["zeroshot"]["classes"]["eurosat"] == [
         c.lower() for c in CLASSES
     ]
+    assert report["cards"]["rsitmd"]["known_by"].endswith("not by the pixels")
     assert told["preprocessing"]["image_size"] == 32 and told["selo"]["steps"] == [256, 512, 768]
     assert report["model"]["parameters"] == 3 and report["model"]["checkpoint"] is None
     assert len(report["model"]["weights_sha256"]) == 64 and report["cards"].keys() == {

@@ -307,6 +307,11 @@ def test_the_real_sets_match_their_cards():
         assert testsets.differences(found) == []
     fewer = eurosat._replace(images=eurosat.images._replace(names=eurosat.images.names[:20000]))
     assert "20,000 images" in testsets.differences(fewer)[0]
+    names = eurosat.images.names
+    blank = eurosat._replace(images=datasets.Images(names, lambda i: eurosat.images.read(i % 10)))
+    assert "bytes of every 1,000th file" in testsets.differences(blank)[0]
+    other = pairs._replace(captions=pairs.captions[::-1])
+    assert "captions are not those" in testsets.differences(other)[0]
 
 
 @needs_real
@@ -320,3 +325,6 @@ def test_the_real_annotations_of_air_slt(tmp_path):
     found = testsets.scenes("air_slt", tmp_path)
     assert len(found) == 22 and sum(len(scene.queries) for scene in found) == 59
     assert testsets.differences(found) == []
+    moved = found[0].queries[0]._replace(caption="a lake")
+    other = [found[0]._replace(queries=[moved, *found[0].queries[1:]]), *found[1:]]
+    assert "queries are not those of AIR-SLT" in testsets.differences(other)[0]
