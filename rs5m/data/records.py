@@ -34,11 +34,14 @@ MEMBER = re.compile(r"((?:.*/)?[^/]+)[.]([^./]*)", re.DOTALL)  # stem and kind, 
 
 
 class Record(NamedTuple):
-    """One image-text pair: the encoded image, its file name and its caption."""
+    """One image-text pair: the encoded image, its file name and its caption.
+
+    In webdataset's layout there may be several captions.
+    """
 
     image: bytes
     name: str
-    caption: str
+    caption: str | tuple[str, ...]
 
 
 class Index(NamedTuple):
@@ -95,12 +98,17 @@ def write(shard: Path, pairs: Iterable[Record], layout: str = "rs5m") -> int:
 
 
 def _members(record: Record, layout: str) -> dict[str, bytes]:
-    caption = record.caption.encode()
+    several = record.caption if isinstance(record.caption, tuple) else (record.caption,)
+    caption = several[0].encode()
     if layout == "rs5m":
         return {"img_content": record.image, "img_name": record.name.encode(), "caption": caption}
     ending = record.name.rpartition(".")[2].lower()
-    note = json.dumps({"img_name": record.name}, ensure_ascii=False).encode()
-    return {ending if ending in PICTURES else "jpg": record.image, "txt": caption, "json": note}
+    note = {"img_name": record.name} | ({"captions": several} if len(several) > 1 else {})
+    return {
+        ending if ending in PICTURES else "jpg": record.image,
+        "txt": caption,
+        "json": json.dumps(note, ensure_ascii=False).encode(),
+    }
 
 
 # ---------------------------------------------------------------- one sample, both layouts

@@ -211,6 +211,16 @@ def batches(table: Table, names: Sequence[str]) -> Iterator[pa.Table]:
     return {"parquet": _parquet, "csv": _csv, "jsonl": _jsonl}[table.kind](table, list(names))
 
 
+def rows(table: Table, names: Sequence[str]) -> Iterator[dict]:
+    """As `batches`, row by row as Python's values; lists and numbers of jsonl come as they are."""
+    if table.kind == "jsonl":
+        for row in _objects(table.path):
+            yield {FAULT: "not_json"} if row is None else {name: row.get(name) for name in names}
+        return
+    for batch in batches(table, names):
+        yield from batch.to_pylist()
+
+
 def _parquet(table: Table, names: list[str]) -> Iterator[pa.Table]:
     rows = 0
     try:

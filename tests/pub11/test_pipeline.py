@@ -216,7 +216,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys):
     write(tmp_path / "good.parquet", url=["http://a.example/x"], text=["aerial"])
     pairs = f"{tmp_path}/*.parquet"
     if case == "column":
-        write(tmp_path / "bad.parquet", url=["x"], caption=["y"])
+        write(tmp_path / "bad.parquet", url=["x"], words=["y"])
     if case == "numbers":
         write(tmp_path / "bad.parquet", url=["x"], text=[7])
     if case == "corrupt":

@@ -1,0 +1,212 @@
+"""Pairs from what people have: whatever is found is packed, or named with a reason."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from PIL import Image
+
+from rs5m.data import pairs, records
+
+
+def jpeg(seed: int) -> bytes:
+    stream = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (16, 16, 3), np.uint8)
+    Image.fromarray(pixels).save(stream, "JPEG")
+    return stream.getvalue()
+
+
+def pictures(folder: Path, *names: str) -> None:
+    for i, name in enumerate(names):
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(jpeg(i))
+
+
+def packed(*given: Path, **columns) -> tuple[list[tuple], dict]:
+    """(name, captions) of the packed pairs, and what was left out; the counts must add up."""
+    out = given[0].parent / "shards"
+    assert pairs.packable(list(map(str, given))) == list(given)
+    paths = pairs.pack(given, out, **columns)
+    assert pairs.pack(given, out, **columns) == paths, "the second time it is there"
+    found = []
+    for path in paths:
+        index = records.index(path)
+        assert not index.damaged
+        for name, (start, size, text, length, kind) in zip(index.names, index.places, strict=True):
+            whole = path.read_bytes()
+            texts = records.captions(records.TEXTS[kind], whole[text : text + length])
+            assert Image.open(io.BytesIO(whole[start : start + size])).size == (16, 16)
+            found.append((name, texts))
+    counts = json.loads((out / "data.json").read_text())
+    left_out = json.loads((out / "left_out.json").read_text())
+    assert counts["packed"] == len(found)
+    assert counts["found"] == len(found) + sum(map(len, left_out.values()))
+    return found, left_out
+
+
+@pytest.mark.parametrize("name", ["a.csv", "a.tsv", "a.parquet"])
+def test_a_table_of_paths(tmp_path, name, capsys):
+    folder = tmp_path / "set"
+    pictures(folder / "images", "0.jpg", "in/1.JPG", "2.jpg")
+    (folder / "images/broken.jpg").write_bytes(jpeg(0)[:200])
+    pictures(tmp_path, "outside.jpg")
+    rows = [
+        ("0.jpg", "a roof, red"),
+        ("in/1.JPG", "two\nlines"),
+        ("0.jpg", "again"),
+        ("2.jpg", None),
+        ("broken.jpg", "x"),
+        ("../../outside.jpg", "x"),
+        ("/etc/hostname", "x"),
+        ("none.jpg", "x"),
+        (None, "x"),
+    ]
+    table = pd.DataFrame(rows, columns=["File Path", "Caption"])
+    if name.endswith("parquet"):
+        table.to_parquet(folder / name)
+    else:
+        table.to_csv(folder / name, sep="\t" if name.endswith("tsv") else ",", index=False)
+    found, left_out = packed(folder / name)
+    assert found == [("0.jpg", ("a roof, red", "again")), ("in/1.JPG", ("two\nlines",))]
+    assert left_out == {
+        "has no caption": ["2.jpg"],
+        "truncated": ["broken.jpg"],
+        "is a path outside the folder": ["../../outside.jpg", "/etc/hostname"],
+        "is missing": ["none.jpg"],
+        "has no image": [f"{name} row 8"],
+    }
+    assert "File Path is taken as the image and Caption as the caption" in capsys.readouterr().out
+
+
+def test_images_inside_a_parquet(tmp_path):
+    values = [
+        {"bytes": jpeg(0), "path": "x/0.png"},
+        {"bytes": None, "path": "1.jpg"},
+        None,
+        {"bytes": jpeg(1), "path": None},
+        {"bytes": b"no image", "path": "4.jpg"},
+    ]
+    captions = [["a", "b", None], ["c"], ["d"], ["e"], ["f"]]
+    pq.write_table(pa.table({"image": values, "captions": captions}), tmp_path / "a.parquet")
+    found, left_out = packed(tmp_path / "a.parquet")
+    assert found == [("a-0-0.png", ("a", "b")), ("a-3.jpg", ("e",))]
+    assert left_out == {
+        "has no image": ["a-1-1.jpg", "a-2.jpg"],
+        "not_an_image": ["a-4-4.jpg"],
+    }
+
+
+def test_the_formats_of_img2dataset(tmp_path):
+    folder = tmp_path / "parquet"
+    folder.mkdir()
+    columns = {"url": ["u", "v"], "key": ["0", "1"], "caption": ["a", "b"], "jpg": [jpeg(0), None]}
+    pq.write_table(pa.table(columns), folder / "00000.parquet")
+    (folder / "00000_stats.json").write_text("{}")
+    found, left_out = packed(folder)
+    assert found == [("00000-0.jpg", ("a",))]
+    assert left_out == {"has no image": ["00000-1.jpg"], "is in no table": ["00000_stats.json"]}
+    one = tmp_path / "more/files"
+    pictures(one / "00000", "0.jpg", "1.jpg", "2.jpg", ".3.jpg")
+    (one / "00000/0.txt").write_text("a")
+    (one / "00000/1.json").write_text('{"caption": "b", "url": "u"}')
+    pq.write_table(pa.table({"url": ["u"]}), one / "00000.parquet")
+    found, left_out = packed(one)
+    assert found == [("00000/0.jpg", ("a",)), ("00000/1.jpg", ("b",))]
+    assert left_out == {
+        "belongs to no pair": ["00000.parquet"],
+        "lacks a caption (txt or json)": ["00000/2.jpg"],
+        "is hidden": ["00000/.3.jpg"],
+    }
+
+
+@pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])
+def test_a_folder_with_metadata(tmp_path, name):
+    folder = tmp_path / "set"
+    pictures(folder / "train", "0.jpg", "1.jpg", "2.jpg")
+    rows = [("0.jpg", "a"), ("1.jpg", "b")]
+    table = pd.DataFrame(rows, columns=["file_name", "text"])
+    if name.endswith("csv"):
+        table.to_csv(folder / "train" / name, index=False)
+    else:
+        table.to_json(folder / "train" / name, orient="records", lines=True)
+        with (folder / "train" / name).open("a") as stream:
+            stream.write('{"file_name": "2.jpg", "text": 7}\n{\n')
+    found, left_out = packed(folder)
+    assert found == [("0.jpg", ("a",)), ("1.jpg", ("b",))]
+    expected = {"is in no table": ["train/2.jpg"]}
+    if name.endswith("jsonl"):
+        expected = {"has a caption that is no text": ["2.jpg"], "not_json": [f"{name} row 3"]}
+    assert left_out == expected
+
+
+def test_captions_of_coco(tmp_path):
+    pictures(tmp_path / "set/train2017", "0.jpg", "1.jpg")
+    (tmp_path / "set/annotations").mkdir()
+    path = tmp_path / "set/annotations/captions.json"
+    document = {
+        "images": [{"id": i, "file_name": f"{i}.jpg"} for i in range(3)],
+        "annotations": [
+            {"image_id": 0, "caption": "a"},
+            {"image_id": 0, "caption": "b"},
+            {"image_id": 2, "caption": "c"},
+            {"image_id": 9, "caption": "d"},
+        ],
+    }
+    path.write_text(json.dumps(document))
+    found, left_out = packed(path)
+    assert found == [("0.jpg", ("a", "b"))]
+    assert left_out == {
+        "has no caption": ["1.jpg"],
+        "is missing": ["2.jpg"],
+        "names no image": ["annotation 3"],
+    }
+    path.write_text(json.dumps(document | {"images": []}))
+    with pytest.raises(ValueError, match="captions.json names no images"):
+        pairs.pack([path], tmp_path / "other")
+    assert not (tmp_path / "other").exists()
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
+def test_rsicds_csv(tmp_path, encoding):
+    pictures(tmp_path / "rsicd/RSICD_images", "0.jpg")
+    path = tmp_path / "rsicd/rsicd_train.csv"
+    path.write_text("filename,title\n0.jpg,河 river\n0.jpg,roofs\n", encoding=encoding)
+    assert packed(path) == ([("0.jpg", ("河 river", "roofs"))], {})
+
+
+@pytest.mark.parametrize(
+    ("columns", "said"),
+    [
+        ({"a": ["x"], "b": ["y"]}, r"no column 'image' or of a like name \(it has a, b\).*--image"),
+        ({"image": ["x"], "path": ["y"], "text": ["z"]}, r"2 columns called 'image' \(image, path"),
+        (
+            {"image": ["x"], "text": ["y"], "caption": ["z"]},
+            r"2 .* \(text, caption\).*--caption-co",
+        ),
+        ({"image": ["x"], "text": [7]}, "has int64 in its column 'text': give texts"),
+        ({"image": [{"path": "x"}], "text": ["y"]}, "has struct<path: string> in its column"),
+        ({"image": ["x"], "text": ["y"]}, "has no whole pair: 1 .is missing"),
+    ],
+)
+def test_columns_that_are_a_question(tmp_path, columns, said):
+    pq.write_table(pa.table(columns), tmp_path / "a.parquet")
+    with pytest.raises(ValueError, match=f"a.parquet.*{said}"):
+        pairs.pack([tmp_path / "a.parquet"], tmp_path / "out")
+    assert not list(tmp_path.glob("out*"))
+
+
+def test_what_holds_no_pairs_says_what_it_holds(tmp_path):
+    pictures(tmp_path / "set", "0.jpg", "1.jpg")
+    with pytest.raises(ValueError, match="set holds neither shards, tables.*: it has 2 .jpg"):
+        pairs.pack([tmp_path / "set"], tmp_path / "out")
+
+
+def test_shards_are_not_packed(tmp_path):
+    records.write(tmp_path / "a.tar", [records.Record(jpeg(0), "0.jpg", "x")])
+    assert pairs.packable([str(tmp_path)]) == pairs.packable([str(tmp_path / "a.tar")]) == []
+    assert pairs.packable(["https://x.example/a.tar"]) == pairs.packable(["none/*.tar"]) == []
