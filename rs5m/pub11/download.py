@@ -41,7 +41,7 @@ def download(
         urls: key (a normalised URL), shard and pairs of all URLs.
         limits: what one URL may cost.
         out: the run's folder, held by this process.
-        workers: requests open at a time.
+        workers: requests open at a time; a killed run asks at most twice as many URLs again.
         progress: called with each URL and its result as it comes, in this thread; not for results
             of an earlier run.
     """
@@ -54,7 +54,7 @@ def download(
             if not left[shard]:  # its last result came just before a kill
                 _finish(came, todo, int(shard), out)
         asked = todo[~todo.key.isin(known)].reset_index(drop=True)
-        results = web.fetch_many(asked.key, limits, workers)
+        results = web.fetch_many(asked.key, limits, workers, window=2 * workers)
         with contextlib.closing(results), _bar(todo, asked) as bar:
             for place, got in results:
                 key, shard = asked.key[place], int(asked.shard[place])

@@ -66,8 +66,8 @@ def fetch_many(
     and those that wait to be tried again, hold no thread. A host that lets `limits.silent` requests
     in a row go without an answer in time, the last of them asked after the others had failed, is
     given up: its remaining URLs end as dead_host, unasked. A network that is down is no host's
-    fault: a request does not count if, while it was open, no host answered and one that had
-    answered before did not.
+    fault: a request does not count if no host answered while it was open, and another one that had
+    answered before is silent, too.
 
     Args:
         urls: read lazily, at most `AHEAD` ahead of their results.
@@ -255,11 +255,15 @@ class _Crawl:
         if not silent:
             self.answered = now
             self.heard.add(name)
+            self.doubt.pop(name, None)
             host.silent, host.again = 0, False
             return
-        others = {other: when for other, when in self.doubt.items() if when >= since}
-        self.doubt = others | ({name: now} if name in self.heard else {})
-        if self.answered < since and others.keys() - {name}:
+        old = since - self.limits.timeout
+        self.doubt = {other: when for other, when in self.doubt.items() if when > old}
+        if name in self.heard:
+            self.doubt[name] = now
+        if self.answered < since and self.doubt.keys() - {name}:
+            host.silent, host.again = 0, False
             return
         host.again = host.again or (host.silent > 0 and since >= host.failed)
         host.silent, host.failed = host.silent + 1, now
