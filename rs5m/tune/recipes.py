@@ -11,9 +11,11 @@ import dataclasses
 import json
 import time
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
@@ -117,6 +119,8 @@ def run(
     checkpoint: str | Path | None = None,
     workers: int = 0,
     board: bool = False,
+    image_column: str = "",
+    caption_column: str = "",
 ) -> str:
     """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about
     them.
@@ -126,11 +130,13 @@ def run(
     `rs5m.clip.load`, `rs5m.tune.ret2.shards` and `rs5m.tune.fit`.
 
     Args:
-        data: shards, their folders or addresses (see `rs5m.data.shards.local`); for rsicd, rsitmd
-            and ret2 also the folder in the official layout.
+        data: shards, their folders or addresses (see `rs5m.data.shards.local`); what
+            `rs5m.data.pairs` packs into out/shards; for rsicd, rsitmd and ret2 also the folder in
+            the official layout.
         checkpoint: weights to begin from in place of the recipe's.
         workers: processes that decode.
         board: write TensorBoard's files, too.
+        image_column, caption_column: of a table, guessed and said where they are not given.
     """
     from rs5m import clip
     from rs5m.tune.distributed import rank, start_processes
@@ -142,7 +148,7 @@ def run(
     out = Path(out)
     begun = time.perf_counter() - spent(out)  # a run that goes on has spent seconds before
     start_processes()  # before the model takes its device
-    paths = shards(recipe.data, data, out)
+    paths = shards(recipe.data, data, out, image_column, caption_column)
     model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
     source = Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
     tuned, losses = fit(model, source, Settings(**recipe.settings), out, workers, board)
@@ -151,51 +157,64 @@ def run(
     general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
     record = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
     record |= _account(recipe, tuned, source, losses, out)
+    counts = record["data"]
+    print(f"{counts['pairs']} of {counts['found']} pairs are used; left out: {counts['left_out']}")
     record["seconds"] = round(time.perf_counter() - begun, 1)
     written = _write(tuned, recipe, out, record)
     first, last = f"{losses[0]:.3f}", f"{losses[-1]:.3f}"
     return f"{written}: loss {first} at the first of {len(losses)} steps, {last} at the last"
 
 
-def shards(data: str, given: Sequence[str], out: Path) -> list:
+def shards(
+    data: str, given: Sequence[str], out: Path, image_column: str = "", caption_column: str = ""
+) -> list:
     """What to train on: given shards as they are, of a folder its training shards, or shards built
-    in out/shards.
+    in out/shards, of the set `data` or of what `rs5m.data.pairs` packs.
     """
+    from rs5m.data import pairs
+    from rs5m.tune import ret2
+
     folder = Path(given[0])
     if len(given) == 1 and folder.is_dir():
         # RS5M's folder holds validation shards as well
         if training := sorted(folder.glob("**/*-train-*.tar")):
             return training
         if data != "shards" and not any(folder.glob("*.tar")):
-            return _built(folder, data, out / "shards")
+            return _built(partial(ret2.shards, folder, data), out / "shards")
+    if found := pairs.packable(given):
+        pack = partial(pairs.pack, found, image=image_column, caption=caption_column)
+        return _built(pack, out / "shards")
     return list(given)
 
 
-def _built(folder: Path, data: str, out: Path) -> list[Path]:
+def _built(make: Callable[[Path], list[Path]], out: Path) -> list[Path]:
     """The set's shards, made by the first process; the others wait, and torchrun ends them if it
     fails.
     """
-    from rs5m.tune import ret2
     from rs5m.tune.distributed import rank
 
     while rank() and not out.is_dir():
         time.sleep(1)
-    return ret2.shards(folder, data, out)
+    return make(out)
 
 
 def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
     """What run.json says beside the times: every number is of this run."""
     from rs5m import results
-    from rs5m.data import images
+    from rs5m.data import images, runfolder
 
     built = out / "shards" / "data.json"
     origin = results.provenance("recipe", recipe.settings["seed"])
     counts = json.loads(built.read_text()) if built.is_file() else {}
     counts.pop("folder", None)  # says nothing on another machine
+    left_out = dict(Counter(counts.get("left_out", {})) + Counter(source.left_out))
+    names = runfolder.left_out(built.parent)
+    runfolder.save_left_out(out, names | ({"damaged": source.damaged} if source.damaged else {}))
     counts |= {
+        "found": len(source) + sum(left_out.values()),
         "pairs": len(source),
         "damaged": len(source.damaged),
-        "left_out": source.left_out,
+        "left_out": left_out,
         "fingerprint": source.fingerprint(),
     }
     columns = ("value", "known", "source")
