@@ -25,7 +25,7 @@ from tqdm.auto import tqdm
 
 from rs5m import files
 from rs5m.data import datasets, images, records, shards, tables
-from rs5m.data.runfolder import NOTE, _write_json, save_left_out
+from rs5m.data.runfolder import NOTE, save_left_out
 from rs5m.data.tables import CAPTION_NAMES, FAULT
 
 TAR = 1000  # pairs of a shard
@@ -103,11 +103,10 @@ def _fill(out: Path, found: Iterable[Pair], note: dict) -> None:
         why = datasets.in_words(left_out) or "nothing is there"
         raise ValueError(f"{', '.join(note['data'])} has no whole pair: {why}")
     total = counts.total()
-    _write_json(
-        out / "data.json", {"found": count + total, "packed": count, "left_out": dict(counts)}
-    )
+    about = {"found": count + total, "packed": count, "left_out": dict(counts)}
+    (out / "data.json").write_text(json.dumps(about, indent=1))
     save_left_out(out, left_out)
-    _write_json(out / NOTE, note)
+    (out / NOTE).write_text(json.dumps(note, indent=1))
 
 
 def _kept(found: Iterable[Pair], left_out: dict[str, list[str]]) -> Iterator[records.Record]:
