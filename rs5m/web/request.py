@@ -3,6 +3,13 @@ on it. Chapter: pub11.
 
 A connection is kept for the next request to the same scheme, host, port and checked address. Every
 read has the time that is left until the deadline, so nothing needs to watch it.
+
+aiohttp 3.14 was tried in the place of this module and of the threads, and not taken. Its pool knows
+a host by name, not by checked address, and only its private methods let anybody look at the peer
+before a request is sent. Seven of 31 faults of the tests ended otherwise: a body cut short and a
+broken encoding look the same, and a reset connection is asked again unseen. It took as much
+processor time (0.8 to 1.0 s for 1,536 URLs, against 0.9 s), and queues by host, limits and statuses
+would have stayed ours.
 """
 
 import contextlib
