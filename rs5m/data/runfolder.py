@@ -120,7 +120,16 @@ def left_out(out: Path) -> dict[str, list[str]]:
 def save(table: pa.Table, path: Path) -> None:
     """Write a table, whole or not at all; same rows, same bytes."""
     with files.whole(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, **_stored(table))
+
+
+def _stored(table: pa.Table) -> dict:
+    """How parquet stores a table: files of images as they are, for no second compression helps."""
+    if "content" not in table.column_names:
+        return {"compression": "zstd"}
+    others = [name for name in table.column_names if name != "content"]
+    compression = dict.fromkeys(others, "zstd") | {"content": "none"}
+    return {"compression": compression, "use_dictionary": others, "write_statistics": others}
 
 
 def shard_path(out: Path, stage: str, number: int) -> Path:
