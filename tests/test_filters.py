@@ -99,6 +99,7 @@ def test_curves_end_where_they_must():
     assert curve.precision.iloc[-1] == 1 and curve.recall.iloc[0] == 1
 
 
+@pytest.mark.slow
 def test_features_begin_with_the_vector_the_model_gives_and_do_not_depend_on_the_batch():
     model = models.general(scales.get("mini"))
     images = list(np.random.default_rng(0).integers(0, 256, (5, 64, 80, 3), dtype=np.uint8))

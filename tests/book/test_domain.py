@@ -55,6 +55,7 @@ def nothing_known():
     domain._table.cache_clear()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("changes", [{"method": "full"}, {"lock_text": False}])
 def test_the_domain_model_is_made_once(tmp_path, monkeypatch, capsys, changes):
     monkeypatch.chdir(tmp_path)

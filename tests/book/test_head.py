@@ -24,6 +24,7 @@ def chips():
     return pocket.chips("train")
 
 
+@pytest.mark.slow
 def test_features_times_head_are_the_models_vectors(model, chips):
     rows = head.features(model, chips.images[:5], (0, 90), quiet=True)
     turned = [np.ascontiguousarray(np.rot90(image)) for image in chips.images[:5]]
@@ -43,6 +44,7 @@ def pairs(model, chips, count=256):
     return rows, names, chips.labels[index]
 
 
+@pytest.mark.slow
 def test_a_tuned_head_learns_its_pairs_the_same_way_twice_and_leaves_the_model(model, chips):
     rows, texts, labels = pairs(model, chips)
     before, names = head.weight(model), normalise(clip.encode_texts(model, chips.classes))

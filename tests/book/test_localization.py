@@ -48,6 +48,7 @@ def test_names_say_where():
     assert len(names) == len(localization.NORTH) * len(localization.WEST)
 
 
+@pytest.mark.slow
 def test_the_scenes_are_several_spread_and_always_the_same(scenes, corners):
     assert 6 <= len(scenes) <= 12 and all(2 <= len(scene.queries) <= 4 for scene in scenes)
     assert (
@@ -249,6 +250,7 @@ def test_mosaics_are_seeded(tiles):
     assert (first == again).all() and (first != other).any()
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not SHARED.is_dir(), reason="the data are not beside this checkout")
 def test_uc_merced_fills_three_mosaics(monkeypatch):
     monkeypatch.setenv("RS5M_DATA", str(SHARED))

@@ -81,6 +81,7 @@ def test_without_a_record_the_headline_is_not_a_number():
     assert np.isnan(headline["gain"]) and headline["chance"] == pytest.approx(100 / 19)
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the vectors of WHU-RS19")
 def test_the_real_vectors_give_the_same_to_the_last_image():
     found = weights.measure(DATA)

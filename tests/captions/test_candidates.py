@@ -511,6 +511,7 @@ def small():
     )
 
 
+@pytest.mark.slow
 def test_the_prefix_captioner_learns_to_name_what_it_sees(small):
     captioner, losses = small
     vectors, texts, names = some_vectors(160, seed=2)

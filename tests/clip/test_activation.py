@@ -41,6 +41,7 @@ def silent(load):
         return load()
 
 
+@pytest.mark.slow
 def test_the_photographs_find_the_wrong_activation(learned):
     quick, path = learned
     right = silent(lambda: clip.load(small_clip.NAMES[quick], checkpoint=path))

@@ -332,6 +332,7 @@ def test_parameters_are_counted(tiny_scale):
     )
 
 
+@pytest.mark.slow
 def test_the_second_model_differs_in_its_image_tower_alone(pocket_model):
     second = models.second(scales.get("mini"))
     assert len(clip.image_tower_weights("lite2")) == 386

@@ -22,6 +22,7 @@ def web():
     return webpages.build(listed=1500)
 
 
+@pytest.mark.slow
 def test_same_seed_same_web_other_seed_other_web(web):
     again, other = webpages.build(listed=1500), webpages.build(seed=1, listed=1500)
     pd.testing.assert_frame_equal(web.pairs, again.pairs)
@@ -54,6 +55,7 @@ def test_photographs_of_the_splits_differ():
     assert sum(map(len, names)) == len(set.union(*names))
 
 
+@pytest.mark.slow
 def test_every_served_file_is_what_the_truth_says(web):
     fetched_as = ("http_404", "http_503", "opt_out", "empty", "incomplete_body", "refused_address")
     with webpages.serve(web) as base:
