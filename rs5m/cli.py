@@ -16,7 +16,6 @@ def pub11_command(arguments: argparse.Namespace) -> None:
     """`rs5m pub11`: run the stages and print the attrition table."""
     print(f"rs5m pub11: checking the pairs and {arguments.out}", flush=True)
     from rs5m import keywords, pub11, web
-    from rs5m.book.judge import Model
     from rs5m.pub11 import report
     from rs5m.pub11.words import summary
 
@@ -28,14 +27,14 @@ def pub11_command(arguments: argparse.Namespace) -> None:
         per_host=arguments.per_host,
         allow_loopback=arguments.allow_loopback,
     )
-    model = Model(scales.get(arguments.scale).name, arguments.detector)
+    judge = _judge(arguments)
     # a shell may have expanded the pattern
     pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
     tally = web.Tally()
     out = pub11.run(
         pairs,
         arguments.out,
-        model,
+        judge,
         limits,
         progress=tally.add,
         terms=terms,
@@ -48,6 +47,24 @@ def pub11_command(arguments: argparse.Namespace) -> None:
     print(pub11.attrition(out).to_string(index=False))
     print(report.words(out, tally))
     _print_left_out(out)
+
+
+def _judge(arguments: argparse.Namespace):
+    """The judge that was named."""
+    if arguments.model == "pocket" and not (arguments.detector or arguments.keep_by):
+        from rs5m.book.judge import Model
+
+        return Model("mini", spoken=True)
+    from rs5m.pub11.judge import Named
+
+    return Named(
+        arguments.model,
+        arguments.checkpoint,
+        arguments.detector,
+        arguments.keep_by,
+        arguments.score_threshold,
+        arguments.detector_threshold,
+    )
 
 
 def _print_left_out(out: Path) -> None:
@@ -128,6 +145,16 @@ def evaluate_command(arguments: argparse.Namespace) -> None:
         arguments.out,
         arguments.predictions,
     )
+
+
+def export_command(arguments: argparse.Namespace) -> None:
+    """`rs5m export`: a model as a folder that another library loads."""
+    from rs5m import clip
+    from rs5m.clip import export
+
+    model = clip.load(arguments.model, arguments.pretrained or None, arguments.checkpoint or None)
+    to = {"transformers": export.transformers, "open_clip": export.openclip}
+    print(to[arguments.to](model, arguments.out))
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -212,6 +239,7 @@ def parser() -> argparse.ArgumentParser:
     _add_rs3(commands)
     _add_tune(commands)
     _add_evaluate(commands)
+    _add_export(commands)
     return root
 
 
@@ -223,16 +251,39 @@ def _add_pub11(commands) -> None:
     )
     url = "The column of the image's URL (default: the one that is called url, image_url or alike)."
     caption = "The column of the text (default: the one that is called text, caption or alike)."
-    judges = ", ".join(scales.SCALES)
     add.add_argument("--pairs", required=True, nargs="+", help=pairs)
     add.add_argument("--url-column", default="", metavar="NAME", help=url)
     add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
     add.add_argument("--out", required=True, help=NEW)
-    add.add_argument("--scale", default="mini", help=f"whose general model judges: {judges}")
-    add.add_argument("--detector", default="", help="an npz written by rs5m.filters.save_detector")
+    _add_judge(add)
     _add_keywords(add)
     _add_download(add)
     add.set_defaults(run=pub11_command)
+
+
+def _add_judge(add) -> None:
+    model = (
+        "The CLIP model that judges the pictures: a name of open_clip, a released GeoRSCLIP, or "
+        "pocket, which knows one small made web (default: %(default)s with OpenAI's weights)."
+    )
+    weights = "A file with the model's weights, in place of those of the hub."
+    detector = (
+        "A detector of remote sensing fitted on this model's features, an npz of "
+        "rs5m.filters.save_detector."
+    )
+    keep = (
+        "What keeps a picture: score (of the model's prompts), detector, both, either, or none, "
+        "which drops no outlier (default: the detector if there is one, else the score)."
+    )
+    score = "The lowest score from 0 to 1 that keeps a picture (default: the detector's, else 0.5)."
+    likely = "The lowest probability from 0 to 1 by the detector that keeps one (default: its own)."
+    add.add_argument("--model", default="ViT-B-32-quickgelu", metavar="NAME", help=model)
+    add.add_argument("--checkpoint", default="", metavar="FILE", help=weights)
+    add.add_argument("--detector", default="", metavar="FILE", help=detector)
+    kinds = ("score", "detector", "both", "either", "none")
+    add.add_argument("--keep-by", default="", choices=kinds, metavar="RULE", help=keep)
+    add.add_argument("--score-threshold", type=float, metavar="NUMBER", help=score)
+    add.add_argument("--detector-threshold", type=float, metavar="NUMBER", help=likely)
 
 
 def _add_download(add) -> None:
@@ -342,6 +393,22 @@ def _add_evaluate(commands) -> None:
     add.add_argument("--out", required=True, help="the JSON to write")
     add.add_argument("--predictions", default="", metavar="FOLDER", help=PREDICTIONS)
     add.set_defaults(run=evaluate_command)
+
+
+WEIGHTS = "a file of weights for the model, safetensors or a pickled state dict (default: none)"
+TAG = "open_clip's tag of general weights for the model, such as openai (default: none)"
+NAME = "the architecture: a name of open_clip, local-dir:FOLDER, a released GeoRSCLIP or pocket"
+
+
+def _add_export(commands) -> None:
+    add = commands.add_parser("export", help="a model as a folder that another library loads")
+    to = "who shall load it: transformers' CLIPModel, or open_clip by local-dir:OUT (default)"
+    add.add_argument("--model", required=True, help=NAME)
+    add.add_argument("--pretrained", default="", metavar="TAG", help=TAG)
+    add.add_argument("--checkpoint", default="", metavar="FILE", help=WEIGHTS)
+    add.add_argument("--to", default="open_clip", choices=("open_clip", "transformers"), help=to)
+    add.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
+    add.set_defaults(run=export_command)
 
 
 def main(argv: list[str] | None = None) -> int:

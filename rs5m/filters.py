@@ -11,6 +11,8 @@ Chapter: filters.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from pathlib import Path
 from typing import NamedTuple
 
@@ -154,36 +156,112 @@ def fit_detector(vectors: np.ndarray, labels: np.ndarray, seed: int = 0) -> Dete
 
 
 def probability(detector: Detector, vectors: np.ndarray) -> np.ndarray:
-    """Probability (n,) that features (n, dim) are remote sensing. Chapter: filters."""
-    z = ((vectors - detector.centre) / detector.spread) @ detector.weight + detector.bias
+    """Probability (n,) that features (n, dim) are remote sensing.
+
+    A detector of fewer numbers rests on the last ones: the inner part of `features`.
+    """
+    inner = vectors[:, vectors.shape[1] - len(detector.weight) :]
+    z = ((inner - detector.centre) / detector.spread) @ detector.weight + detector.bias
     return 1 / (1 + np.exp(-np.clip(z, -50, 50)))
 
 
-def save_detector(path: Path, detector: Detector, thresholds: Thresholds) -> None:
-    """Write detector and thresholds as npz without pickle, whole or not at all."""
+def tower_digest(model) -> str:
+    """SHA-256 over the weights of what `features` are made of, as hex: the trunk of a timm tower,
+    else the whole image tower.
+    """
+    total = hashlib.sha256()
+    for name, tensor in sorted(
+        getattr(model.net.visual, "trunk", model.net.visual).state_dict().items()
+    ):
+        total.update(f"{name} {tuple(tensor.shape)} ".encode())
+        total.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
+    return total.hexdigest()
+
+
+def save_detector(
+    path: Path, detector: Detector, thresholds: Thresholds, about: dict | None = None
+) -> None:
+    """Write detector and thresholds as npz without pickle, whole or not at all.
+
+    about: what else a user should know, plain enough for JSON: `model` (a name), `tower`
+    (`tower_digest`), `image_size` (pixels) and `validation` (figures by name).
+    """
     with files.whole(path) as temporary, temporary.open("wb") as stream:
         np.savez(
             stream,
             **detector._asdict(),
             thresholds=np.array(thresholds[:2]),
             rule=np.array(thresholds.rule),
+            about=np.array(json.dumps(about or {}, sort_keys=True)),
         )
 
 
 def load_detector(path: Path) -> tuple[Detector, Thresholds]:
-    """What `save_detector` wrote, read without pickle. ValueError that names a file which is no
-    detector.
+    """What `save_detector` wrote, read without pickle. ValueError that names a file which is not a
+    detector, or whose numbers are not finite or do not fit together.
     """
+    kept = _detector_arrays(path)
+    detector = Detector(*(kept[name] for name in Detector._fields))
+    lengths = {len(part) for part in (detector.weight, detector.centre, detector.spread)}
+    if len(lengths) > 1 or detector.bias.shape != (1,):
+        raise ValueError(f"{path} is not a whole detector: its arrays differ in length")
+    if not all(np.isfinite(part).all() for part in detector):
+        raise ValueError(f"{path} holds numbers that are not finite: fit the detector again")
+    return detector, Thresholds(*map(float, kept["thresholds"]), str(kept["rule"]))
+
+
+def about_detector(path: Path) -> dict:
+    """What `save_detector` was told of a detector, {} for files of before."""
+    return json.loads(str(_detector_arrays(path).get("about", "{}")))
+
+
+def _detector_arrays(path: Path) -> dict[str, np.ndarray]:
     try:
-        with np.load(path, allow_pickle=False) as kept:
-            detector = Detector(*(kept[name] for name in Detector._fields))
-            return detector, Thresholds(*map(float, kept["thresholds"]), str(kept["rule"]))
+        with np.load(path, allow_pickle=False) as archive:
+            kept = {name: archive[name] for name in archive.files}
+        missing = {*Detector._fields, "thresholds", "rule"} - kept.keys()
+        if missing:
+            raise ValueError(f"it lacks {', '.join(sorted(missing))}")
+        return kept
     except FileNotFoundError:
         raise
     except Exception as error:
         raise ValueError(
             f"{path} is not a detector: write one with rs5m.filters.save_detector"
         ) from error
+
+
+def check_detector(path: str | Path, detector: Detector, model, width: int) -> None:
+    """ValueError where a detector was not fitted on features of this model.
+
+    Args:
+        path: of the detector's file, for the message.
+        detector: of `load_detector`.
+        model: what makes the features.
+        width: how many numbers `features` gives for a picture.
+    """
+    about, length = about_detector(Path(path)), len(detector.weight)
+    projected = model.net.visual.head.proj.out_features if _has_trunk(model) else 0
+    if length not in (width, width - projected):
+        raise ValueError(
+            f"{path} is a detector of {length} features, and {model.name} gives {width}: it was "
+            "fitted on another model"
+        )
+    if about.get("tower") and about["tower"] != tower_digest(model):
+        raise ValueError(
+            f"{path} was fitted on {about.get('model', 'another model')} with other weights than "
+            f"these of {model.name}: name those, or fit the detector again"
+        )
+
+
+def _has_trunk(model) -> bool:
+    return hasattr(model.net.visual, "trunk")
+
+
+def words(about: dict) -> str:
+    """A detector's validation figures in one line."""
+    figures = about.get("validation") or {}
+    return ", ".join(f"{name} {value}" for name, value in figures.items()) or "not stated"
 
 
 def joint(score: float, probability: float, thresholds: Thresholds) -> str | None:

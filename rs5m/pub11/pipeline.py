@@ -53,7 +53,10 @@ SHARD = 512  # unique URLs of one shard: what a killed run may have to do again
 class Judge(Protocol):
     """What decides which pictures are outliers; `rs5m.book.judge.Model` is one."""
 
-    def identity(self) -> list[str]:
+    def check(self) -> str:
+        """A sentence about it; raises, before any work, what keeps it from judging."""
+
+    def identity(self) -> list:
         """What run.json remembers of it."""
 
     def prepare(self, out: Path) -> None:
@@ -116,6 +119,8 @@ def run(
     out, paths, terms = Path(out), inputs(pairs, *columns), terms or keywords.choose()
     if labels:
         check_labels(paths, labels)
+    if said := judge.check():
+        print(said, flush=True)
     facts = _facts(judge, limits, shard_size, terms, paths, columns)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
     with runfolder.claim(out, facts, notes={"images": images.RULE}):

@@ -197,7 +197,7 @@ def test_a_glob_that_the_shell_expanded_is_a_list_of_files(tmp_path, monkeypatch
         str(write(tmp_path / f"{n}.parquet", url=[f"http://127.0.0.1:9/{n}"], text=["aerial"]))
         for n in "ab"
     ]
-    monkeypatch.setattr("rs5m.book.judge.Model", lambda *_: Cheap())
+    monkeypatch.setattr("rs5m.pub11.judge.Named", lambda *_: Cheap())
     assert cli.main(["pub11", "--pairs", *paths, "--out", str(tmp_path / "out")]) == 0
     assert (
         "total" in capsys.readouterr().out
@@ -236,7 +236,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys):
 )
 def test_options_of_the_download_are_checked_before_any_work(option, tmp_path, monkeypatch, capsys):
     path = str(write(tmp_path / "a.parquet", url=["http://127.0.0.1:9/x"], text=["aerial"]))
-    monkeypatch.setattr("rs5m.book.judge.Model", lambda *_: Cheap())
+    monkeypatch.setattr("rs5m.pub11.judge.Named", lambda *_: Cheap())
     command = ["pub11", "--pairs", path, "--out", str(tmp_path / "out"), *option.split()]
     assert cli.main(command) == 2
     message, name = capsys.readouterr().err, option.split()[0][2:].replace("-", "_")

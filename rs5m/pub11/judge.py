@@ -1,0 +1,172 @@
+"""The judge of outliers that a user names: a CLIP by name or file, a detector, and how the two are
+joined. Chapter: filters.
+
+* the score is the vision-language model's: views from above against everything else
+* the detector is a logistic regression on the same model's features (`rs5m.filters.fit_detector`);
+  a file of another model is refused before anything is downloaded
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+
+from rs5m import files, filters
+
+NAME, PRETRAINED = "ViT-B-32-quickgelu", "openai"
+WEIGHTS, FETCHED = "open_clip_model.safetensors", "about 600 MB"  # of the default
+KEEP_BY = {  # what keeps a picture -> the rule of `filters.Thresholds`, which says what drops it
+    "score": "score",
+    "detector": "probability",
+    "both": "either",
+    "either": "both",
+}
+NOBODY = "none"
+SCORE, PROBABILITY = 0.5, 0.5  # as likely a view from above as not
+WAYS_OUT = (
+    "name a file of its weights with --checkpoint, connect to the hub (or point HF_HOME at a "
+    "folder that has them), or do without: --model pocket, or --keep-by none"
+)
+
+
+@dataclass(frozen=True)
+class Named:
+    """A judge by name; arguments like the options of `rs5m pub11`.
+
+    name: a model of `rs5m.clip.load`; checkpoint: its weights, empty for OpenAI's of the default;
+    detector: an npz of `filters.save_detector`; keep_by: a key of KEEP_BY or "none", by default the
+    detector where there is one and the score elsewhere; thresholds: None for the detector's own.
+    """
+
+    name: str = NAME
+    checkpoint: str = ""
+    detector: str = ""
+    keep_by: str = ""
+    score_threshold: float | None = None
+    detector_threshold: float | None = None
+
+    @property
+    def rule(self) -> str:
+        """How pictures are kept."""
+        return self.keep_by or ("detector" if self.detector else "score")
+
+    def identity(self) -> list:
+        """What run.json remembers of it."""
+        detector = files.sha256(self.detector) if self.detector else ""
+        weights = files.sha256(self.checkpoint) if self.checkpoint else ""
+        return [self.name, weights, detector, self.rule, list(self.thresholds()[:2])]
+
+    def thresholds(self) -> filters.Thresholds:
+        """Of score and probability, and the rule that joins them."""
+        _, own = self._detector() if self.detector else (None, None)
+        score, likely = (own.score, own.probability) if own else (SCORE, PROBABILITY)
+        score = score if self.score_threshold is None else self.score_threshold
+        likely = likely if self.detector_threshold is None else self.detector_threshold
+        return filters.Thresholds(score, likely, KEEP_BY.get(self.rule, NOBODY))
+
+    def check(self) -> str:
+        """Load what was named, before any pair is downloaded: a sentence about the judge.
+
+        ValueError for a rule without what it needs, and for a detector of another model; OSError
+        with the ways out where the weights are not available.
+        """
+        if self.rule not in (*KEEP_BY, NOBODY):
+            raise ValueError(
+                f"unknown --keep-by {self.rule!r}: choose one of {', '.join([*KEEP_BY, NOBODY])}"
+            )
+        if self.rule == NOBODY:
+            return "no judge: every picture that is valid and no copy is kept"
+        if self.rule != "score" and not self.detector:
+            raise ValueError(f"--keep-by {self.rule} needs a detector: name its file by --detector")
+        detector = self._detector()[0] if self.detector else None
+        model = _model(self.name, self.checkpoint, self._size())
+        if detector is not None:
+            width = filters.features(model, [np.zeros((32, 32, 3), np.uint8)]).shape[1]
+            filters.check_detector(self.detector, detector, model, width)
+        said = f"judge: {self.name}, kept by {self.rule}"
+        about = filters.about_detector(Path(self.detector)) if self.detector else {}
+        if about:
+            said += f"; the detector's validation: {filters.words(about)}"
+        elif self.rule == "score":
+            said += f" (threshold {self.thresholds().score:g}, not calibrated on your pictures)"
+        return said
+
+    def _detector(self):
+        return filters.load_detector(Path(self.detector))
+
+    def _size(self) -> int:
+        """The pixels at the network's input that the detector was fitted at; 0: the model's own."""
+        about = filters.about_detector(Path(self.detector)) if self.detector else {}
+        return int(about.get("image_size", 0))
+
+    def prepare(self, out: Path) -> None:
+        """Nothing has to be left in the run's folder."""
+
+    def load(self, out: Path):
+        """A function from images (h, w, 3) uint8 to score (n,) and probability (n,), NaN where
+        nothing asks for them.
+        """
+        if self.rule == NOBODY:
+            return lambda pictures: (np.full(len(pictures), np.nan),) * 2
+        model = _model(self.name, self.checkpoint, self._size())
+        detector = self._detector()[0] if self.detector else None
+        text = filters.prompts(model)
+
+        def values(pictures):
+            vectors = filters.features(model, pictures)
+            likely = np.full(len(pictures), np.nan)
+            if detector is not None:
+                likely = filters.probability(detector, vectors)
+            return filters.score_features(vectors, text), likely
+
+        return values
+
+    def reasons(self, score: np.ndarray, probability: np.ndarray, out: Path) -> list[str | None]:
+        """Why each picture is an outlier, None to keep it."""
+        if self.rule == NOBODY:
+            return [None] * len(score)
+        return filters.joint_all(score, probability, self.thresholds())
+
+
+@cache
+def _model(name: str, checkpoint: str, size: int):
+    """Loaded once for the check and the run."""
+    from rs5m import clip
+    from rs5m.clip.released import RELEASED
+
+    if name == "pocket" and size and not checkpoint:
+        from rs5m.clip.pocket import pocket_model
+
+        return pocket_model(size)
+    tag = PRETRAINED if name == NAME and not checkpoint else None
+    if name not in (NAME, "pocket", *RELEASED) and not checkpoint and ":" not in name:
+        raise ValueError(f"--model {name} needs weights: name their file with --checkpoint")
+    try:
+        if tag:
+            _ask_hub(name, tag)
+        return clip.load(name, tag, checkpoint or None)
+    except OSError as error:
+        raise OSError(f"{error}; or {WAYS_OUT}") from error
+
+
+def _ask_hub(name: str, tag: str) -> None:
+    """Say what is about to be fetched, if anything is; OSError where the hub does not answer, at
+    once and not after the minute in which open_clip tries again.
+    """
+    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
+
+    from rs5m.clip import open_clip
+
+    repo = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
+    if isinstance(try_to_load_from_cache(repo, WEIGHTS), str):
+        return
+    print(f"judge: fetching the weights of {name}, {FETCHED}, from the hub", flush=True)
+    try:
+        get_hf_file_metadata(hf_hub_url(repo, WEIGHTS), timeout=10)
+    except Exception as error:  # the hub's own, its HTTP client's and plain ones
+        raise OSError(
+            f"the hub does not give the weights of {name} ({type(error).__name__})"
+        ) from error

@@ -1,0 +1,177 @@
+"""The judge that a user names: checked before any work, and the outcome is what was asked for."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pandas as pd
+import pytest
+import small_clip
+
+from rs5m import cli, clip, filters
+from rs5m.clip import export
+from rs5m.pocket import webpages
+from rs5m.pub11 import judge
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory):
+    web = webpages.build(listed=600)
+    with webpages.serve(web) as base:
+        folder = tmp_path_factory.mktemp("pairs")
+        webpages.write(web, base, folder)
+        yield str(folder)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A small random CLIP as open_clip's `local-dir:` takes it."""
+    root = tmp_path_factory.mktemp("clip")
+    small_clip.register(root)
+    export.openclip(small_clip.random(False), root / "model")
+    return f"local-dir:{root / 'model'}"
+
+
+def command(site, out, *options):
+    return ["pub11", "--pairs", site, "--out", str(out), "--allow-loopback", *map(str, options)]
+
+
+def fitted(path, name, width=None, **about):
+    """A detector of random numbers for a model."""
+    model = clip.load(name)
+    pictures = [np.full((40, 40, 3), 50 * i, np.uint8) for i in range(4)]
+    vectors = filters.features(model, pictures)[:, : width or None]
+    generator = np.random.default_rng(0)
+    detector = filters.Detector(
+        generator.normal(size=vectors.shape[1]), np.zeros(1), vectors.mean(0), vectors.std(0) + 1e-3
+    )
+    about = {"model": name, "tower": filters.tower_digest(model)} | about
+    filters.save_detector(path, detector, filters.Thresholds(0.5, 0.5, "probability"), about)
+    return detector, model
+
+
+def tables(out):
+    return pd.read_parquet(out / "kept.parquet"), pd.read_parquet(out / "dropped.parquet")
+
+
+def test_nobody_judges_and_no_model_is_loaded(site, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(judge, "_model", lambda *_: pytest.fail("a model was loaded"))
+    assert cli.main(command(site, tmp_path / "out", "--keep-by", "none")) == 0
+    assert "no judge" in capsys.readouterr().out
+    kept, dropped = tables(tmp_path / "out")
+    assert len(kept) and not (dropped.stage == "outliers").any()
+
+
+def test_a_clip_by_name_keeps_by_its_score(site, folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    given = command(site, out, "--model", folder, "--score-threshold", 0.5)
+    assert cli.main(given) == 0
+    assert f"judge: {folder}, kept by score" in capsys.readouterr().out
+    kept, dropped = tables(out)
+    looked = dropped[dropped.stage == "outliers"]
+    assert len(kept) and (kept.score >= 0.5).all()
+    assert (looked.score < 0.5).all() and set(looked.reason) <= {filters.SCORE}
+    assert json.loads((out / "run.json").read_text())["model"][0] == folder
+    again = command(site, out, "--model", folder, "--score-threshold", 0.6)
+    assert cli.main(again) == 2 and "model differ" in capsys.readouterr().err
+
+
+def test_a_detector_keeps_what_it_finds_likely(site, folder, tmp_path, capsys):
+    path, out = tmp_path / "detector.npz", tmp_path / "out"
+    figures = {"precision": 0.94, "AUC": 0.91}
+    detector, model = fitted(path, folder, validation=figures)
+    assert cli.main(command(site, out, "--model", folder, "--detector", path)) == 0
+    assert "kept by detector; the detector's validation: " in capsys.readouterr().out
+    kept, dropped = tables(out)
+    assert (kept.probability >= 0.5).all()
+    assert (dropped[dropped.stage == "outliers"].probability < 0.5).all()
+
+
+@pytest.mark.parametrize(
+    ("keep", "rule"),
+    [("both", lambda s, p: s & p), ("either", lambda s, p: s | p), ("score", lambda s, p: s)],
+)
+def test_rules_keep_what_their_names_say(folder, tmp_path, keep, rule):
+    fitted(tmp_path / "detector.npz", folder)
+    one = judge.Named(folder, detector=str(tmp_path / "detector.npz"), keep_by=keep)
+    score, likely = np.array([0.9, 0.9, 0.1, 0.1]), np.array([0.9, 0.1, 0.9, 0.1])
+    kept = np.array([reason is None for reason in one.reasons(score, likely, tmp_path)])
+    assert kept.tolist() == rule(score >= 0.5, likely >= 0.5).tolist()
+
+
+@pytest.mark.parametrize("case", ["width", "tower", "nan", "cut", "other", "missing", "length"])
+def test_a_wrong_detector_is_refused_before_any_work(case, site, folder, tmp_path, capsys):
+    path, out = tmp_path / "detector.npz", tmp_path / "out"
+    fitted(path, folder, **({"width": 7} if case == "width" else {}))
+    arrays = dict(np.load(path))
+    says = {
+        "width": "a detector of 7 features",
+        "tower": "with other weights",
+        "nan": "not finite",
+        "cut": "is not a detector",
+        "other": "is not a detector",
+        "missing": "detector.npz",
+        "length": "differ in length",
+    }
+    if case == "tower":
+        arrays["about"] = np.array(json.dumps({"model": "another", "tower": "0" * 64}))
+    if case == "nan":
+        arrays["weight"][3] = np.nan
+    if case == "length":
+        arrays["centre"] = arrays["centre"][:-1]
+    if case in ("tower", "nan", "length"):
+        np.savez(path, **arrays)
+    if case == "cut":
+        path.write_bytes(path.read_bytes()[:-40])
+    if case == "other":
+        np.savez(path, image=np.zeros((3, 3)))
+    if case == "missing":
+        path.unlink()
+    assert cli.main(command(site, out, "--model", folder, "--detector", path)) == 2
+    message = capsys.readouterr().err
+    assert says[case] in message and message.count("\n") == 1 and not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "says"),
+    [
+        (("--keep-by", "detector"), "needs a detector: name its file by --detector"),
+        (("--model", "RN50"), "RN50 needs weights: name their file with --checkpoint"),
+        (("--model", "VitB32", "--checkpoint", "x.pt"), "unknown model 'VitB32'"),
+    ],
+)
+def test_what_a_rule_or_a_model_lacks_is_said_before_any_work(
+    options, says, site, tmp_path, capsys
+):
+    assert cli.main(command(site, tmp_path / "out", *options)) == 2
+    assert says in capsys.readouterr().err and not (tmp_path / "out").exists()
+
+
+def test_without_a_network_the_three_ways_out_are_one_sentence(site, tmp_path):
+    """The real command in a home without a cache: the hub is a port where nobody listens."""
+    home = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path)}
+    home |= {"HF_HOME": str(tmp_path / "hf"), "HF_HUB_CACHE": str(tmp_path / "hf")}
+    began = time.monotonic()
+    run = subprocess.run(
+        [sys.executable, "-m", "rs5m.cli", *command(site, tmp_path / "out")],
+        capture_output=True,
+        text=True,
+        env=home,
+        check=False,
+    )
+    last = run.stderr.strip().splitlines()[-1]
+    assert run.returncode == 2 and judge.WAYS_OUT in last, run.stderr
+    assert judge.FETCHED in run.stdout and not (tmp_path / "out").exists()
+    assert time.monotonic() - began < 40
+
+
+def test_the_pocket_judge_says_what_it_is_worth():
+    from rs5m.book.judge import Model
+
+    assert "one small made web" in Model("mini", spoken=True).check()
+    assert Model("mini").check() == ""
