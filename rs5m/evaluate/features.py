@@ -103,6 +103,14 @@ def lookup(model: Model) -> np.ndarray:
     return np.ascontiguousarray(table[0, :, :, 0].T.numpy()[:, None])
 
 
+def square(content: bytes, size: int) -> np.ndarray | None:
+    """What a network of `size` pixels sees of an encoded image: uint8 (size, size, 3), blue first
+    as OpenCV has it; None where the image cannot be read.
+    """
+    image, _ = pictures.read(content, pictures.DECODING)
+    return None if image is None else clip.square(image, size)[..., ::-1]
+
+
 def batches(
     images: Images, model: Model, batch: int, ahead: int
 ) -> Iterator[tuple[torch.Tensor, list[str | None]]]:

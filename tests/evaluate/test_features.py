@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import small_clip
 import torch
+from PIL import Image
 from small import encoded
 from torch import nn
 
@@ -331,3 +332,11 @@ def test_a_killed_run_leaves_nothing_half_made(tmp_path):
         (found,) = (tmp_path / name).glob("runs/evaluate/images-aid-*/vectors.npy")
         kept[name] = {path.name: path.read_bytes() for path in found.parent.iterdir()}
     assert kept["killed"] == kept["whole"] and "kept.npy" in kept["whole"]
+
+
+def test_a_square_is_what_the_batches_hold():
+    picture = np.random.default_rng(0).integers(0, 256, (40, 60, 3), np.uint8)
+    content = encoded(picture)
+    found = features.square(content, 32)
+    assert np.array_equal(found[..., ::-1], clip.square(Image.fromarray(picture), 32))
+    assert features.square(content[:20], 32) is None
