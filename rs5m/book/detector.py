@@ -1,0 +1,299 @@
+"""A detector for photographs: fitted on four real sets and on web pictures that were judged by eye,
+beside the pocket web's. Chapter: filters.
+
+The judged pictures come as inner vectors of the pocket's image tower at SIZE pixels
+(`rs5m.filters.features` without the projected part), 183 of them keyword hits of a real crawl.
+Every figure is of pictures that the detector at hand was not fitted on.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+from rs5m import filters, intervals, results
+from rs5m.book import plots
+from rs5m.book.rsicd import folder as rsicd_folder
+from rs5m.book.scales import Scale, data_folder
+from rs5m.book.wordlists import JUDGED, READINGS
+from rs5m.data import datasets
+
+SIZE = 224  # pixels, those of the judged vectors
+RECALL = 0.7  # where precision is read, and where the threshold lies
+EACH = 400  # images of each real set
+HEAVY = 16  # how many times an ordinary example a judged one counts
+STRENGTH = 1e-3  # C of the regression, chosen among powers of ten by the folds
+FOLDS, REPEATS = 5, 3
+SIZES = (20, 40, 80, 140)  # judged pictures to learn from, for the learning curve
+FILE = "detector.npz"  # in results/local
+
+
+def there(scale: Scale) -> bool:
+    """Whether the scale's data folder holds the judged pictures."""
+    return scale.name == "local" and (data_folder(scale) / JUDGED).is_file()
+
+
+def published(scale: Scale) -> dict | None:
+    """What `measure` finds where the data are there, with the fitted detector beside it in
+    results/local; else what was stored, None where nothing was.
+    """
+    if there(scale):
+        values = measure(scale)
+        results.save("detector", scale.name, values, 0.0, 0)
+    record = results.load("detector", "local")
+    return record["values"] if record else None
+
+
+def _model():
+    from rs5m.clip.pocket import pocket_model
+
+    return pocket_model(SIZE)
+
+
+def inner(model, images: list[np.ndarray]) -> np.ndarray:
+    """The inner part of `filters.features`: (n, 2272) for the pocket's tower."""
+    return filters.features(model, images)[:, model.net.visual.head.proj.out_features :]
+
+
+def real_sets(scale: Scale) -> np.ndarray:
+    """Inner vectors of EACH images of EuroSAT, UC Merced and RSICD (its training half)."""
+
+    def make(out: Path) -> None:
+        from rs5m.tune import ret2
+
+        folder, generator, pictures = data_folder(scale), np.random.default_rng(0), []
+        for name in ("eurosat", "ucm"):
+            found = datasets.classes(name, folder).images
+            drawn = generator.permutation(len(found.names))[:EACH]
+            pictures += [datasets.decode(found.read(int(i)))[0] for i in drawn]
+        paths = ret2.split(rsicd_folder(scale), "rsicd", "train").paths
+        for i in generator.permutation(len(paths))[:EACH]:
+            pictures.append(datasets.decode(paths[i].read_bytes())[0])
+        np.save(out / "inner.npy", inner(_model(), pictures))
+
+    return np.load(results.artefact("detector-real", scale.name, (SIZE, EACH), make) / "inner.npy")
+
+
+def pocket_web(scale: Scale) -> tuple[np.ndarray, np.ndarray]:
+    """Inner vectors and labels of the pocket web's training examples at SIZE, kept in runs/."""
+
+    def make(out: Path) -> None:
+        from rs5m.pocket import webpages
+
+        images, labels, validation = webpages.labelled()
+        chosen = [image for image, held in zip(images, validation, strict=True) if not held]
+        np.savez(out / "web.npz", x=inner(_model(), chosen), y=labels[~validation])
+
+    kept = results.artefact("detector-pocket", scale.name, (SIZE,), make)
+    with np.load(kept / "web.npz") as held:
+        return held["x"], held["y"]
+
+
+def fit(vectors: np.ndarray, labels: np.ndarray, weights: np.ndarray, ground: np.ndarray):
+    """A `filters.Detector` by weighted logistic regression; `ground`: vectors whose centre and
+    spread scale the features.
+    """
+    from sklearn.linear_model import LogisticRegression
+
+    centre, spread = ground.mean(0), ground.std(0) + 1e-6
+    head = LogisticRegression(C=STRENGTH, max_iter=300)
+    head.fit((vectors - centre) / spread, labels, weights)
+    return filters.Detector(head.coef_[0].astype(np.float64), head.intercept_, centre, spread)
+
+
+def learned(hits, labels, real, photographs) -> filters.Detector:
+    """The detector of judged hits, real sets and ordinary photographs together."""
+    vectors = np.concatenate([hits, real, photographs])
+    answers = np.concatenate([labels, np.ones(len(real)), np.zeros(len(photographs))])
+    weights = np.ones(len(vectors))
+    weights[: len(hits)] = HEAVY
+    return fit(vectors, answers, weights, photographs)
+
+
+def figures(score: np.ndarray, label: np.ndarray, photographs: np.ndarray) -> dict:
+    """auc, precision at RECALL and the share of photographs that pass there, with intervals over
+    pictures (low, high).
+    """
+    found = {"auc": intervals.bootstrap(_auc, score, label)}
+    threshold = float(np.quantile(score[label], 1 - RECALL))
+    kept = score >= threshold
+    passing = photographs >= threshold
+    return {
+        "auc": dict(zip(("value", "low", "high"), found["auc"], strict=True)),
+        "precision": _share(label[kept]),
+        "photographs": _share(passing),
+        "threshold": threshold,
+    }
+
+
+def _share(hit: np.ndarray) -> dict[str, float]:
+    low, high = intervals.wilson(int(hit.sum()), hit.size)
+    return {"value": 100 * float(hit.mean()), "low": low, "high": high}
+
+
+def _auc(score: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """The share of pairs of a right and a wrong picture that stand in the right order; arrays
+    (..., n).
+    """
+    from scipy.stats import rankdata
+
+    ranks, right = rankdata(score, axis=-1), label.sum(-1)
+    wrong = label.shape[-1] - right
+    return ((ranks * label).sum(-1) - right * (right + 1) / 2) / (right * wrong)
+
+
+def cross_validated(
+    hits: np.ndarray, label: np.ndarray, photographs: np.ndarray, learn: Callable, size: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean log-odds of every hit (n,) and every photograph by detectors that did not learn from
+    that hit, over FOLDS and REPEATS.
+
+    learn: hits and labels to a detector; size: how many judged hits it may learn from, 0 for all.
+    """
+    from sklearn.model_selection import StratifiedKFold
+
+    scores, others = np.zeros(len(hits)), np.zeros(len(photographs))
+    for seed in range(REPEATS):
+        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(hits, label)
+        for train, test in folds:
+            if size:
+                train = _some(train, label, size, seed)
+            detector = learn(hits[train], label[train])
+            scores[test] += _odds(detector, hits[test]) / REPEATS
+            others += _odds(detector, photographs) / REPEATS / FOLDS
+    return scores, others
+
+
+def _some(index: np.ndarray, label: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """`size` of the positions with both labels among them."""
+    drawn = np.random.default_rng(seed).permutation(index)
+    first = [drawn[label[drawn] == kind][0] for kind in (True, False)]
+    return np.array([*first, *[i for i in drawn if i not in first][: size - 2]])
+
+
+def _odds(detector: filters.Detector, vectors: np.ndarray) -> np.ndarray:
+    likely = np.clip(filters.probability(detector, vectors), 1e-12, 1 - 1e-12)
+    return np.log(likely / (1 - likely))
+
+
+def measure(scale: Scale) -> dict:
+    """The judged half by reading: the detector cross-validated, the pocket web's beside it, how
+    many judged pictures it takes. The detector of the wide reading, fitted on all, is written to
+    results/local.
+
+    Keys: hits; readings: wide, strict -> arm -> `figures`; curve: judged pictures -> auc (wide).
+    """
+    with np.load(data_folder(scale) / JUDGED) as held:
+        hits, kinds = held["hit"].astype(np.float64), held["hit_label"].astype(str)
+        photo, unseen = held["photo"].astype(np.float64), held["test_photo"].astype(np.float64)
+    real, (web, answers) = real_sets(scale), pocket_web(scale)
+    pocket = fit(web, answers, np.ones(len(web)), web)
+    arms = {
+        "real sets alone": lambda x, y: learned(x[:0], y[:0], real, photo),
+        "judged hits too": lambda x, y: learned(x, y, real, photo),
+    }
+    readings, values = {}, {"hits": len(kinds)}
+    for name, right in READINGS.items():
+        # by the wide reading a picture of the whole earth is neither
+        asked = np.isin(kinds, [*READINGS["wide"], "N"]) if name == "wide" else kinds != ""
+        x, label = hits[asked], np.isin(kinds[asked], list(right))
+        readings[name] = {"pocket web": figures(_odds(pocket, x), label, _odds(pocket, unseen))}
+        for arm, learn in arms.items():
+            readings[name][arm] = figures(*_judged(x, label, unseen, learn))
+        if name == "wide":
+            values["curve"] = {
+                str(size): _judged_auc(x, label, unseen, arms["judged hits too"], size)
+                for size in SIZES
+            }
+            best = readings[name]["judged hits too"]
+            _keep(learned(x, label, real, photo), best)
+    return values | {
+        "readings": readings,
+        "pocket": {"auc": readings["wide"]["pocket web"]["auc"]["value"]},
+    }
+
+
+def _judged(x, label, unseen, learn) -> tuple:
+    score, others = cross_validated(x, label, unseen, learn)
+    return score, label, others
+
+
+def _judged_auc(x, label, unseen, learn, size: int) -> dict[str, float]:
+    score, _ = cross_validated(x, label, unseen[:1], learn, size)
+    found = intervals.bootstrap(_auc, score, label)
+    return dict(zip(("value", "low", "high"), found, strict=True))
+
+
+def _keep(detector: filters.Detector, figures: dict) -> None:
+    """Write the detector with its threshold and what it was measured to be worth."""
+    model, threshold = _model(), 1 / (1 + np.exp(-figures["threshold"]))
+    validation = {
+        "judged by": "cross-validation on keyword hits of CC3M",
+        "AUC": round(figures["auc"]["value"], 3),
+        f"precision at recall {RECALL}": round(figures["precision"]["value"] / 100, 3),
+        "photographs that pass": round(figures["photographs"]["value"] / 100, 4),
+    }
+    about = {"model": "pocket", "tower": filters.tower_digest(model), "image_size": SIZE}
+    about["validation"] = validation
+    thresholds = filters.Thresholds(0.0, float(threshold), "probability")
+    path = results.root() / "results" / "local" / FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    filters.save_detector(path, detector, thresholds, about)
+
+
+def table(values: dict) -> pd.DataFrame:
+    """By reading and arm: AUC, precision at RECALL, photographs that pass there, with intervals."""
+
+    def cell(found: dict, digits: int) -> str:
+        numbers = (f"{found[key]:.{digits}f}" for key in ("value", "low", "high"))
+        return "{} [{}, {}]".format(*numbers)
+
+    rows = {
+        (reading, arm): {
+            "AUC": cell(found["auc"], 2),
+            f"precision at recall {RECALL}, %": cell(found["precision"], 0),
+            "photographs that pass, %": cell(found["photographs"], 1),
+        }
+        for reading, arms in values["readings"].items()
+        for arm, found in arms.items()
+    }
+    return pd.DataFrame(rows).T
+
+
+def headline(values: dict | None) -> dict[str, float]:
+    """The numbers of the section's first paragraph; NaN where none is stored."""
+    arms = {"pocket": "pocket web", "real": "real sets alone", "judged": "judged hits too"}
+    numbers = {"hits": values["hits"] if values else np.nan}
+    for short, arm in arms.items():
+        for reading in READINGS:
+            found = values["readings"][reading][arm] if values else {}
+            numbers[f"{short}_{reading}"] = found["auc"]["value"] if found else np.nan
+            numbers[f"{short}_{reading}_precision"] = (
+                found["precision"]["value"] if found else np.nan
+            )
+            numbers[f"{short}_{reading}_photos"] = (
+                found["photographs"]["value"] if found else np.nan
+            )
+    return numbers
+
+
+def figure(values: dict):
+    """AUC over the number of judged pictures that the detector learned from."""
+    import matplotlib.pyplot as plt
+
+    sizes = [int(size) for size in values["curve"]]
+    found = [values["curve"][str(size)] for size in sizes]
+    drawn, axis = plt.subplots(figsize=(7, 3.4))
+    middle = np.array([one["value"] for one in found])
+    error = [[m - one["low"] for m, one in zip(middle, found, strict=True)],
+             [one["high"] - m for m, one in zip(middle, found, strict=True)]]  # fmt: skip
+    axis.errorbar(sizes, middle, error, fmt="o-", color=plots.AFTER, capsize=3)
+    axis.axhline(values["pocket"]["auc"], color=plots.BEFORE, linestyle="--", label="pocket web")
+    axis.axhline(0.5, color="black", linestyle=":", label="chance")
+    axis.set(xlabel="judged pictures to learn from", ylabel="AUC, wide reading")
+    axis.legend()
+    drawn.tight_layout()
+    return drawn

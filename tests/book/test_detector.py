@@ -1,0 +1,85 @@
+"""The detector for photographs: figures of pictures that it has not seen, and a file that works."""
+
+import numpy as np
+import pytest
+
+from rs5m.book import detector, scales
+
+MINI = scales.get("mini")
+
+
+def world(seed: int = 0, views: int = 60, others: int = 40, dim: int = 30):
+    """Vectors in which three numbers tell views from other pictures."""
+    generator = np.random.default_rng(seed)
+    label = np.arange(views + others) < views
+    vectors = generator.normal(size=(len(label), dim))
+    vectors[label, :3] += 1.5
+    return vectors, label, generator.normal(size=(300, dim))
+
+
+def test_auc_is_the_share_of_ordered_pairs():
+    score, label = np.array([3.0, 1.0, 2.0, 2.0]), np.array([1, 0, 1, 0])
+    pairs = [(3, 1), (3, 2), (2, 1), (2, 2)]  # a tie is half a pair
+    expected = np.mean([1 if a > b else 0.5 if a == b else 0 for a, b in pairs])
+    assert detector._auc(score, label) == pytest.approx(expected)
+    assert detector._auc(np.stack([score, -score]), np.stack([label] * 2)) == pytest.approx(
+        [expected, 1 - expected]
+    )
+
+
+def test_no_picture_is_scored_by_a_detector_that_learned_from_it():
+    vectors, label, photographs = world()
+    seen = []
+
+    def learn(x, y):
+        seen.append({row.tobytes() for row in x})
+        return detector.fit(x, y, np.ones(len(x)), photographs)
+
+    asked = []
+    real = detector._odds
+    detector._odds = lambda found, x: asked.append({row.tobytes() for row in x}) or real(found, x)
+    try:
+        score, _ = detector.cross_validated(vectors, label, photographs, learn)
+    finally:
+        detector._odds = real
+    assert len(seen) == detector.FOLDS * detector.REPEATS
+    for learned, tested in zip(seen, asked[::2], strict=True):
+        assert tested and not learned & tested
+    assert detector._auc(score, label) > 0.85
+
+
+def test_labels_without_meaning_give_chance():
+    vectors, label, photographs = world()
+    shuffled = np.random.default_rng(1).permutation(label)
+    score, _ = detector.cross_validated(
+        vectors,
+        shuffled,
+        photographs,
+        lambda x, y: detector.fit(x, y, np.ones(len(x)), photographs),
+    )
+    assert 0.3 < detector._auc(score, shuffled) < 0.7
+
+
+def test_figures_are_read_at_the_recall():
+    label = np.arange(100) < 60
+    score = np.where(label, np.arange(100.0) + 50, np.arange(100.0))
+    found = detector.figures(score, label, np.linspace(0, 200, 400))
+    kept = score >= found["threshold"]
+    assert kept[label].mean() == pytest.approx(detector.RECALL, abs=0.02)
+    assert found["precision"]["value"] == pytest.approx(100 * label[kept].mean())
+    passing = (np.linspace(0, 200, 400) >= found["threshold"]).mean()
+    assert found["photographs"]["value"] == pytest.approx(100 * passing)
+
+
+def test_a_small_share_of_the_judged_has_both_labels():
+    label = np.arange(50) < 45
+    for seed in range(20):
+        drawn = detector._some(np.arange(50), label, 6, seed)
+        assert len(set(drawn)) == 6 and set(label[drawn]) == {True, False}
+
+
+def test_without_data_what_was_stored_is_shown_and_without_that_nothing(monkeypatch):
+    assert not detector.there(MINI)
+    monkeypatch.setattr(detector.results, "load", lambda name, scale: None)
+    assert detector.published(MINI) is None
+    assert np.isnan(detector.headline(None)["judged_wide"])
