@@ -4,13 +4,13 @@ proposed pair.
 A hash alone cannot separate copies from look-alikes: crops and captions move 16 of 64 bits, lakes
 agree by chance. So `signatures` makes thumbnails and hashes of crop windows, `hamming` finds all
 pairs of near hashes, `registration` moves one picture onto the other and correlates their
-structure, and this module joins the three. Flat pictures, whose hash is noise, are proposed by
-correlation instead. Clusters are the connected components of the accepted pairs.
+structure, and this module joins the three. On plain ground the subject alone is compared. Flat
+pictures, whose hash is noise, are proposed by correlation instead. Clusters are the connected
+components of the accepted pairs.
 
 * paper, PUB11: duplicates removed after the download, the largest copy kept
 * not in the paper: crops, captions and the eight orientations; test images inside a training set
-* [NOT IMPLEMENTED] copies that keep less than about 85 % of the picture, and grey copies of colour
-  pictures
+* [NOT IMPLEMENTED] copies that keep less than about 85 % of the picture
 * impossible: copies of plain pictures, such as open sea, whose structure re-encoding has erased
 
 Cluster ids are the smallest position in the cluster, so `ids[i] == i` marks its first member.
@@ -32,6 +32,7 @@ from rs5m.dedup.registration import (
     Thresholds,
     bold,
     coarse,
+    isolated,
     local,
     look,
     median,
@@ -66,6 +67,7 @@ __all__ = [
     "SIDE",
 ]
 
+OTHER_COLOUR = 0.8  # factor on the score of pictures on light ground, or grey, in other colours
 MAX_DISTANCE, MIN_SCORE = (
     12,
     0.75,
@@ -141,7 +143,7 @@ def _centre(x: np.ndarray, scale: float) -> np.ndarray:
 
 def _flat(x: np.ndarray) -> np.ndarray:
     """Positions of low-contrast pictures; the median ignores a text on them."""
-    return np.flatnonzero(median(np.abs(x - median(x)))[:, 0, 0] < FLAT)
+    return np.flatnonzero((median(np.abs(x - median(x)))[:, 0, 0] < FLAT) & ~isolated(x))
 
 
 def _structure(x: np.ndarray) -> np.ndarray:
@@ -207,6 +209,11 @@ def _same_colour(a: np.ndarray, b: np.ndarray) -> np.ndarray:
     return (~whole | (np.abs(b - ratio * a) < np.maximum(0.08 * ratio * a, 2))).all(2).any(1)
 
 
+def _grey(colour: np.ndarray) -> np.ndarray:
+    """Whether pictures of these mean and median colours (m, 2, 3) hold no colour."""
+    return np.ptp(colour, axis=2).max(1) < 1
+
+
 # ---------------------------------------------------------------- pairs, groups, leaks
 
 
@@ -243,9 +250,11 @@ def _look(a: dict, b: dict, pair: np.ndarray, how: int, limits: Thresholds) -> p
     """The rows of `scored_pairs` for some candidates (m, 2)."""
     i, j = pair.T
     near = _same_colour(a["colour"][i], b["colour"][j])
-    i, j = i[near], j[near]
-    first, second = orient(a["thumb"][i], how), b["thumb"][j]
-    score = look(first.astype(np.float32), second.astype(np.float32), limits)
+    first, second = orient(a["thumb"][i], how).astype(np.float32), b["thumb"][j].astype(np.float32)
+    free = near | isolated(first) & isolated(second) | _grey(a["colour"][i]) | _grey(b["colour"][j])
+    i, j, near, first, second = (x[free] for x in (i, j, near, first, second))
+    score = look(first, second, limits)
+    score = np.where(near, score, OTHER_COLOUR * score)
     return pd.DataFrame(
         {"i": i, "j": j, "distance": _distance(a, b, i, j, how), "orientation": how, "score": score}
     )

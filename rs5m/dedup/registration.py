@@ -22,6 +22,10 @@ import numpy as np
 from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
 NOISE = 0.5  # grey levels of local contrast that re-encoding drowns
+LIGHT, GROUND = 170, 0.1  # grey level, share of pixels: from here a picture has a light ground
+ALONE = 4  # grey levels of deviation: less, and a light picture is snow or cloud, not ground
+SUBJECT = 0.12  # share of bold pixels from which they are the subject, not a text on it
+EDGE = 0.2  # share of the contrast that a residual may have: edges of a cut-out never fit quite
 HOPE = 0.3  # a score that a better registration may still raise
 SURE = 0.95  # a score that needs no better registration
 IDENTITY = np.float32([1, 0, 1, 0])  # the pose of no motion: scale y, shift y, scale x, shift x
@@ -92,17 +96,21 @@ def _regress(v, q, w):
     return vq / np.sqrt(vv * qq + 1e-9), gain, dq - gain[:, None, None] * dv
 
 
+def _spread(x, w):
+    """Variance (m,) of pictures under weights (m, n, n)."""
+    total = w.sum((1, 2)) + 1e-9
+    return (w * (x - ((w * x).sum((1, 2)) / total)[:, None, None]) ** 2).sum((1, 2)) / total
+
+
 def _robust(v, q, inside, rounds: int):
     """Weights (m, n, n) that fade out pixels which do not follow the fit, such as a text."""
     w, row, middle = inside, np.arange(len(v)), (inside.sum((1, 2)) / 2).astype(int)
+    floor = 0.25 + EDGE * np.sqrt(_spread(q, inside))
     for _ in range(rounds):
         r = _regress(v, q, w)[2]
-        spread = (
-            1.4826
-            * np.sort(np.where(inside > 0, np.abs(r), np.inf).reshape(len(r), -1), 1)[row, middle]
-            + 0.25
-        )
-        w = (inside / (1 + (r / (3 * spread[:, None, None])) ** 2) ** 2).astype(np.float32)
+        ordered = np.sort(np.where(inside > 0, np.abs(r), np.inf).reshape(len(r), -1), 1)
+        spread = np.maximum(1.4826 * ordered[row, middle] + 0.25, floor)[:, None, None]
+        w = (inside / (1 + (r / (3 * spread)) ** 2) ** 2).astype(np.float32)
     return w
 
 
@@ -143,11 +151,14 @@ def _step(p, q, pose):
     return (centred - back).astype(np.float32)
 
 
-def _plausible(pose: np.ndarray, slack: float = 0.03) -> np.ndarray:
+def _plausible(pose: np.ndarray, loose: np.ndarray) -> np.ndarray:
     """Whether a pose is that of a copy: same shape, and one picture lies inside the other (a slid
     window does not).
+
+    `loose` (m,): cut out of a ground, where the box is known to a pixel or two only.
     """
-    ok = np.abs(np.log(pose[:, 0] / pose[:, 2])) < 0.06
+    slack = np.where(loose, 0.08, 0.03)
+    ok = np.abs(np.log(pose[:, 0] / pose[:, 2])) < np.where(loose, 0.16, 0.06)
     for scale, shift in ((pose[:, 0], pose[:, 1]), (pose[:, 2], pose[:, 3])):
         end = scale + shift
         ok &= ((shift > -slack) & (end < 1 + slack)) | ((shift < slack) & (end > 1 - slack))
@@ -165,6 +176,19 @@ def local(x: np.ndarray, inside: np.ndarray):
     return x / local, median(np.abs(x))[:, 0, 0]
 
 
+def _on_light(x: np.ndarray) -> np.ndarray:
+    """Whether pictures (m, n, n) hold a plain light ground, (m, 1, 1)."""
+    ordered = np.sort(x.reshape(len(x), -1), 1)
+    ground = ordered[:, int(0.98 * ordered.shape[1]), None, None]
+    plain = (np.abs(x - ground) <= 4).mean((1, 2), keepdims=True)
+    return (ground >= LIGHT) & (plain > GROUND)
+
+
+def isolated(x: np.ndarray) -> np.ndarray:
+    """Whether pictures (m, n, n) show something on a plain light ground, (m,)."""
+    return _on_light(x)[:, 0, 0] & (x.std((1, 2)) > ALONE)
+
+
 def bold(x: np.ndarray) -> np.ndarray:
     """Pixels far from the picture's common grey, and their neighbours: one text on two lakes makes
     no copies.
@@ -172,7 +196,8 @@ def bold(x: np.ndarray) -> np.ndarray:
     Chapter: dedup.
     """
     far = np.abs(x - median(x))
-    return maximum_filter(far > 6 * median(far) + 15, (0, 3, 3))
+    far = maximum_filter(far > 6 * median(far) + 15, (0, 3, 3))
+    return far & ~(_on_light(x) & (far.mean((1, 2), keepdims=True) > SUBJECT))
 
 
 def _chance(a, b, inside, reach: int = 4) -> np.ndarray:
@@ -199,6 +224,7 @@ def _score(p, q, pose, limits: Thresholds):
     Twice: as it is, to tell what a better pose is worth a try for, and 0 where it is no better than
     chance.
     """
+    alone, loose = isolated(p) | isolated(q), (_on_light(p) & _on_light(q))[:, 0, 0]
     v, inside = warp(p, pose)
     w = _robust(v, q, inside, 3)
     ignored = ((w < 0.25) & (inside > 0)).sum((1, 2)) / inside.sum((1, 2))
@@ -206,8 +232,10 @@ def _score(p, q, pose, limits: Thresholds):
     contrast = np.minimum(cv, cq) ** 2
     plain = inside * ~(bold(v) | bold(q))
     found = np.minimum(*(_regress(fv, fq, m)[0] for m in (inside, plain)))
-    score = found / (limits.left + (1 - limits.left) * contrast / (contrast + 1))
-    score = np.where(_plausible(pose) & (ignored < 0.25), np.clip(score, 0, 1), 0)
+    # re-encoding leaves little of a picture without contrast, but all of an outline on plain ground
+    kept = limits.left + (1 - limits.left) * contrast / (contrast + 1)
+    score = found / np.where(alone, 1, kept)
+    score = np.where(_plausible(pose, loose) & (ignored < 0.25), np.clip(score, 0, 1), 0)
     weak = np.flatnonzero((score > HOPE) & (found < 0.5))
     sure = score.copy()
     by_chance = limits.chance * _chance(fv[weak], fq[weak], plain[weak])
@@ -264,7 +292,8 @@ def look(p: np.ndarray, q: np.ndarray, limits: Thresholds = THRESHOLDS) -> np.nd
     plain = paint(p), paint(q)
     some = np.minimum(*(x.std((1, 2)) for x in plain)) >= limits.faint
     hope, score = _score(p, q, pose, limits)
-    score = np.maximum(score, _erased_score(*plain, limits))
+    alone = isolated(p) | isolated(q)  # what is left of them without bold things is bare ground
+    score = np.maximum(score, ~alone * _erased_score(*plain, limits))
     half = [x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2).mean((2, 4)) for x in (p, q)]
     for (a, b), least in ((half, 0), ((p, q), HOPE)):  # copies have 0.6 after the first round
         rest = np.flatnonzero(some & (hope >= least) & (score < SURE))

@@ -13,11 +13,20 @@ from itertools import islice
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 SIDE = 32  # side of the grey thumbnail, as in the usual DCT hash
 LUMA = np.float32([0.299, 0.587, 0.114])
 BATCH = 32  # images a task: threads cost time too
+FINE = 128  # side at which a subject is looked for
+# Plain ground: share of the outer ring that it fills, and grey levels that its pixels may differ.
+# Only a light or a black one: a dark plain may be the sea, and then it is the subject.
+RING, PLAIN, BLACK, LIGHT = 0.6, 4, 4, 170
+# A subject: grey levels of contrast with the ground; share of that below which it is a watermark;
+# share of the side that it is at least high and wide; share of ground along its box from which it
+# has an outline of its own. A footer: largest height, and where it ends at the highest
+BOLD, PALE, SMALLEST, OPEN = 30, 0.45, 0.125, 0.15
+FOOTER, LOW = 0.12, 0.9
 # Windows (y0, y1, x0, x1) that are hashed: whole, two centre and four corner crops; then four
 # halves, since a caption rarely touches all of them. The set maps onto itself under the eight
 # orientations.
@@ -32,8 +41,8 @@ INVERSE = np.array([0, 3, 2, 1, 4, 5, 6, 7])  # of the orientations in `orient`
 # ---------------------------------------------------------------- images to small arrays
 
 
-def _small(image, mode: str) -> np.ndarray:
-    """uint8 (64, 64) for mode L, (64, 64, 3) for RGB, of a PIL image, uint8 array or file name."""
+def _opened(image, mode: str) -> Image.Image:
+    """A PIL image in `mode`, decoded at a reduced size where it is a JPEG file."""
     if isinstance(image, np.ndarray):
         image = Image.fromarray(image)
     elif isinstance(image, str | Path):
@@ -41,12 +50,94 @@ def _small(image, mode: str) -> np.ndarray:
             file.draft(mode, (4 * SIDE, 4 * SIDE))
             file.load()
         image = file
-    image = image if image.mode == mode else image.convert(mode)
+    return image if image.mode == mode else image.convert(mode)
+
+
+def _small(image: Image.Image, side: int = 2 * SIDE) -> np.ndarray:
+    """uint8 (side, side) for mode L, (side, side, 3) for RGB."""
     image = image.reduce(min(image.size) // 128) if min(image.size) >= 256 else image
-    smooth = Image.Resampling.BOX if min(image.size) >= 2 * SIDE else Image.Resampling.BILINEAR
-    return np.asarray(
-        image if image.size == (2 * SIDE, 2 * SIDE) else image.resize((2 * SIDE, 2 * SIDE), smooth)
-    )
+    smooth = Image.Resampling.BOX if min(image.size) >= side else Image.Resampling.BILINEAR
+    return np.asarray(image if image.size == (side, side) else image.resize((side, side), smooth))
+
+
+# ---------------------------------------------------------------- the subject on a plain ground
+
+
+def _span(mask: np.ndarray, footer: bool) -> tuple[int, int]:
+    """First and last + 1 line of `mask` (n,), a low strip at the end left out if `footer`."""
+    lines = np.flatnonzero(mask)
+    if footer and lines[-1] >= LOW * len(mask):
+        gap = np.flatnonzero(~mask[: lines[-1]])
+        above = lines[lines < gap[-1]] if len(gap) else lines[:0]
+        if len(above) and lines[-1] - gap[-1] <= FOOTER * len(mask):
+            lines = above
+    return int(lines[0]), int(lines[-1]) + 1
+
+
+def _ring(grey: np.ndarray) -> np.ndarray:
+    """The outermost pixels of a picture."""
+    return np.concatenate([grey[0], grey[-1], grey[:, 0], grey[:, -1]])
+
+
+def _ground(grey: np.ndarray) -> float | None:
+    """Level of the plain ground around a picture; None where its outer ring is not plain."""
+    ring = _ring(grey)
+    ground = np.sort(ring)[len(ring) // 2]
+    plain = np.mean(np.abs(ring - ground) <= PLAIN) >= RING
+    return ground if plain and not BLACK < ground < LIGHT else None
+
+
+def _inner(grey: np.ndarray, ground: float) -> tuple[int, int, int, int] | None:
+    """Box (y0, y1, x0, x1) of what differs boldly from the ground; None if nothing does."""
+    away = np.abs(grey - ground)
+    middle = away[len(away) // 8 : -(len(away) // 8)]  # a footer may be bolder than the subject
+    contrast = np.sort(middle, axis=None)[int(0.985 * middle.size)]
+    away = away > PALE * contrast
+    if contrast < BOLD or not (rows := away.sum(1) > len(away) // 64).any():
+        return None
+    top, bottom = _span(rows, footer=True)
+    if not (columns := away[top:bottom].sum(0) > len(away) // 64).any():
+        return None
+    return top, bottom, *_span(columns, footer=False)
+
+
+def subject(grey: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
+    """Box (y0, y1, x0, x1) of a picture's subject, and the level of the plain ground around it.
+
+    Frames, ground and a footer are cut away: what is common to many pictures is no evidence that
+    two of them are copies. `grey`: float (n, n). The whole picture, and -inf, where the ground is
+    not plain or the subject is tiny or pale.
+    """
+    box, before = (0, len(grey), 0, len(grey)), -np.inf
+    blurred = len(grey) // 64  # the inner edge of a frame
+    for inset in (0, blurred, blurred):  # a frame, the page in it, a card
+        y0, y1, x0, x1 = box[0] + inset, box[1] - inset, box[2] + inset, box[3] - inset
+        ground = _ground(grey[y0:y1, x0:x1])
+        if ground is None or abs(ground - before) <= 2 * PLAIN:
+            break
+        inner = _inner(grey[y0:y1, x0:x1], ground)
+        if inner is None or min(inner[1] - inner[0], inner[3] - inner[2]) < SMALLEST * len(grey):
+            break
+        box = y0 + inner[0], y0 + inner[1], x0 + inner[2], x0 + inner[3]
+        before = ground
+    return box, before
+
+
+def _subject(image: Image.Image) -> np.ndarray:
+    """`_small` of the subject of an RGB image; on light ground in its own proportions."""
+    small = _small(image)
+    if _ground(small @ LUMA) is None:
+        return small
+    fine = _small(image, FINE)
+    grey = fine @ LUMA
+    (y0, y1, x0, x1), ground = subject(grey)
+    w, h = (s / FINE for s in image.size)
+    image = image.crop((round(w * x0), round(h * y0), round(w * x1), round(h * y1)))
+    edge = _ring(grey[y0:y1, x0:x1])
+    if ground >= LIGHT and np.mean(np.abs(edge - ground) <= 2 * PLAIN) > OPEN:
+        colour = np.median(fine[np.abs(grey - ground) <= PLAIN], 0)
+        image = ImageOps.pad(image, (max(image.size),) * 2, color=tuple(map(int, colour)))
+    return _small(image)
 
 
 def _batches(images, work):
@@ -72,7 +163,7 @@ def greys(images) -> np.ndarray:
     """
 
     def work(part):
-        return _halved(np.stack([_small(i, "L") for i in part]).astype(np.float32))
+        return _halved(np.stack([_small(_opened(i, "L")) for i in part]).astype(np.float32))
 
     return np.concatenate([np.empty((0, SIDE, SIDE), np.float32), *_batches(images, work)])
 
@@ -83,7 +174,7 @@ def thumbnails(images) -> tuple[np.ndarray, np.ndarray]:
     """
 
     def work(part):
-        small = np.stack([_small(i, "RGB") for i in part])
+        small = np.stack([_subject(_opened(i, "RGB")) for i in part])
         pixels = small.reshape(len(small), -1, 3)
         mean = np.full(4 * SIDE**2, 0.25 / SIDE**2, np.float32) @ pixels.astype(np.float32)
         # a text moves the mean, a crop the median; a stable sort of bytes is a radix sort, ten
