@@ -35,8 +35,15 @@ FLOORS = (
 )
 # Tests of the repository, not of a module.
 REPOSITORY = {"test_book.py", "test_layout.py", "test_readme.py"}
-# Questions to all readers of a room: what is put in comes out, or is counted.
-ROOMS = {"data/bands", "data/members"}
+# Questions to all of a room: what is put in comes out, or is counted; twins and other libraries.
+ROOMS = {
+    "data/bands",
+    "data/members",
+    "data/trees",
+    "evaluate/golden",
+    "tune/given",
+    "tune/trainer",
+}
 PUBLIC = (
     "keywords.matches",
     "dedup.near_duplicates",

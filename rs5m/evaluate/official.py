@@ -98,23 +98,26 @@ def run(
         "cards": {n: cards.card(n) | {"known_by": cards.known_by(n)} for n in map(_card, found)},
         "model": about,
         "sha256": store.digests,
-        "provenance": results.provenance("official", 0)
-        | {"rs5m": __version__, "date": datetime.now(UTC).isoformat(timespec="seconds")},
-        "seconds": {
-            "encoding": sum(store.seconds.values()),
-            "by_set": store.seconds,
-            "total": time.perf_counter() - began,
-        },
+        "provenance": _provenance(),
+        "seconds": _seconds(store, began),
     }
     write(report, out)
     if predictions:
         write_predictions({name: s.predictions for (_, name), s in scored.items()}, predictions)
     show(report)
-    print(
-        "{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"])
-        + f"; written to {out}"
-    )
+    print("{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"]), end="; ")
+    print(f"written to {out}")
     return report
+
+
+def _provenance() -> dict:
+    date = datetime.now(UTC).isoformat(timespec="seconds")
+    return results.provenance("official", 0) | {"rs5m": __version__, "date": date}
+
+
+def _seconds(store: features.Store, began: float) -> dict:
+    encoding, total = sum(store.seconds.values()), time.perf_counter() - began
+    return {"encoding": encoding, "by_set": store.seconds, "total": total}
 
 
 # ---------------------------------------------------------------- what there is

@@ -101,13 +101,11 @@ def run(
     before any work, for unreadable input, another run's folder and one that is in use.
 
     Args:
-        pairs: a folder, a pattern or a list of tables (parquet, csv, tsv, jsonl) with url and text;
-            a source is the column `source`, else the file's stem.
+        pairs: a folder, a pattern or a list of tables with url, text and perhaps source.
         out: a new folder, or one of an interrupted run.
         judge: what finds the outliers.
         limits: what one URL may cost.
-        shard_size: unique URLs of one shard.
-        workers: requests open at a time.
+        shard_size, workers: unique URLs of one shard; requests open at a time.
         progress: called with each URL and its result as it comes, unless Ray does the work.
         terms: the keywords, those of the package where it is None.
         labels: a column of the input that says which pairs are right, for keywords.parquet.
@@ -115,8 +113,8 @@ def run(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: name 1 or more")
-    columns = (url_column, caption_column)
-    out, paths, terms = Path(out), inputs(pairs, *columns), terms or keywords.choose()
+    out, columns, terms = Path(out), (url_column, caption_column), terms or keywords.choose()
+    paths = inputs(pairs, *columns)
     if labels:
         check_labels(paths, labels)
     if said := judge.check():
