@@ -82,7 +82,7 @@ def test_tune_writes_a_model_that_open_clip_loads_and_its_run(
     assert about["losses"]["first"] == pytest.approx(losses[0])
     assert about["losses"]["last"] == pytest.approx(losses[-1])
     course = f"loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last"
-    assert f"{out}/model.safetensors: {course}" in said
+    assert f"{out}/open_clip_model.safetensors: {course}" in said
     assert about["data"]["pairs"] == 20 and about["recipe"] == "georsclip-b32"
     assert about["versions"]["torch"]
     assert about["settings"]["batch_size"] == {
@@ -92,11 +92,14 @@ def test_tune_writes_a_model_that_open_clip_loads_and_its_run(
     }
     assert about["settings"]["crop"]["known"] == "published"
     plain = open_clip.create_model(
-        small_clip.NAMES[True], pretrained=str(out / "model.safetensors")
+        small_clip.NAMES[True], pretrained=str(out / "open_clip_model.safetensors")
     ).eval()
-    ours = clip.load(small_clip.NAMES[True], checkpoint=out / "model.safetensors")
+    ours = clip.load(small_clip.NAMES[True], checkpoint=out / "open_clip_model.safetensors")
     assert torch.equal(small_clip.logits(plain), small_clip.logits(ours.net))
-    told = checkpoints.facts(out / "model.safetensors")
+    told = checkpoints.facts(out / "open_clip_model.safetensors")
+    plain = open_clip.create_model(f"local-dir:{out}").eval()
+    assert torch.equal(small_clip.logits(plain), small_clip.logits(ours.net))
+    assert (out / "adapter" / "adapter_config.json").is_file() == (method == "lora")
     assert (
         told["recipe"] == "georsclip-b32"
         and told["run"] == about["run"]
@@ -122,13 +125,13 @@ def test_tune_begins_from_a_checkpoint_and_goes_on_where_it_stopped(
         assert first[-1]["base"] == begin.name
     assert first[0]["losses"]["first"] != first[1]["losses"]["first"]
     assert first[0]["run"] != first[1]["run"]
-    before = (out / "model.safetensors").read_bytes()
+    before = (out / "open_clip_model.safetensors").read_bytes()
     *lines, last = (out / "log.jsonl").read_text().splitlines()
     last = json.dumps(json.loads(last) | {"seconds": 1000.0})
     (out / "log.jsonl").write_text("\n".join([*lines, last, ""]))
     assert cli.main(arguments) == 0
     assert json.loads((out / "run.json").read_text())["seconds"] > 1000, "all processes count"
-    assert (out / "model.safetensors").read_bytes() == before
+    assert (out / "open_clip_model.safetensors").read_bytes() == before
     assert len((out / "log.jsonl").read_text().splitlines()) == 4
 
 
@@ -138,11 +141,29 @@ def test_an_adapter_that_cannot_be_merged_is_kept_beside_the_model(small_recipes
     out = tmp_path / "out"
     begin = checkpoints.export(small_clip.random(True), tmp_path / "begin.safetensors")
     assert cli.main(usual(data, out, "method=adapter", "size=2", "--checkpoint", begin)) == 0
-    assert not (out / "model.safetensors").exists() and (out / "run.json").is_file()
+    assert not (out / "open_clip_model.safetensors").exists() and (out / "run.json").is_file()
     base = clip.load(small_clip.NAMES[True], checkpoint=begin)
     before = small_clip.logits(base.net)
     adapters.load(base.net, out / "adapter")
     assert not torch.equal(small_clip.logits(base.net), before)
+
+
+@pytest.mark.parametrize("to", ["transformers", "open_clip"])
+def test_export_writes_a_folder_that_is_loaded(tmp_path, capsys, to):
+    from transformers import CLIPModel
+
+    model = small_clip.random(True)
+    begin, out = checkpoints.export(model, tmp_path / "begin.safetensors"), tmp_path / "out"
+    words = ["export", "--model", model.name, "--checkpoint", begin, "--to", to, "--out", out]
+    assert cli.main(list(map(str, words))) == 0
+    assert str(out) in capsys.readouterr().out
+    if to == "transformers":
+        assert CLIPModel.from_pretrained(out).config.projection_dim == 32
+        assert cli.main(list(map(str, words))) == 2
+        assert "is not empty: name a new folder" in capsys.readouterr().err
+    else:
+        loaded = clip.load(f"local-dir:{out}")
+        assert torch.equal(small_clip.logits(loaded.net), small_clip.logits(model.net))
 
 
 def rsicd(folder: Path) -> Path:
@@ -183,8 +204,8 @@ def test_evaluate_hands_its_arguments_on(monkeypatch):
     given = "--model ViT-H-14 --checkpoint h.pt --data d --tasks selo --out b.json"
     assert cli.main(["evaluate", *given.split()]) == 0
     assert asked == [
-        ("pocket", "", "pocket", "zeroshot,retrieval,selo", "a.json"),
-        ("ViT-H-14", "h.pt", "d", "selo", "b.json"),
+        ("pocket", "", "pocket", "zeroshot,retrieval,selo", "a.json", ""),
+        ("ViT-H-14", "h.pt", "d", "selo", "b.json", ""),
     ]
 
 
@@ -207,7 +228,7 @@ def test_bad_input_is_one_sentence(small_recipes, data, tmp_path, capsys, what):
     assert cli.main(usual(data, tmp_path / "out", *arguments)) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("rs5m: ") and says in error
-    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "open_clip_model.safetensors").exists()
 
 
 def test_a_loss_that_is_not_finite_is_one_sentence_too(small_recipes, data, tmp_path, capsys):
@@ -217,7 +238,7 @@ def test_a_loss_that_is_not_finite_is_one_sentence_too(small_recipes, data, tmp_
     begin = checkpoints.export(spoiled, tmp_path / "begin.safetensors")
     assert cli.main(usual(data, tmp_path / "out", "--checkpoint", begin)) == 2
     assert "rs5m: step 0: loss nan" in capsys.readouterr().err
-    assert not (tmp_path / "out" / "model.safetensors").exists()
+    assert not (tmp_path / "out" / "open_clip_model.safetensors").exists()
 
 
 def test_a_package_to_install_is_one_sentence_too(
@@ -265,9 +286,11 @@ def test_two_processes_write_one_model(small_recipes, tmp_path):
         text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
-    assert done.stdout.count("model.safetensors: loss ") == 1
+    assert done.stdout.count("open_clip_model.safetensors: loss ") == 1
     assert cli.main(one) == 0
-    two, one = (checkpoints.read(tmp_path / name / "model.safetensors") for name in ("two", "one"))
+    two, one = (
+        checkpoints.read(tmp_path / name / "open_clip_model.safetensors") for name in ("two", "one")
+    )
     assert max(float((two[name] - one[name]).abs().max()) for name in one) < 1e-4
 
 

@@ -213,7 +213,7 @@ def _cure(tensors: Mapping[str, torch.Tensor], architecture: str | None) -> str:
     if architecture:
         return f"It was exported from {architecture}: load that"
     if any("|" in name for name in tensors):
-        return "It is the state of a tuning run: name the model.safetensors beside it"
+        return "It is the state of a tuning run: name the open_clip_model.safetensors beside it"
     if any("lora_" in name or ".tuned_parts." in name for name in tensors):
         return "It holds adapters: load the general model, then rs5m.adapters.load"
     if any("vision_model." in name for name in tensors):

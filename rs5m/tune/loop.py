@@ -243,7 +243,7 @@ def fit(
     Args:
         source: of `rs5m.tune.loader`.
         out: a folder for checkpoint.safetensors and log.jsonl, a line a step; a run that stopped
-            goes on there.
+            goes on there. Adapters are saved in its folder adapter/ before they are merged.
         workers: processes that decode.
         board: write TensorBoard's files, too.
         known: see `TextEncoder`.
@@ -279,4 +279,6 @@ def _fit(model, source, settings, out, workers, board, known) -> tuple[Model, li
             save_checkpoint(out, identity, step + 1, run)
     bar.close()
     log.close()
+    if out and not rank() and settings.method not in ("full", "head"):
+        adapters.save(run.net, Path(out) / "adapter")
     return replace(model, net=adapters.merge(run.net).eval()), state.losses + log.losses

@@ -122,12 +122,11 @@ def run(
     image_column: str = "",
     caption_column: str = "",
 ) -> str:
-    """Tune by a recipe; writes out/model.safetensors and out/run.json, and returns a sentence about
-    them.
+    """Tune by a recipe; writes a folder that open_clip loads as local-dir:OUT, with run.json, and
+    returns a sentence about it.
 
-    A method whose adapters cannot be merged writes out/adapter/ instead of the model. A run that
-    stopped goes on. Under torchrun the first process writes, the others return "". Errors of
-    `rs5m.clip.load`, `rs5m.tune.ret2.shards` and `rs5m.tune.fit`.
+    Adapters are in out/adapter/, beside the model where they can be merged into it. A run that
+    stopped goes on. Under torchrun the first process writes, the others return "".
 
     Args:
         data: shards, their folders or addresses (see `rs5m.data.shards.local`); what
@@ -157,8 +156,7 @@ def run(
     general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
     record = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
     record |= _account(recipe, tuned, source, losses, out)
-    counts = record["data"]
-    print(f"{counts['pairs']} of {counts['found']} pairs are used; left out: {counts['left_out']}")
+    print("{pairs} of {found} pairs are used; left out: {left_out}".format_map(record["data"]))
     record["seconds"] = round(time.perf_counter() - begun, 1)
     written = _write(tuned, recipe, out, record)
     first, last = f"{losses[0]:.3f}", f"{losses[-1]:.3f}"
@@ -232,17 +230,16 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
 
 def _write(tuned, recipe: Recipe, out: Path, record: dict) -> Path:
     from rs5m import adapters, results
-    from rs5m.clip import checkpoints
+    from rs5m.clip import export
 
     settings = sorted(recipe.settings.items())
     record["run"] = results.digest(settings, record["base"], record["data"]["fingerprint"])
     record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
     if adapters.mergeable(recipe.settings["method"]):
         origin = {key: record[key] for key in ("recipe", "base", "run")}
-        written = checkpoints.export(tuned, out / "model.safetensors", **origin)
+        written = export.openclip(tuned, out, **origin)
     else:
         written = out / "adapter"
-        adapters.save(tuned.net, written)
     with whole(out / "run.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1, allow_nan=False))
     return written

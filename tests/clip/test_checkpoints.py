@@ -273,7 +273,7 @@ def test_a_network_whose_own_names_share_a_beginning_keeps_them(tmp_path, capsys
 
 
 FOREIGN = {
-    "exp_avg|visual.proj": "It is the state of a tuning run: name the model.safetensors beside it",
+    "exp_avg|visual.proj": "the state of a tuning run: name the open_clip_model.safetensors beside",
     "visual.proj.lora_A.default.weight": "It holds adapters: load the general model, then rs5m.ada",
     "vision_model.encoder.layers.0.mlp.fc1.weight": "It has the names of transformers' CLIPModel: ",
 }
