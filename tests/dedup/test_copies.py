@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageDraw, ImageEnhance
+from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 from small import encoded
 
@@ -419,3 +419,69 @@ def test_real_images():
     pairs = pairs[pairs.score >= dedup.MIN_SCORE]
     true = (pairs.j - len(images) == pairs.i).sum()
     assert true / 300 >= 0.98 and true / len(pairs) >= 0.98
+
+
+def drawn(seed: int, side: int = 240) -> Image.Image:
+    """A few polygons and a disc on white, as clip-art has, over a footer that all share."""
+    r = np.random.default_rng(seed)
+    image = Image.new("RGB", (side, side), "white")
+    draw = ImageDraw.Draw(image)
+    for _ in range(4):
+        corners = r.uniform(0.25, 0.7, (4, 2)) * side
+        draw.polygon([tuple(c) for c in corners], fill=tuple(map(int, r.integers(0, 200, 3))))
+    x, y = r.uniform(0.25, 0.5, 2) * side
+    draw.ellipse(
+        (x, y, x + 0.2 * side, y + 0.25 * side), fill=tuple(map(int, r.integers(0, 200, 3)))
+    )
+    draw.text((6, side - 12), f"agency.example {seed:08d}", fill=(90, 90, 90))
+    return image
+
+
+PLAIN_COPIES = {
+    "jpeg": COPIES["jpeg"],
+    "resize": COPIES["resize"],
+    "crop": COPIES["crop"],
+    "grey": lambda i: i.convert("L").convert("RGB"),
+    "frame": lambda i: ImageOps.expand(i, 12, "black"),
+    "text": lambda i: caption(i),
+}
+
+
+def test_strangers_on_white_are_no_copies():
+    pictures = [drawn(k) for k in range(60)] + [disc(c) for c in ("navy", "maroon", "green")]
+    pairs = dedup.scored_pairs(dedup.signatures(pictures))
+    assert not (pairs.score >= dedup.MIN_SCORE).any()
+
+
+def disc(colour: str) -> Image.Image:
+    """One plain disc, of its own proportions."""
+    image = Image.new("RGB", (240, 240), "white")
+    wide = {"navy": 150, "maroon": 90, "green": 60}[colour]
+    ImageDraw.Draw(image).ellipse((40, 80, 40 + wide, 160), fill=colour)
+    return image
+
+
+@pytest.mark.parametrize("kind", PLAIN_COPIES)
+def test_copies_on_white_are_found(kind):
+    originals = [drawn(k) for k in range(20)]
+    pictures = originals + [PLAIN_COPIES[kind](i) for i in originals]
+    ids = dedup.groups(dedup.signatures(pictures))
+    assert ids[20:].tolist() == list(range(20))
+
+
+def test_a_frame_adds_no_candidates():
+    framed = [ImageOps.expand(texture(k), 40, "white") for k in range(40)]
+    assert len(dedup.scored_pairs(dedup.signatures(framed))) <= 2
+    ids = dedup.groups(dedup.signatures([texture(k) for k in range(40)] + framed))
+    assert ids[40:].tolist() == list(range(40))  # the picture alone is compared
+
+
+def test_subject_of_a_picture():
+    grey = np.full((128, 128), 255.0)
+    assert thumbnails.subject(grey) == ((0, 128, 0, 128), -np.inf)
+    grey[40:80, 30:70] = 90
+    grey[122:126, 8:60] = 120  # a footer
+    assert thumbnails.subject(grey) == ((40, 80, 30, 70), 255)
+    sea = np.full((128, 128), 90.0)
+    sea[40:80, 30:70] = 200
+    assert thumbnails.subject(sea) == ((0, 128, 0, 128), -np.inf)
