@@ -33,14 +33,12 @@ class Model:
 
     scale: str = "mini"
     detector: str = ""
-    spoken: bool = False  # whether `check` says what it is worth
-
-    def check(self) -> str:
-        """What it is worth on photographs, where that was asked for."""
-        return worth() if self.spoken else ""
+    spoken: bool = False  # whether it says what it is worth on photographs
 
     def identity(self) -> list[str]:
         """What run.json remembers of it."""
+        if self.spoken:
+            print(worth(), flush=True)
         return [self.scale, files.sha256(self.detector) if self.detector else "pocket"]
 
     def prepare(self, out: Path) -> None:

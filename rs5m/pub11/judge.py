@@ -54,7 +54,8 @@ class Named:
         return self.keep_by or ("detector" if self.detector else "score")
 
     def identity(self) -> list:
-        """What run.json remembers of it."""
+        """What run.json remembers of it; what `check` finds is said, or raised."""
+        print(self.check(), flush=True)
         detector = files.sha256(self.detector) if self.detector else ""
         weights = files.sha256(self.checkpoint) if self.checkpoint else ""
         return [self.name, weights, detector, self.rule, list(self.thresholds()[:2])]

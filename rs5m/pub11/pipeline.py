@@ -53,11 +53,10 @@ SHARD = 512  # unique URLs of one shard: what a killed run may have to do again
 class Judge(Protocol):
     """What decides which pictures are outliers; `rs5m.book.judge.Model` is one."""
 
-    def check(self) -> str:
-        """A sentence about it; raises, before any work, what keeps it from judging."""
-
     def identity(self) -> list:
-        """What run.json remembers of it."""
+        """What run.json remembers of it. Asked before any work: whatever keeps it from judging is
+        raised here.
+        """
 
     def prepare(self, out: Path) -> None:
         """Leave in the run's folder what `load` and `reasons` need there."""
@@ -117,8 +116,6 @@ def run(
     paths = inputs(pairs, *columns)
     if labels:
         check_labels(paths, labels)
-    if said := judge.check():
-        print(said, flush=True)
     facts = _facts(judge, limits, shard_size, terms, paths, columns)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
     with runfolder.claim(out, facts, notes={"images": images.RULE}):
