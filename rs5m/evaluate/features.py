@@ -104,11 +104,11 @@ def lookup(model: Model) -> np.ndarray:
 
 
 def square(content: bytes, size: int) -> np.ndarray | None:
-    """What a network of `size` pixels sees of an encoded image: uint8 (size, size, 3), blue first
-    as OpenCV has it; None where the image cannot be read.
+    """What a network of `size` pixels sees of an encoded image: uint8 (size, size, 3); None where
+    the image cannot be read.
     """
     image, _ = pictures.read(content, pictures.DECODING)
-    return None if image is None else clip.square(image, size)[..., ::-1]
+    return None if image is None else clip.square(image, size)
 
 
 def batches(
