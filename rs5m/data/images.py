@@ -377,6 +377,8 @@ def _stretched(values: np.ndarray, valid: np.ndarray) -> np.ndarray:
     some = values[valid]
     if not some.size:
         return np.zeros(values.shape, np.uint8)
+    if some.dtype.kind == "i":  # numpy subtracts in the array's own type, and that overflows
+        some = some.astype(np.float64)
     low, high = np.percentile(some, PERCENTILES)
     if low == high:
         low, high = some.min(), some.max()

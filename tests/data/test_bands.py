@@ -119,6 +119,13 @@ def test_constant_bands_are_black_and_outliers_are_seen(kind):
     assert pixels(tiff(flat)).max() == (9 if kind == "uint8" else 255), "less than 2 percent of it"
 
 
+@pytest.mark.parametrize("kind", ["int8", "int16", "int32"])
+def test_the_whole_range_of_signed_integers_does_not_overflow(kind):
+    band = np.full((1, 5, 8), np.iinfo(kind).max, kind)
+    band[0, 0, 0] = np.iinfo(kind).min
+    assert close(pixels(tiff(band)), [twin(band[0])])
+
+
 def test_extreme_floats_are_no_trouble():
     band = RNG.random((1, 40, 40))
     band[0, 0, :4] = [np.inf, -np.inf, np.nan, 1.7e308]
