@@ -99,6 +99,8 @@ def test_any_bands_are_shown_by_the_rule_or_left_out(
     if holes == "nan" and bands.dtype.kind == "f":
         bands[..., : sides[1] // 2] = np.nan
     options = {"interleave": layout, "compress": packed, "nodata": nodata}
+    if count == 4:  # else GDAL declares the fourth band of bytes as alpha by itself
+        options |= {"alpha": "unspecified"}
     if photometric == "rgb" and count >= 3:
         options |= {"photometric": "rgb", "alpha": "unspecified"}
     image, reason = images.read(tiff(bands, **options), DECODING)
