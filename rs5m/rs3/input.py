@@ -7,9 +7,10 @@ import glob
 import hashlib
 import io
 import re
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
@@ -52,10 +53,10 @@ class Decoded(NamedTuple):
 
 def listed(folder: Path) -> dict[str, str]:
     """{image's name: its path under the folder}, in order of the paths. An image's name is its
-    file's without ending; a patch whose bands are files of their own is named by its fourth band.
+    file's without ending, with its folders where several files are called so (a/1.jpg and b/1.jpg);
+    a patch whose bands are files of their own is named by its fourth band.
 
-    FileNotFoundError for no folder or no image, ValueError for two images of one name or a name
-    that is not text.
+    FileNotFoundError for no folder or no image, ValueError for a name that is not text.
     """
     return sorted_out(folder)[0]
 
@@ -66,26 +67,35 @@ def sorted_out(folder: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
         raise FileNotFoundError(f"{folder} is not a folder: check the spelling of --images")
     found, left_out = datasets.listed(folder, ENDINGS)
     patches, reasons = _patches(list(found))
-    names: dict[str, str] = {}
     for file in found:
         if file in reasons:
             left_out.setdefault(reasons[file], []).append(file)
-            continue
-        name = patches.get(file, Path(file).stem)
-        if name in names:
-            raise ValueError(
-                f"{folder} has two images of one name, {names[name]} and {file}: rename or remove "
-                "one"
-            )
-        if re.search("[\ud800-\udfff]", file):  # what Python makes of bytes that are not UTF-8
+        elif re.search("[\ud800-\udfff]", file):  # what Python makes of bytes that are not UTF-8
             raise ValueError(f"{folder} has a file called {ascii(file)}: give it a name in UTF-8")
-        names[name] = file
+    names = _named([file for file in found if file not in reasons], patches)
     if not names:
         others = f"; left out: {datasets.in_words(left_out)}" if left_out else ""
         raise FileNotFoundError(
             f"{folder} holds no image ({' '.join(ENDINGS)}{others}): name the folder that does"
         )
     return names, left_out
+
+
+def _named(files: list[str], patches: dict[str, str]) -> dict[str, str]:
+    """{name: file}: the shortest of a file's names that no other file has."""
+    forms = (
+        lambda file: patches.get(file, PurePosixPath(file).stem),
+        lambda file: str(PurePosixPath(file).with_suffix("")),
+        lambda file: file,
+    )
+    counts = [Counter(map(form, files)) for form in forms]
+
+    def name(file: str) -> str:
+        tried = ((form(file), count) for form, count in zip(forms, counts, strict=True))
+        return next(text for text, count in tried if count[text] == 1)
+
+    named = {name(file): file for file in files}
+    return named if len(named) == len(files) else {file: file for file in files}
 
 
 def _patches(found: list[str]) -> tuple[dict[str, str], dict[str, str]]:

@@ -120,8 +120,8 @@ def run(
 
     Writes pairs.parquet, left_out.parquet (fields the records lack), left_out.json (files that are
     not images), rs3-train-NNNN.tar and dropped.parquet (stage, reason). Of several processes, the
-    last one joins. ValueError, FileNotFoundError or OSError, before any work, for two images of one
-    name, no image, the folder of another run and one where the same part is at work.
+    last one joins. ValueError, FileNotFoundError or OSError, before any work, for no image, the
+    folder of another run and one where the same part is at work.
 
     Args:
         images: a folder; every image below it is taken.
@@ -279,7 +279,7 @@ def _pair(image: dict, choice: dict, record: Record | None, order: str) -> dict:
 def _records(pairs: list[dict], images: Path) -> Iterable[records.Record]:
     for pair in pairs:
         file = Path(pair["file"])
-        name = file.name if len(sources(images / file)) == 1 else f"{pair['name']}.png"
+        name = pair["name"] + (file.suffix if len(sources(images / file)) == 1 else ".png")
         yield records.Record(content(images / file), name, pair["caption"])
 
 

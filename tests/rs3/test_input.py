@@ -167,3 +167,27 @@ def test_json_of_any_ending_case_with_a_mark_and_in_linked_folders(tmp_path):
     assert found.records["a"].labels == ("Pastures",)
     assert len(found.left_out) == 1 and "pointer of Git LFS" in found.left_out[0][1]
     assert rs3.read_records(tmp_path / "far/a.JSON").records == found.records
+
+
+def test_files_that_share_a_stem_are_named_by_their_folders(tmp_path):
+    for name in ("a/1.jpg", "b/1.jpg", "b/2.jpg", "c/3.jpg", "c/3.png", "c/3.jpg.png"):
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True)
+        Image.new("RGB", (40, 40)).save(path)
+    assert input.listed(tmp_path) == {
+        "a/1": "a/1.jpg",
+        "b/1": "b/1.jpg",
+        "2": "b/2.jpg",
+        "c/3.jpg": "c/3.jpg",
+        "3.jpg": "c/3.jpg.png",
+        "c/3.png": "c/3.png",
+    }
+
+
+def test_no_file_is_lost_to_another_of_its_name(tmp_path):
+    names = ["a/1.jpg", "a/1.png", "a/1.jpg.png", "x/a/1.jpg.png"]
+    for name in names:
+        path = tmp_path / name
+        path.parent.mkdir(exist_ok=True, parents=True)
+        Image.new("RGB", (40, 40)).save(path)
+    assert sorted(input.listed(tmp_path).values()) == sorted(names)

@@ -605,7 +605,6 @@ def test_the_command_prints_what_became_of_the_images(
     [
         "missing",
         "empty",
-        "twice",
         "metadata",
         "bare",
         "zip",
@@ -623,9 +622,6 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
         images = tmp_path / "in_"
     if case == "empty":
         (images / "a.png").rename(images / "a.txt")
-    if case == "twice":
-        draw(images / "x/a.JPG", (15, 15), 0)
-        named = "a.png and x/a.JPG"
     if case == "surrogate":
         (images / "a.png").rename(images / os.fsdecode(b"\xff.png"))
         named = "\\udcff"
