@@ -27,6 +27,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "HALVES",
             "INVERSE",
             "SIDE",
+            "VERSION",
             "image_hash",
             "orient",
             "signature",

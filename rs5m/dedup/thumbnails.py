@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageOps
 
+VERSION = 2  # of signatures: those of one run are of one version
 SIDE = 32  # side of the grey thumbnail, as in the usual DCT hash
 LUMA = np.float32([0.299, 0.587, 0.114])
 BATCH = 32  # images a task: threads cost time too

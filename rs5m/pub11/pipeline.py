@@ -145,7 +145,7 @@ def _facts(
         "limits": repr(replace(limits, per_host=1)),  # it changes no outcome
         "shard": shard_size,
         "keywords": terms.digest(),
-        "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE],
+        "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE, dedup.VERSION],
         "inputs": [[path.name, files.sha256(path)] for path in paths],
     }
     return facts | ({"columns": columns} if any(columns) else {})
