@@ -324,6 +324,17 @@ def f_beta(labels: np.ndarray, kept: np.ndarray, beta: float) -> float:
     return (1 + beta**2) * hit / (beta**2 * labels.sum() + kept.sum()) if hit else 0.0
 
 
+def auc(score: np.ndarray, label: np.ndarray) -> np.ndarray:
+    """Area under the ROC curve: the share of pairs of a right and a wrong picture that stand in the
+    right order, a tie for half; arrays (..., n).
+    """
+    from scipy.stats import rankdata
+
+    ranks, right = rankdata(score, axis=-1), label.sum(-1)
+    wrong = label.shape[-1] - right
+    return ((ranks * label).sum(-1) - right * (right + 1) / 2) / (right * wrong)
+
+
 def roc(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
     """DataFrame threshold, false_positive_rate, true_positive_rate of keeping `values` >=
     threshold.

@@ -117,7 +117,7 @@ def figures(score: np.ndarray, label: np.ndarray, photographs: np.ndarray) -> di
     """auc, precision at RECALL and the share of photographs that pass there, with intervals over
     pictures (low, high).
     """
-    found = {"auc": intervals.bootstrap(_auc, score, label)}
+    found = {"auc": intervals.bootstrap(filters.auc, score, label)}
     threshold = float(np.quantile(score[label], 1 - RECALL))
     kept = score >= threshold
     passing = photographs >= threshold
@@ -132,17 +132,6 @@ def figures(score: np.ndarray, label: np.ndarray, photographs: np.ndarray) -> di
 def _share(hit: np.ndarray) -> dict[str, float]:
     low, high = intervals.wilson(int(hit.sum()), hit.size)
     return {"value": 100 * float(hit.mean()), "low": low, "high": high}
-
-
-def _auc(score: np.ndarray, label: np.ndarray) -> np.ndarray:
-    """The share of pairs of a right and a wrong picture that stand in the right order; arrays
-    (..., n).
-    """
-    from scipy.stats import rankdata
-
-    ranks, right = rankdata(score, axis=-1), label.sum(-1)
-    wrong = label.shape[-1] - right
-    return ((ranks * label).sum(-1) - right * (right + 1) / 2) / (right * wrong)
 
 
 def cross_validated(
@@ -223,7 +212,7 @@ def _judged(x, label, unseen, learn) -> tuple:
 
 def _judged_auc(x, label, unseen, learn, size: int) -> dict[str, float]:
     score, _ = cross_validated(x, label, unseen[:1], learn, size)
-    found = intervals.bootstrap(_auc, score, label)
+    found = intervals.bootstrap(filters.auc, score, label)
     return dict(zip(("value", "low", "high"), found, strict=True))
 
 

@@ -83,7 +83,7 @@ class Named:
         if self.rule != "score" and not self.detector:
             raise ValueError(f"--keep-by {self.rule} needs a detector: name its file by --detector")
         detector = self._detector()[0] if self.detector else None
-        model = _model(self.name, self.checkpoint, self._size())
+        model = model_of(self.name, self.checkpoint, self._size())
         if detector is not None:
             width = filters.features(model, [np.zeros((32, 32, 3), np.uint8)]).shape[1]
             filters.check_detector(self.detector, detector, model, width)
@@ -112,7 +112,7 @@ class Named:
         """
         if self.rule == NOBODY:
             return lambda pictures: (np.full(len(pictures), np.nan),) * 2
-        model = _model(self.name, self.checkpoint, self._size())
+        model = model_of(self.name, self.checkpoint, self._size())
         detector = self._detector()[0] if self.detector else None
         text = filters.prompts(model)
 
@@ -133,8 +133,10 @@ class Named:
 
 
 @cache
-def _model(name: str, checkpoint: str, size: int):
-    """Loaded once for the check and the run."""
+def model_of(name: str, checkpoint: str, size: int = 0):
+    """A model by name, loaded once for the check and the run; size: pixels for the pocket's, 0 for
+    the model's own. OSError with the ways out where its weights are not available.
+    """
     from rs5m import clip
     from rs5m.clip.released import RELEASED
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from rs5m import filters
 from rs5m.book import detector, scales
 
 MINI = scales.get("mini")
@@ -21,8 +22,8 @@ def test_auc_is_the_share_of_ordered_pairs():
     score, label = np.array([3.0, 1.0, 2.0, 2.0]), np.array([1, 0, 1, 0])
     pairs = [(3, 1), (3, 2), (2, 1), (2, 2)]  # a tie is half a pair
     expected = np.mean([1 if a > b else 0.5 if a == b else 0 for a, b in pairs])
-    assert detector._auc(score, label) == pytest.approx(expected)
-    assert detector._auc(np.stack([score, -score]), np.stack([label] * 2)) == pytest.approx(
+    assert filters.auc(score, label) == pytest.approx(expected)
+    assert filters.auc(np.stack([score, -score]), np.stack([label] * 2)) == pytest.approx(
         [expected, 1 - expected]
     )
 
@@ -45,7 +46,7 @@ def test_no_picture_is_scored_by_a_detector_that_learned_from_it():
     assert len(seen) == detector.FOLDS * detector.REPEATS
     for learned, tested in zip(seen, asked[::2], strict=True):
         assert tested and not learned & tested
-    assert detector._auc(score, label) > 0.85
+    assert filters.auc(score, label) > 0.85
 
 
 def test_labels_without_meaning_give_chance():
@@ -57,7 +58,7 @@ def test_labels_without_meaning_give_chance():
         photographs,
         lambda x, y: detector.fit(x, y, np.ones(len(x)), photographs),
     )
-    assert 0.3 < detector._auc(score, shuffled) < 0.7
+    assert 0.3 < filters.auc(score, shuffled) < 0.7
 
 
 def test_figures_are_read_at_the_recall():
