@@ -51,7 +51,9 @@ def pub11_command(arguments: argparse.Namespace) -> None:
 
 def _judge(arguments: argparse.Namespace):
     """The judge that was named."""
-    if arguments.model == "pocket" and not (arguments.detector or arguments.keep_by):
+    options = (arguments.checkpoint, arguments.detector, arguments.keep_by)
+    thresholds = (arguments.score_threshold, arguments.detector_threshold)
+    if arguments.model == "pocket" and not any(options) and thresholds == (None, None):
         from rs5m.book.judge import Model
 
         return Model("mini", spoken=True)

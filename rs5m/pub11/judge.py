@@ -63,7 +63,9 @@ class Named:
     def thresholds(self) -> filters.Thresholds:
         """Of score and probability, and the rule that joins them."""
         _, own = self._detector() if self.detector else (None, None)
-        score, likely = (own.score, own.probability) if own else (SCORE, PROBABILITY)
+        likely = own.probability if own else PROBABILITY
+        # a detector that decides alone states no threshold of the score
+        score = own.score if own and own.rule != "probability" else SCORE
         score = score if self.score_threshold is None else self.score_threshold
         likely = likely if self.detector_threshold is None else self.detector_threshold
         return filters.Thresholds(score, likely, KEEP_BY.get(self.rule, NOBODY))
@@ -78,6 +80,9 @@ class Named:
             raise ValueError(
                 f"unknown --keep-by {self.rule!r}: choose one of {', '.join([*KEEP_BY, NOBODY])}"
             )
+        for name, value in zip(("score", "detector"), self.thresholds(), strict=False):
+            if not 0 <= value <= 1:
+                raise ValueError(f"the {name} threshold is {value}: give a number from 0 to 1")
         if self.rule == NOBODY:
             return "no judge: every picture that is valid and no copy is kept"
         if self.rule != "score" and not self.detector:

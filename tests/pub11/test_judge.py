@@ -104,6 +104,14 @@ def test_rules_keep_what_their_names_say(folder, tmp_path, keep, rule):
     assert kept.tolist() == rule(score >= 0.5, likely >= 0.5).tolist()
 
 
+def test_a_detector_that_decides_alone_leaves_the_score_its_threshold(folder, tmp_path):
+    path = tmp_path / "detector.npz"
+    detector, _ = fitted(path, folder)
+    filters.save_detector(path, detector, filters.Thresholds(0.0, 0.5, "probability"))
+    one = judge.Named(folder, detector=str(path), keep_by="either")
+    assert one.reasons(np.array([0.1, 0.9]), np.array([0.1, 0.1]), tmp_path) == [filters.BOTH, None]
+
+
 @pytest.mark.parametrize("case", ["width", "tower", "nan", "cut", "other", "missing", "length"])
 def test_a_wrong_detector_is_refused_before_any_work(case, site, folder, tmp_path, capsys):
     path, out = tmp_path / "detector.npz", tmp_path / "out"
@@ -141,6 +149,8 @@ def test_a_wrong_detector_is_refused_before_any_work(case, site, folder, tmp_pat
     ("options", "says"),
     [
         (("--keep-by", "detector"), "needs a detector: name its file by --detector"),
+        (("--score-threshold", "7"), "the score threshold is 7.0: give a number from 0 to 1"),
+        (("--detector-threshold", "nan"), "the detector threshold is nan: give a number"),
         (("--model", "RN50"), "RN50 needs weights: name their file with --checkpoint"),
         (("--model", "VitB32", "--checkpoint", "x.pt"), "unknown model 'VitB32'"),
     ],
