@@ -48,6 +48,12 @@ def bootstrap(
     return float(statistic(*rows)), float(low), float(high)
 
 
+def in_words(found: dict[str, float], key: str = "value", digits: int = 1, sign: str = "") -> str:
+    """A value with its interval, as in "1.2 [0.9, 1.6]"; sign: "+" for changes."""
+    value, low, high = (f"{found[name]:{sign}.{digits}f}" for name in (key, "low", "high"))
+    return f"{value} [{low}, {high}]"
+
+
 def mean(values: Sequence[float]) -> dict[str, float]:
     """The mean of values (n,) with its bootstrap interval: mean, low, high."""
     found = bootstrap(lambda rows: rows.mean(-1), values)

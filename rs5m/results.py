@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
@@ -123,6 +124,20 @@ def load(name: str, scale: str) -> dict | None:
     return json.loads(path.read_text()) | {
         "ran": json.loads(ran.read_text()) if ran.is_file() else {}
     }
+
+
+def measured(name: str, scale: str, here: bool, measure: Callable[[], dict]) -> dict | None:
+    """The values of a result that one scale alone can measure, for the pages of every scale.
+
+    Measured and stored where `here` says that its data are there; else what was stored, None where
+    nothing was.
+    """
+    if here:
+        start = time.perf_counter()
+        values = measure()
+        save(name, scale, values, time.perf_counter() - start)
+    record = load(name, scale)
+    return record["values"] if record else None
 
 
 def _ran(name: str, scale: str) -> Path:

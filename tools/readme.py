@@ -12,7 +12,7 @@ import json
 import re
 from collections import Counter
 
-from rs5m import paper, results
+from rs5m import intervals, paper, results
 from rs5m.book import scorecard, weights
 
 CURE = "python tools/readme.py"
@@ -38,7 +38,7 @@ def cost() -> str:
 
 
 def gain(values: dict) -> str:
-    return f"{values['gain']:+.1f} [{values['low']:+.1f}, {values['high']:+.1f}]"
+    return intervals.in_words(values, "gain", sign="+")
 
 
 def change(chapter: str, scale: str, test: str, measure: str) -> str:
@@ -104,7 +104,8 @@ def rows() -> dict[str, str]:
         ),
         "Does [ranking over rotations](book/rotation.md) choose captions without directions?": (
             f"{gain(seen)} if the ranker sees directions, {gain(own)} if it hardly does; "
-            f"after tuning on the choice, {gain(built['change'][scorecard.TURNED])}"
+            f"after tuning on the choice, {gain(built['change'][scorecard.TURNED])}, which leaves "
+            "out the draw of images and deserves no verdict"
         ),
         "Do the [outlier filters](book/filters.md) carry over to other imagery?": (
             f"{filters['reported']['recall']['rate']:.0f} % of the pocket web's views are kept, "

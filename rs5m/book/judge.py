@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from rs5m import files, filters, results
 from rs5m.book import models
@@ -23,36 +23,31 @@ from rs5m.filters import (
     prompts,
     score_features,
 )
+from rs5m.intervals import in_words
 
 
 @dataclass(frozen=True)
 class Model:
-    """The judge of outliers: the general model of a scale and a detector, fitted on the pocket
-    world or from a file.
-    """
+    """The judge of outliers: the general model of a scale and a detector of the pocket world."""
 
     scale: str = "mini"
-    detector: str = ""
     spoken: bool = False  # whether it says what it is worth on photographs
 
     def identity(self) -> list[str]:
         """What run.json remembers of it."""
         if self.spoken:
             print(worth(), flush=True)
-        return [self.scale, files.sha256(self.detector) if self.detector else "pocket"]
+        return [self.scale, "pocket"]
 
     def prepare(self, out: Path) -> None:
-        """Leave detector.npz in `out`: the given one, else one fitted on `webpages.labelled`."""
+        """Leave the detector of the pocket world in `out`, with its validation split."""
         from rs5m.book import scales
 
         if not (out / "detector.npz").is_file():
-            if self.detector:
-                detector, thresholds = filters.load_detector(Path(self.detector))
-            else:
-                kept = _pocket_folder(scales.get(self.scale))
-                save(pq.read_table(kept / "validation.parquet"), out / "validation.parquet")
-                detector, thresholds = filters.load_detector(kept / "detector.npz")
-            filters.save_detector(out / "detector.npz", detector, thresholds)
+            kept = _pocket_folder(scales.get(self.scale))
+            for name in ("validation.parquet", "detector.npz"):
+                with files.whole(out / name) as temporary:
+                    shutil.copyfile(kept / name, temporary)
 
     def load(self, out: Path):
         """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
@@ -84,11 +79,11 @@ def worth() -> str:
     said = "judge: pocket, fitted on one small made web"
     if not record:
         return f"{said}; what it is worth on photographs is not stored here"
-    pocket = record["values"]["pocket"]
+    area = record["values"]["readings"]["wide"]["pocket web"]["auc"]
     return (
-        f"{said}; of {record['values']['hits']} real keyword hits judged by eye it tells views "
-        f"from the rest with an AUC of {pocket['auc']:.2f}, where chance is 0.5: name a CLIP model "
-        "for a real crawl"
+        f"{said}; among {record['values']['hits']} real keyword hits judged by eye, a detector of "
+        f"that web tells views with an AUC of {in_words(area, digits=2)}, where chance is 0.5: "
+        "name a CLIP model for a real crawl"
     )
 
 

@@ -24,6 +24,7 @@ from rs5m.book.scorecard import NAMES
 from rs5m.clip import Model
 from rs5m.data import datasets
 from rs5m.evaluate import prompts
+from rs5m.intervals import in_words
 from rs5m.tune import ret2
 
 ZIP = "rsicd_112.zip"
@@ -235,27 +236,20 @@ def _tested(model: Model, found: datasets.Classes, part: Part, heads: list, colo
 
 
 def experiment(scale: Scale) -> dict | None:
-    """`measure` where the scale's data are there, stored in results/; else what was stored, None
-    where nothing was.
-    """
-    if there(scale):
-        results.save("rsicd", scale.name, measure(scale), 0.0, SETTINGS.seed)
-    record = results.load("rsicd", "local")
-    return record["values"] if record else None
+    """`measure`, or what was stored, see `rs5m.results.measured`."""
+    return results.measured("rsicd", "local", there(scale), lambda: measure(scale))
 
 
 def table(values: dict) -> pd.DataFrame:
     """Balanced zero-shot accuracy in % by test set and arm, with the gains and their intervals."""
 
-    def cell(found: dict, sign: str = "") -> str:
-        numbers = (found[key] for key in ("gain", "low", "high"))
-        return "{} [{}, {}]".format(*(f"{value:{sign}.1f}" for value in numbers))
-
     rows = {}
     for name, found in values["tests"].items():
-        arms = {arm: cell(one) for arm, one in found["arms"].items()}
+        arms = {arm: in_words(one, "gain") for arm, one in found["arms"].items()}
         rows[NAMES[name]] = {"chance": f"{found['chance']:.1f}"} | arms
-        rows[NAMES[name]] |= {k: cell(found[k], "+") for k in ("over general", "over colour")}
+        rows[NAMES[name]] |= {
+            k: in_words(found[k], "gain", sign="+") for k in ("over general", "over colour")
+        }
     return pd.DataFrame(rows).T
 
 

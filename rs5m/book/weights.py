@@ -14,6 +14,7 @@ from rs5m import results, zeroshot
 from rs5m.book import plots
 from rs5m.book.scales import Scale, data_folder
 from rs5m.evaluate import stored
+from rs5m.intervals import in_words
 
 FOLDER = "whurs19"  # in RS5M_DATA
 CLASSES = ("airport", "beach", "bridge", "commercial", "desert", "farmland", "football field",
@@ -26,13 +27,9 @@ WRONG_ACTIVATION = ("GeoRSCLIP ViT-B-32", "SkyCLIP50 ViT-L-14")
 
 
 def published(scale: Scale) -> dict | None:
-    """What `measure` finds in the scale's data folder, stored in results/; what was stored before
-    where a scale has no such folder, None where nothing was.
-    """
-    if scale.name == "local" and any((data_folder(scale) / FOLDER).glob("*.npz")):
-        results.save("weights", scale.name, measure(data_folder(scale) / FOLDER), 0.0, 0)
-    record = results.load("weights", "local")
-    return record["values"] if record else None
+    """`measure` of the scale's data folder, or what was stored, see `rs5m.results.measured`."""
+    here = scale.name == "local" and any((data_folder(scale) / FOLDER).glob("*.npz"))
+    return results.measured("weights", "local", here, lambda: measure(data_folder(scale) / FOLDER))
 
 
 def measure(folder: Path) -> dict:
@@ -114,17 +111,15 @@ def worst(vectors: stored.Stored, count: int = 3) -> list[dict]:
 
 def table(values: dict) -> pd.DataFrame:
     """A row for each model: top-1 by protocol and the gain over CLIP, with their intervals."""
-
-    def cell(score: dict, key: str, sign: str = "") -> str:
-        return f"{score[key]:{sign}.1f} [{score['low']:{sign}.1f}, {score['high']:{sign}.1f}]"
-
     rows = {}
     for name, by in values["models"].items():
         gain = values["gains"].get(name, {})
         rows[name] = {
-            f"{MANY}, top-1 %": cell(by[MANY], "top1"),
-            f"{ONE}, top-1 %": cell(by[ONE], "top1") if ONE in by else "",
-            "gain over CLIP, points": cell(gain[MANY], "gain", "+") if MANY in gain else "",
+            f"{MANY}, top-1 %": in_words(by[MANY], "top1"),
+            f"{ONE}, top-1 %": in_words(by[ONE], "top1") if ONE in by else "",
+            "gain over CLIP, points": in_words(gain[MANY], "gain", sign="+")
+            if MANY in gain
+            else "",
         }
     return pd.DataFrame(rows).T
 

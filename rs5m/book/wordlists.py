@@ -26,13 +26,9 @@ READ = {"CC3M": (6, 5), "LAION": (2, 0)}
 
 
 def published(scale: Scale) -> dict | None:
-    """What `measure` finds in the scale's data folder, stored in results/; what was stored before
-    where a scale has no such data, None where nothing was.
-    """
-    if scale.name == "local" and (data_folder(scale) / JUDGED).is_file():
-        results.save("wordlists", scale.name, measure(data_folder(scale)), 0.0, 0)
-    record = results.load("wordlists", "local")
-    return record["values"] if record else None
+    """`measure` of the scale's data folder, or what was stored, see `rs5m.results.measured`."""
+    here = scale.name == "local" and (data_folder(scale) / JUDGED).is_file()
+    return results.measured("wordlists", "local", here, lambda: measure(data_folder(scale)))
 
 
 def measure(folder: Path) -> dict:

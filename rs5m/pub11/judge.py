@@ -17,7 +17,7 @@ import numpy as np
 from rs5m import files, filters
 
 NAME, PRETRAINED = "ViT-B-32-quickgelu", "openai"
-WEIGHTS, FETCHED = "open_clip_model.safetensors", "about 600 MB"  # of the default
+WEIGHTS = "open_clip_model.safetensors"  # of the default, on the hub
 KEEP_BY = {  # what keeps a picture -> the rule of `filters.Thresholds`, which says what drops it
     "score": "score",
     "detector": "probability",
@@ -57,8 +57,8 @@ class Named:
         """What run.json remembers of it; what `check` finds is said, or raised."""
         print(self.check(), flush=True)
         detector = files.sha256(self.detector) if self.detector else ""
-        weights = files.sha256(self.checkpoint) if self.checkpoint else ""
-        return [self.name, weights, detector, self.rule, list(self.thresholds()[:2])]
+        tower = "" if self.rule == NOBODY else filters.tower_digest(self._model())
+        return [self.name, tower, detector, self.rule, list(self.thresholds()[:2])]
 
     def thresholds(self) -> filters.Thresholds:
         """Of score and probability, and the rule that joins them."""
@@ -88,7 +88,7 @@ class Named:
         if self.rule != "score" and not self.detector:
             raise ValueError(f"--keep-by {self.rule} needs a detector: name its file by --detector")
         detector = self._detector()[0] if self.detector else None
-        model = model_of(self.name, self.checkpoint, self._size())
+        model = self._model()
         if detector is not None:
             width = filters.features(model, [np.zeros((32, 32, 3), np.uint8)]).shape[1]
             filters.check_detector(self.detector, detector, model, width)
@@ -103,10 +103,10 @@ class Named:
     def _detector(self):
         return filters.load_detector(Path(self.detector))
 
-    def _size(self) -> int:
-        """The pixels at the network's input that the detector was fitted at; 0: the model's own."""
+    def _model(self):
+        """The model, at the pixels that the detector was fitted at or at its own."""
         about = filters.about_detector(Path(self.detector)) if self.detector else {}
-        return int(about.get("image_size", 0))
+        return model_of(self.name, self.checkpoint, int(about.get("image_size", 0)))
 
     def prepare(self, out: Path) -> None:
         """Nothing has to be left in the run's folder."""
@@ -117,7 +117,7 @@ class Named:
         """
         if self.rule == NOBODY:
             return lambda pictures: (np.full(len(pictures), np.nan),) * 2
-        model = model_of(self.name, self.checkpoint, self._size())
+        model = self._model()
         detector = self._detector()[0] if self.detector else None
         text = filters.prompts(model)
 
@@ -171,10 +171,11 @@ def _ask_hub(name: str, tag: str) -> None:
     repo = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
     if isinstance(try_to_load_from_cache(repo, WEIGHTS), str):
         return
-    print(f"judge: fetching the weights of {name}, {FETCHED}, from the hub", flush=True)
+    print(f"judge: asking the hub for the weights of {name}", flush=True)
     try:
-        get_hf_file_metadata(hf_hub_url(repo, WEIGHTS), timeout=10)
+        size = get_hf_file_metadata(hf_hub_url(repo, WEIGHTS), timeout=10).size
     except Exception as error:  # the hub's own, its HTTP client's and plain ones
         raise OSError(
             f"the hub does not give the weights of {name} ({type(error).__name__})"
         ) from error
+    print(f"judge: fetching {(size or 0) / 1e6:,.0f} MB", flush=True)

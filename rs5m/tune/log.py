@@ -50,8 +50,7 @@ def held(out: str | Path | None) -> Iterator[None]:
     folder = Path(out)
     folder.mkdir(parents=True, exist_ok=True)
     with runfolder.lock(folder / ".tune.lock", folder):
-        for path in folder.glob(".*.tmp"):
-            path.unlink(missing_ok=True)
+        runfolder.sweep(folder)
         yield
 
 

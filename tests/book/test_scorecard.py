@@ -79,7 +79,7 @@ def test_a_number_is_there_if_and_only_if_its_file_is(here, dropped):
     rows = paper.compare(scorecard.rows())
     claims = {
         "rotation": "ROT",
-        "rs3": "ROT",
+        "rs3": "SCALE",
         "zeroshot": "ZSC",
         "retrieval": "RSCTIR",
         "selo": "SELO",
@@ -88,12 +88,10 @@ def test_a_number_is_there_if_and_only_if_its_file_is(here, dropped):
     fewer, claim = rows[rows.claim == claims[dropped[0]]], claims[dropped[0]]
     put(here, STORED)
     rows = paper.compare(scorecard.rows())
-    whole = rows[rows.claim == claim]
-    assert (whole["this run"] != "—").all() and (whole["this run"] != "—").sum() > (
-        fewer["this run"] != "—"
-    ).sum()
-    if claim != "ROT":  # the other of its two results is still there
-        assert fewer["this run"].tolist() == ["—"]
+    # what tuning on the choice gains has no verdict, see `scorecard._rotation`
+    whole = rows[(rows.claim == claim) & ~rows.what.str.contains("after tuning")]
+    assert len(whole) and (whole["this run"] != "—").all()
+    assert fewer["this run"].tolist() == ["—"]
 
 
 def test_verdicts_of_gains_follow_their_intervals(here):
@@ -135,11 +133,13 @@ def test_the_size_is_both_halves_and_proves_nothing(here):
 
 def test_rotation_gains_get_the_verdict_of_their_interval(here):
     rows = compared(here, STORED, "ROT")
-    assert rows.verdict.tolist() == ["direction only", "not reproduced", "not reproduced"]
+    # tuning on the choice: the interval leaves out the draw of images, so there is no verdict
+    assert rows.verdict.tolist() == ["direction only", "not reproduced", "not attempted"]
     assert rows["this run"].tolist()[0] == "+40.0 [+30.0, +50.0]"
     (here / "results/mini/rotation.json").unlink()
     only = compared(here, {}, "ROT")
-    assert only.verdict.tolist() == ["not reproduced"] and "462 images" in only.reason.iloc[0]
+    assert only.verdict.tolist() == ["not attempted"] and "462 images" in only.reason.iloc[0]
+    assert "points with" in only.reason.iloc[0] and "no verdict" in only.reason.iloc[0]
 
 
 def test_the_halves_are_the_same_at_every_scale_and_count_once(here):
@@ -318,7 +318,7 @@ def test_the_bands_stand_beside_the_lines_of_their_claims(here):
         (4, 5, 2.5),
     ]
     labels = [label.get_text().split(":")[0] for label in figure.axes[0].get_yticklabels()]
-    assert labels == ["ZSC", "ZSC", "RSCTIR", "SELO", "ROT", "ROT", "ROT"]
+    assert labels == ["ZSC", "ZSC", "RSCTIR", "SELO", "ROT", "ROT"]
 
 
 def test_every_scale_of_the_book_is_looked_at(here):

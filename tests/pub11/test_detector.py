@@ -4,22 +4,12 @@ import json
 
 import numpy as np
 import pytest
-import small_clip
 from PIL import Image
 
 from rs5m import cli, filters
-from rs5m.clip import export
 from rs5m.pub11 import detector
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    root = tmp_path_factory.mktemp("clip")
-    small_clip.register(root)
-    export.openclip(small_clip.random(False), root / "model")
-    return f"local-dir:{root / 'model'}"
 
 
 def draw(folder, count, blue, seed=0):
@@ -39,23 +29,25 @@ def world(tmp_path):
     return tmp_path
 
 
-def fit(world, model, *more):
+def fit(world, small_model, *more):
     given = ["detector", "fit", "--positives", world / "views", "--negatives", world / "others"]
-    return cli.main([str(x) for x in (*given, "--model", model, "--out", world / "d.npz", *more)])
+    return cli.main(
+        [str(x) for x in (*given, "--model", small_model, "--out", world / "d.npz", *more)]
+    )
 
 
-def test_what_was_fitted_is_reported_on_new_pictures(world, model, capsys):
-    assert fit(world, model) == 0
+def test_what_was_fitted_is_reported_on_new_pictures(world, small_model, capsys):
+    assert fit(world, small_model) == 0
     said = capsys.readouterr().out
     assert "20 and 24 pictures; precision 1.000" in said
     about = filters.about_detector(world / "d.npz")
-    assert about["model"] == model and about["validation"]["AUC"] == 1
+    assert about["model"] == small_model and about["validation"]["AUC"] == 1
     draw(world / "new views", 12, True, 2)
     draw(world / "new others", 12, False, 3)
     (world / "new others/note.txt").write_text("x")
     (world / "new others/broken.png").write_bytes(b"\x89PNG\r\n")
     given = ["detector", "report", "--positives", world / "new views", "--negatives"]
-    given += [world / "new others", "--model", model, "--detector", world / "d.npz"]
+    given += [world / "new others", "--model", small_model, "--detector", world / "d.npz"]
     assert cli.main(list(map(str, [*given, "--out", world / "page.html"]))) == 0
     said = capsys.readouterr().out
     assert "precision 1.000" in said and "recall 1.000" in said
@@ -64,11 +56,11 @@ def test_what_was_fitted_is_reported_on_new_pictures(world, model, capsys):
     assert page.count("<img") == 24 + 24 and "most likely" in page
 
 
-def test_a_table_is_as_good_as_folders(world, model, capsys):
-    assert fit(world, model) == 0
+def test_a_table_is_as_good_as_folders(world, small_model, capsys):
+    assert fit(world, small_model) == 0
     rows = [f"views/{i}.png,1" for i in range(20)] + [f"others/{i}.png,0" for i in range(24)]
     (world / "table.csv").write_text("\n".join(["path,label", *rows, "gone.png,1"]))
-    given = ["detector", "fit", "--table", world / "table.csv", "--model", model]
+    given = ["detector", "fit", "--table", world / "table.csv", "--model", small_model]
     assert cli.main(list(map(str, [*given, "--out", world / "t.npz"]))) == 0
     assert "left out, missing: 1 (gone.png)" in capsys.readouterr().out
     one, two = (dict(np.load(world / name)) for name in ("d.npz", "t.npz"))
@@ -94,7 +86,7 @@ def test_labels_without_meaning_are_worth_nothing():
         ("ending", "name a file that ends in .npz"),
     ],
 )
-def test_bad_input_is_one_sentence(case, says, world, model, capsys):
+def test_bad_input_is_one_sentence(case, says, world, small_model, capsys):
     views, others, out = str(world / "views"), str(world / "others"), str(world / "d.npz")
     given = ["--positives", views, "--negatives", others]
     if case == "one":
@@ -110,12 +102,12 @@ def test_bad_input_is_one_sentence(case, says, world, model, capsys):
         given = ["--table", str(world / "t.csv")]
     if case == "ending":
         out = str(world / "d.json")
-    assert cli.main(["detector", "fit", *given, "--model", model, "--out", out]) == 2
+    assert cli.main(["detector", "fit", *given, "--model", small_model, "--out", out]) == 2
     message = capsys.readouterr().err
     assert says in message and message.count("\n") == 1 and not (world / "d.npz").exists()
 
 
-def test_figures_of_a_fit_are_in_the_file_as_plain_numbers(world, model):
-    fit(world, model)
+def test_figures_of_a_fit_are_in_the_file_as_plain_numbers(world, small_model):
+    fit(world, small_model)
     about = filters.about_detector(world / "d.npz")
     assert json.loads(json.dumps(about)) == about and about["image_size"]

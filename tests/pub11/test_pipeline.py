@@ -23,20 +23,10 @@ from small_disk import small_disk
 
 from rs5m import cli, keywords, pub11
 from rs5m.data import records
-from rs5m.pocket import webpages
 from rs5m.pub11 import input, stages
 
 HERE = Path(__file__).parents[1] / "helpers"
 WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
-
-
-@pytest.fixture(scope="module")
-def site(tmp_path_factory):
-    web = webpages.build(listed=600)
-    with webpages.serve(web) as base:
-        folder = tmp_path_factory.mktemp("pairs")
-        webpages.write(web, base, folder)
-        yield web, folder
 
 
 @pytest.fixture(scope="module")
