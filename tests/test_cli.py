@@ -18,6 +18,7 @@ from small import encoded
 
 from rs5m import cli, clip
 from rs5m.clip import checkpoints, open_clip
+from rs5m.commands import evaluate
 from rs5m.data import records
 from rs5m.tune import recipes
 
@@ -306,7 +307,7 @@ def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error, code, sente
     def broken(arguments):
         raise error
 
-    monkeypatch.setattr(cli, "evaluate_command", broken)
+    monkeypatch.setattr(evaluate, "run", broken)
     assert cli.main(["evaluate", "--out", "x.json"]) == code
     message = capsys.readouterr().err
     assert message.startswith("rs5m: ") and message.count("\n") == 1 and sentence in message

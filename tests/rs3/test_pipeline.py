@@ -24,6 +24,7 @@ from rs5m import captions, cli, clip, rotation, rs3
 from rs5m.book import models, scales
 from rs5m.captions import metadata
 from rs5m.captions.sentences import make, sentence
+from rs5m.commands import rs3 as rs3_command
 from rs5m.data import records, runfolder
 from rs5m.rs3 import input, stages
 
@@ -578,9 +579,9 @@ def command(tmp_path, *arguments):
 def test_the_command_prints_what_became_of_the_images(
     folder, documents, tmp_path, monkeypatch, capsys
 ):
-    monkeypatch.setattr(cli, "_captioner", lambda *_: (Cheap, "cheap"))
-    monkeypatch.setattr(cli, "_rankers", lambda _: cheap_rankers())
-    monkeypatch.setattr(cli, "_rankers_name", lambda _: "cheap")
+    monkeypatch.setattr(rs3_command, "_captioner", lambda *_: (Cheap, "cheap"))
+    monkeypatch.setattr(rs3_command, "_rankers", lambda _: cheap_rankers())
+    monkeypatch.setattr(rs3_command, "_rankers_name", lambda _: "cheap")
     arguments = ("--images", folder, "--metadata", documents, "--order", "visual-first")
     assert command(tmp_path, *arguments) == 0
     lines = " ".join(capsys.readouterr().out.split())
@@ -666,14 +667,16 @@ def test_a_local_captioner_is_remembered_by_its_files(tmp_path):
     folder, paper = tmp_path / "blip", scales.get("paper")
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    first = cli._captioner(str(folder), "", paper)[1]
-    assert first == cli._captioner(f"{folder}/../blip", "", paper)[1] and first.startswith("blip ")
-    assert first != cli._captioner(str(folder), str(folder), paper)[1]
+    first = rs3_command._captioner(str(folder), "", paper)[1]
+    assert first == rs3_command._captioner(f"{folder}/../blip", "", paper)[1] and first.startswith(
+        "blip "
+    )
+    assert first != rs3_command._captioner(str(folder), str(folder), paper)[1]
     (folder / "config.json").write_text("{ }")
-    assert first != cli._captioner(str(folder), "", paper)[1]
-    assert cli._captioner("", "", paper)[1] == captions.BLIP2
+    assert first != rs3_command._captioner(str(folder), "", paper)[1]
+    assert rs3_command._captioner("", "", paper)[1] == captions.BLIP2
     with pytest.raises(FileNotFoundError, match="lora is not a folder"):
-        cli._captioner("", "lora", paper)
+        rs3_command._captioner("", "lora", paper)
 
 
 @pytest.mark.slow

@@ -1,0 +1,47 @@
+"""`rs5m detector`: fit a detector on your own pictures, or report one."""
+
+import argparse
+
+from rs5m import results
+
+
+def add(commands) -> None:
+    add = commands.add_parser("detector", help="fit a detector on your own pictures, or report one")
+    actions = add.add_subparsers(required=True, metavar="ACTION", dest="action")
+    fit = actions.add_parser("fit", help="from labelled pictures to a detector's file")
+    report = actions.add_parser("report", help="what a detector is worth on labelled pictures")
+    table = (
+        "A table (csv, tsv, jsonl, parquet) with the columns path, from its own folder, and label."
+    )
+    model = "The model whose features are used, as in rs5m pub11 (default: %(default)s)."
+    for one in (fit, report):
+        right = "Folders with pictures of remote sensing, all below them included."
+        one.add_argument("--positives", nargs="+", default=[], metavar="FOLDER", help=right)
+        wrong = "Folders with pictures of everything else."
+        one.add_argument("--negatives", nargs="+", default=[], metavar="FOLDER", help=wrong)
+        one.add_argument("--table", default="", metavar="FILE", help=table)
+        one.add_argument("--model", default="ViT-B-32-quickgelu", metavar="NAME", help=model)
+        weights = "A file with the model's weights, in place of those of the hub."
+        one.add_argument("--checkpoint", default="", metavar="FILE", help=weights)
+        one.set_defaults(run=run)
+    fit.add_argument("--out", required=True, metavar="FILE", help="The npz to write.")
+    report.add_argument("--detector", required=True, metavar="FILE", help="The detector's npz.")
+    report.add_argument("--out", required=True, metavar="FILE", help="The HTML page to write.")
+
+
+@results.in_cache()
+def run(arguments: argparse.Namespace) -> None:
+    """`rs5m detector fit` and `report`: on one's own labelled pictures."""
+    from rs5m.pub11 import detector
+    from rs5m.pub11.judge import Named
+
+    given = detector.examples(arguments.positives, arguments.negatives, arguments.table)
+    if arguments.action == "fit":
+        if not arguments.out.endswith(".npz"):
+            raise ValueError(f"--out {arguments.out}: name a file that ends in .npz")
+        print(detector.fit(given, arguments.model, arguments.checkpoint, arguments.out))
+    else:
+        judge = Named(arguments.model, arguments.checkpoint, arguments.detector, "detector")
+        print(detector.report(given, judge, arguments.out))
+    for reason, names in given.left_out.items():
+        print(f"left out, {reason}: {len(names)} ({', '.join(names[:3])})")

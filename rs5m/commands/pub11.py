@@ -1,0 +1,148 @@
+"""`rs5m pub11`: from listed web pairs to clean remote-sensing pairs."""
+
+import argparse
+
+from rs5m import results
+from rs5m.commands.options import NEW, print_left_out
+
+
+def add(commands) -> None:
+    add = commands.add_parser("pub11", help="from listed web pairs to clean remote-sensing pairs")
+    pairs = (
+        "Tables of listed pairs with the columns url and text: parquet, csv, tsv or jsonl files, a "
+        "pattern in quotes, or a folder."
+    )
+    url = "The column of the image's URL (default: the one that is called url, image_url or alike)."
+    caption = "The column of the text (default: the one that is called text, caption or alike)."
+    add.add_argument("--pairs", required=True, nargs="+", help=pairs)
+    add.add_argument("--url-column", default="", metavar="NAME", help=url)
+    add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
+    add.add_argument("--out", required=True, help=NEW)
+    _add_judge(add)
+    _add_keywords(add)
+    _add_download(add)
+    add.set_defaults(run=run)
+
+
+def _add_judge(add) -> None:
+    model = (
+        "The CLIP model that judges the pictures: a name of open_clip, a released GeoRSCLIP, or "
+        "pocket, which knows one small made web (default: %(default)s with OpenAI's weights)."
+    )
+    weights = "A file with the model's weights, in place of those of the hub."
+    detector = (
+        "A detector of remote sensing fitted on this model's features, an npz of "
+        "rs5m.filters.save_detector."
+    )
+    keep = (
+        "What keeps a picture: score (of the model's prompts), detector, both, either, or none, "
+        "which drops no outlier (default: the detector if there is one, else the score)."
+    )
+    score = "The lowest score from 0 to 1 that keeps a picture (default: the detector's, else 0.5)."
+    likely = "The lowest probability from 0 to 1 by the detector that keeps one (default: its own)."
+    add.add_argument("--model", default="ViT-B-32-quickgelu", metavar="NAME", help=model)
+    add.add_argument("--checkpoint", default="", metavar="FILE", help=weights)
+    add.add_argument("--detector", default="", metavar="FILE", help=detector)
+    kinds = ("score", "detector", "both", "either", "none")
+    add.add_argument("--keep-by", default="", choices=kinds, metavar="RULE", help=keep)
+    add.add_argument("--score-threshold", type=float, metavar="NUMBER", help=score)
+    add.add_argument("--detector-threshold", type=float, metavar="NUMBER", help=likely)
+
+
+def _add_keywords(add) -> None:
+    own = (
+        "A file with your own keywords in place of the package's list: a term a line, or a regular "
+        "expression between slashes; lines that begin with # are comments."
+    )
+    more = (
+        "Add a second list, in English and six further languages, that finds what the first "
+        "misses (default: off)."
+    )
+    traps = (
+        "Drop pairs whose every keyword stands in a phrase that means something else, such as "
+        "'satellite dish' (default: such phrases are only counted)."
+    )
+    labels = (
+        "The column of the input that says which pairs are right (1 or true, 0 or false, empty "
+        "where nobody judged): the report then states every keyword's precision."
+    )
+    add.add_argument("--keywords", default="", metavar="FILE", help=own)
+    add.add_argument("--more-keywords", action="store_true", help=more)
+    add.add_argument("--drop-traps", action="store_true", help=traps)
+    add.add_argument("--label-column", default="", metavar="NAME", help=labels)
+
+
+def _add_download(add) -> None:
+    workers = "The requests that are open at a time (default: %(default)s)."
+    timeout = (
+        "The seconds that one attempt at a URL may take, redirects included (default: %(default)s)."
+    )
+    retries = (
+        "The further attempts at a URL whose connection broke or whose server says 429 or 5xx "
+        "(default: %(default)s)."
+    )
+    host = "The requests that one host has to bear at a time (default: %(default)s)."
+    loopback = "Let URLs reach this machine, as those of the pocket web do (default: refused)."
+    add.add_argument("--workers", type=int, default=64, metavar="N", help=workers)
+    add.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help=timeout)
+    add.add_argument("--retries", type=int, default=2, metavar="N", help=retries)
+    add.add_argument("--per-host", type=int, default=4, metavar="N", help=host)
+    add.add_argument("--allow-loopback", action="store_true", help=loopback)
+
+
+@results.in_cache()
+def run(arguments: argparse.Namespace) -> None:
+    """`rs5m pub11`: run the stages and print the attrition table."""
+    print(f"rs5m pub11: checking the pairs and {arguments.out}", flush=True)
+    from rs5m import keywords, pub11, web
+    from rs5m.pub11 import report
+    from rs5m.pub11.words import summary
+
+    terms = keywords.choose(arguments.keywords, arguments.more_keywords, arguments.drop_traps)
+
+    limits = web.Limits(
+        timeout=arguments.timeout,
+        retries=arguments.retries,
+        per_host=arguments.per_host,
+        allow_loopback=arguments.allow_loopback,
+    )
+    judge = _judge(arguments)
+    # a shell may have expanded the pattern
+    pairs = arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
+    tally = web.Tally()
+    out = pub11.run(
+        pairs,
+        arguments.out,
+        judge,
+        limits,
+        progress=tally.add,
+        terms=terms,
+        labels=arguments.label_column,
+        url_column=arguments.url_column,
+        caption_column=arguments.caption_column,
+        workers=arguments.workers,
+    )
+    print(summary(out))
+    print(pub11.attrition(out).to_string(index=False))
+    print(report.words(out, tally))
+    print_left_out(out)
+
+
+def _judge(arguments: argparse.Namespace):
+    """The judge that was named."""
+    options = (arguments.checkpoint, arguments.detector, arguments.keep_by)
+    thresholds = (arguments.score_threshold, arguments.detector_threshold)
+    if arguments.model == "pocket" and not any(options) and thresholds == (None, None):
+        from rs5m.book.judge import Model
+
+        return Model("mini", spoken=True)
+    from rs5m.pub11.judge import Named
+
+    return Named(
+        arguments.model,
+        arguments.checkpoint,
+        arguments.detector,
+        arguments.keep_by,
+        arguments.score_threshold,
+        arguments.detector_threshold,
+    )
