@@ -2,6 +2,7 @@
 
 import http.server
 import random
+import resource
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import time
 from collections import Counter
 
 import pandas as pd
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
 from rs5m import web
+from rs5m.data import runfolder
 from rs5m.data.runfolder import shard_path
 from rs5m.pub11 import download
+from rs5m.pub11.arrivals import Arrivals
 from rs5m.pub11.stages import FETCHED
 
 LIMITS = web.Limits(allow_loopback=True, per_host=16, retries=0, timeout=1.5)
@@ -122,20 +126,50 @@ def test_a_kill_in_the_middle_asks_nothing_twice_but_what_was_under_way(site, tm
     assert shards(tmp_path, 8) == shards(tmp_path / "whole", 8)
 
 
-@pytest.mark.parametrize("damage", ["garbage", "cut", "other"])
+def held(out, number, rows):
+    """The file of what has come for a shard, as a killed run leaves it."""
+    (out / "fetch").mkdir(exist_ok=True)
+    came = Arrivals(out / "fetch" / f".{number:05d}.came")
+    for key, content in rows:
+        status = "empty" if content is None else "ok"
+        came.add(key, web.Fetched(status, content, key, 200))
+    return came.path
+
+
+def tail(came):
+    """Damage to the last of the results: cut in its content or line, or not what was written."""
+    whole = came.read_bytes()
+    last = whole.rindex(b'["http')
+    cuts = [whole[:end] for end in (last, last + 1, last + 20, len(whole) - 3000, len(whole) - 1)]
+    flipped = whole[:-1] + bytes([whole[-1] ^ 1])
+    return [*cuts, whole[:-3000] + bytes(3000), flipped, cuts[0] + b"[1, 2]\n", cuts[0] + b"5\n"]
+
+
+@pytest.mark.parametrize("case", range(9))
+def test_a_damaged_tail_is_dropped_and_the_rest_kept(case, tmp_path):
+    rows = [(f"http://a.example/{i}", None if i % 3 == 1 else bytes([i]) * 3000) for i in range(10)]
+    came = held(tmp_path, 0, rows)
+    whole = came.read_bytes()
+    came.write_bytes(tail(came)[case])
+    again = Arrivals(came)
+    assert list(again.rows) == [key for key, _ in rows[:9]]
+    assert came.read_bytes() == whole[: came.stat().st_size] and came.stat().st_size < len(whole)
+    again.add(rows[9][0], web.Fetched("ok", rows[9][1], rows[9][0], 200))
+    assert came.read_bytes() == whole
+    keys = [key for key, _ in reversed(rows)]
+    table = again.table(keys, 0)
+    assert table.schema == FETCHED and table["key"].to_pylist() == keys
+    assert table["content"].to_pylist() == [content for _, content in reversed(rows)]
+    table.validate(full=True)
+
+
+@pytest.mark.parametrize("damage", ["garbage", "zeros", "none"])
 def test_results_that_a_power_cut_damaged_are_asked_again(damage, site, tmp_path):
     urls = table(site, 128)
-    path = tmp_path / download.CAME
-    path.parent.mkdir()
-    if damage == "garbage":
-        path.write_bytes(random.Random(0).randbytes(5000))
-    else:
-        with download._came(path) as came:
-            rows = [(key, 0, "ok", 200, b"x" * 3000) for key in urls.key[:60]]
-            came.executemany("insert into came values (?, ?, ?, ?, ?)", rows)
-            came.execute("pragma wal_checkpoint(truncate)")
-            whole = path.read_bytes()
-        path.write_bytes(whole[: len(whole) // 2] if damage == "cut" else whole[:100])
+    path = held(tmp_path, 0, [(key, b"x" * 3000) for key in urls.key[:60]])
+    size = path.stat().st_size
+    noise = {"garbage": random.Random(0).randbytes(size), "zeros": bytes(size), "none": b""}
+    path.write_bytes(noise[damage])
     download.download(urls, LIMITS, tmp_path, 8)
     contents = pq.read_table(shard_path(tmp_path, "fetch", 0))["content"].to_pylist()
     assert contents[1] == random.Random(1).randbytes(101) and len(site.hits) == 128
@@ -144,14 +178,37 @@ def test_results_that_a_power_cut_damaged_are_asked_again(damage, site, tmp_path
 
 def test_a_shard_that_was_whole_at_the_kill_is_kept_without_asking(site, tmp_path):
     urls = table(site, 128)
-    (tmp_path / "fetch").mkdir()
-    came = download._came(tmp_path / download.CAME)
-    with pytest.raises(InterruptedError), came as held:
-        rows = [(key, 1, "ok", 200, b"x") for key in urls.key[64:]]
-        rows.append(("http://gone.example/", 7, "ok", 200, b"x"))
-        held.executemany("insert into came values (?, ?, ?, ?, ?)", rows)
-        raise InterruptedError
+    held(tmp_path, 1, [(key, b"x") for key in urls.key[64:]])
+    strange = held(tmp_path, 7, [("http://gone.example/", b"x")])
     download.download(urls, LIMITS, tmp_path, 8)
-    assert sorted(site.hits) == list(range(64))
+    assert sorted(site.hits) == list(range(64)) and not strange.exists()
     assert set(pq.read_table(shard_path(tmp_path, "fetch", 1))["content"].to_pylist()) == {b"x"}
     assert (tmp_path / "log.txt").read_text().split("\n")[:2] == ["fetch 00001", "fetch 00000"]
+
+
+def test_a_full_disk_loses_nothing_that_had_come(site, tmp_path):
+    urls, whole = table(site, 128), resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (3000, whole[1]))
+    try:
+        with pytest.raises(OSError, match=r"\.came could not be written .*: free some space"):
+            download.download(urls, LIMITS, tmp_path, 4)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, whole)
+    before = sum(len(Arrivals(path).rows) for path in (tmp_path / "fetch").glob(".*.came"))
+    assert before > 10
+    download.download(urls, LIMITS, tmp_path, 4)
+    assert len(site.hits) == 128 and sum(site.hits.values()) <= 128 + 2 * 4
+    (tmp_path / "whole").mkdir()
+    download.download(urls, LIMITS, tmp_path / "whole", 4)
+    assert shards(tmp_path, 2) == shards(tmp_path / "whole", 2)
+
+
+def test_the_contents_of_a_shard_are_not_held_in_memory(tmp_path):
+    keys = [f"http://a.example/{i}" for i in range(64)]
+    came = Arrivals(held(tmp_path, 0, [(key, random.Random(key).randbytes(10**6)) for key in keys]))
+    before = pa.total_allocated_bytes()
+    pool = pa.default_memory_pool()
+    runfolder.keep(came.table(keys, 0), tmp_path, "fetch", 0)
+    assert pool.max_memory() - before < 30e6, "64 MB are written"
+    found = pq.read_table(shard_path(tmp_path, "fetch", 0))["content"].to_pylist()
+    assert found == [random.Random(key).randbytes(10**6) for key in keys]
