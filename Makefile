@@ -34,9 +34,9 @@ $(STAMP):  # named after the pins' checksum: a change of them installs, nothing 
 	echo $$((SECONDS > slowest ? SECONDS : slowest)) > $(VENV)/setup.seconds  # a later set-up finds most of it done
 	@rm -f $(VENV)/.setup-* && touch $@
 
-reproduce: $(STAMP)  ## run every chapter at SCALE and render the book into _build/html
+reproduce: $(STAMP)  ## run every chapter at SCALE (CHAPTERS="clip tune": these alone), render _build/html
 	@$(BIN)/python tools/notebooks.py --check
-	@$(BIN)/python tools/reproduce.py --scale $(SCALE)
+	@$(BIN)/python tools/reproduce.py --scale $(SCALE) $(if $(CHAPTERS),--keep-going --chapters $(CHAPTERS))
 	@$(BIN)/python tools/readme.py
 
 test: $(STAMP)  ## run the tests

@@ -283,6 +283,21 @@ def test_a_failing_cell_stops_with_its_place(small_book):
     assert '"x": 1 / 0' in said.stderr and "ZeroDivisionError: division by zero" in said.stderr
     assert "\x1b" not in said.stderr and "index" not in said.stdout
     assert not (small_book / "runs" / "mini" / "book" / "clip.ipynb").exists()
+    said = tool("reproduce.py", small_book, "--keep-going")
+    assert said.returncode == 1 and "ZeroDivisionError" in said.stdout
+    assert re.search(r"  index +ran\n  clip +failed\n", said.stdout)
+    assert not (small_book / "_build").exists()
+
+
+@pytest.mark.slow
+def test_chapters_run_alone_and_the_others_are_named(small_book):
+    said = tool("reproduce.py", small_book, "--chapters", "clip")
+    assert said.returncode == 0 and re.search(r"\[1/2\] clip +[\d.]+ s", said.stdout)
+    assert "index        has not run" in said.stdout and not (small_book / "_build").exists()
+    assert (
+        "no chapter clap: choose of"
+        in tool("reproduce.py", small_book, "--chapters", "clap").stderr
+    )
 
 
 @pytest.mark.slow

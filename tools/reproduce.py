@@ -2,6 +2,7 @@
 
     python tools/reproduce.py --scale mini
     python tools/reproduce.py --scale mini --render      run nothing, render what has run
+    python tools/reproduce.py --scale colab --chapters clip tune --keep-going
 
 A chapter runs again when its code, the code or result of a chapter before it, rs5m/,
 constraints.txt, the Python version or the data behind the scale changed; an edit of its prose alone
@@ -191,15 +192,17 @@ class Chapter:
 
 
 def run_chapters(
-    root: Path, scale: str, around: str, only_render: bool
-) -> tuple[dict[str, nbformat.NotebookNode | None], dict[str, float]]:
-    """Run what is not current, in order, a line each.
+    root: Path, scale: str, around: str, options: argparse.Namespace
+) -> tuple[dict[str, nbformat.NotebookNode | None], dict[str, float], dict[str, str]]:
+    """Run what is asked for and not current, in order, a line each.
 
-    Returns page -> what to render (None for a page of prose alone), and page -> the seconds that it
-    took, for those that ran now.
+    Returns page -> what to render (None for a page of prose alone), page -> the seconds that it
+    took, for those that ran now, and page -> why it can't be rendered.
     """
     pages = notebooks.toc(root)
-    chain, rendered, took = "", dict.fromkeys(pages), {}
+    if unknown := set(options.chapters) - set(pages):
+        raise SystemExit(f"no chapter {', '.join(sorted(unknown))}: choose of {', '.join(pages)}")
+    chain, rendered, took, missing = "", dict.fromkeys(pages), {}, {}
     for number, page in enumerate(order(pages), 1):
         source = notebooks.read(root, page)
         if not notebooks.code_cells(source):
@@ -207,17 +210,25 @@ def run_chapters(
         chapter = Chapter(root, scale, page, source)
         key = digest(around, chain, *chapter.code)
         current = chapter.current(key)
-        if only_render and not current:
-            cure = f"run `make reproduce SCALE={scale}` first"
-            raise SystemExit(f"{page} has not run at scale {scale} since its code changed: {cure}")
-        print(f"[{number}/{len(pages)}] {page:<12}", end="", flush=True)
-        if not current:
-            took[page] = chapter.run(key)
-        print("up to date" if current else f"{took[page]:8.1f} s", flush=True)
-        found = chapter.recorded()["results"]
-        chain = digest(key, *(file_digest(root / path) for path in sorted(found)))
-        rendered[page] = chapter.merged(nbformat.read(chapter.ran, 4))
-    return rendered, took
+        if not current and (options.render or page not in (options.chapters or pages)):
+            missing[page] = "has not run since its code changed"
+        else:
+            print(f"[{number}/{len(pages)}] {page:<12}", end="", flush=True)
+            try:
+                took |= {} if current else {page: chapter.run(key)}
+            except SystemExit as failure:
+                if not options.keep_going:
+                    raise
+                print(failure)
+                missing[page] = "failed"
+            else:
+                print("up to date" if current else f"{took[page]:8.1f} s", flush=True)
+        found = chapter.recorded().get("results", ())
+        present = [root / path for path in sorted(found) if (root / path).exists()]
+        chain = digest(key, *map(file_digest, present))
+        if page not in missing:
+            rendered[page] = chapter.merged(nbformat.read(chapter.ran, 4))
+    return rendered, took, missing
 
 
 def gigabytes(folder: Path) -> float:
@@ -333,6 +344,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--scale", default="mini", help=" | ".join(scales.SCALES))
     parser.add_argument("--render", action="store_true", help="run nothing, render what has run")
+    parser.add_argument("--chapters", nargs="+", default=[], help="run these alone")
+    parser.add_argument("--keep-going", action="store_true", help="go on after one that fails")
     parser.add_argument(
         "--root", type=Path, default=Path(__file__).parents[1], help="folder of _toc.yml"
     )
@@ -344,7 +357,15 @@ def main(arguments: list[str] | None = None) -> None:
     except (ValueError, FileNotFoundError) as error:  # an unknown scale, a scale without its data
         raise SystemExit(str(error)) from None
     start, cold = time.perf_counter(), not (root / "runs" / options.scale / "book").exists()
-    rendered, took = run_chapters(root, options.scale, around, options.render)
+    rendered, took, missing = run_chapters(root, options.scale, around, options)
+    if missing:
+        states = dict.fromkeys(took, "ran") | missing
+        print(
+            "not rendered:", *(f"  {page:<12} {state}" for page, state in states.items()), sep="\n"
+        )
+        if options.render or "failed" in missing.values():
+            raise SystemExit(f"run `make reproduce SCALE={options.scale}` for what is missing")
+        return
     render(root, rendered)
     if len(took) == sum(notebook is not None for notebook in rendered.values()):
         keep_timing(root, options.scale, cold, time.perf_counter() - start, took)
