@@ -12,7 +12,7 @@ from braceexpand import braceexpand
 
 from rs5m import files
 from rs5m.web.download import LIMITS, fetch
-from rs5m.web.request import Limits
+from rs5m.web.limits import Limits
 
 SHARD = re.compile(r".*[.](tar([.](gz|bz2|xz|zst|lz4))?|tgz)", re.IGNORECASE | re.DOTALL)
 

@@ -24,9 +24,9 @@ from tqdm.auto import tqdm
 from rs5m import clip
 from rs5m.data import records
 from rs5m.data.shards import local
-from rs5m.tune.augment import DRAWS, cut, decode
+from rs5m.tune.augment import DRAWS, View, cut, decode
 from rs5m.web.download import LIMITS
-from rs5m.web.request import Limits
+from rs5m.web.limits import Limits
 
 OPEN_FILES = 64
 
@@ -36,8 +36,8 @@ class Batch(NamedTuple):
 
     pixels: uint8 (n, 3, size, size). captions: one for each image, chosen by its last draw; the
     first where no draws were given. index: (n,) int64, which pairs of the source. draws: float32
-    (n, DRAWS) where the pixels have still to be turned: `warp(pixels, draws)`. damaged: "shard
-    pair: reason" of the pairs left out.
+    (n, DRAWS) where the pixels have still to be turned: `warp(pixels, draws, view)`. damaged:
+    "shard pair: reason" of the pairs left out.
     """
 
     pixels: torch.Tensor
@@ -45,15 +45,17 @@ class Batch(NamedTuple):
     index: np.ndarray
     draws: torch.Tensor | None
     damaged: list[str]
+    view: View = View()
 
 
 class Shards(data.Dataset):
-    """The pairs of shards, a batch for each item (index, draws or None), in any process.
+    """The pairs of shards, a batch for each item (index, draws or None, view), in any process.
 
     Damaged pairs are left out and named: those that the index finds in `damaged`, and counted by
     reason in `left_out`; those whose image fails in their batch. Without draws the pixels are
-    `clip.crop`'s; with draws they are turned already. ValueError for no shard, or shards without a
-    pair.
+    `clip.crop`'s; with draws they are turned already, as far as the view allows (left out: all of
+    it; None: not at all, so that the draws choose captions alone). ValueError for no shard, or
+    shards without a pair.
 
     Args:
         shards: .tar files, folders or patterns of them, URLs or hf:// addresses (see
@@ -98,28 +100,31 @@ class Shards(data.Dataset):
         return texts
 
     def __getitem__(self, item) -> Batch:
-        index, draws = _checked(item)
+        index, draws, view = _checked(item)
         pixels = np.empty((len(index), 3, self.size, self.size), np.uint8)
         kept, texts, damaged = [], [], []
         for row, i in enumerate(index):
             try:
-                self._picture(i, None if draws is None else draws[row], pixels[len(kept)])
+                self._picture(i, None if draws is None else draws[row], view, pixels[len(kept)])
                 texts.append(_chosen(self.captions(i), draws, row))
                 kept.append(row)
             except (ValueError, cv2.error) as error:  # older OpenCVs turn no side above 32,767
                 reason = str(error).splitlines()[0]
                 damaged.append(f"{self.paths[self._shard[i]].name} {self.names[i]}: {reason}")
-        later = draws[kept] if self.on_device and draws is not None else None
-        return Batch(torch.from_numpy(pixels[: len(kept)]), texts, index[kept], later, damaged)
+        later = draws[kept] if self.on_device and draws is not None and view else None
+        whole = torch.from_numpy(pixels[: len(kept)])
+        return Batch(whole, texts, index[kept], later, damaged, view or View())
 
-    def _picture(self, i: int, draws: torch.Tensor | None, into: np.ndarray) -> None:
+    def _picture(
+        self, i: int, draws: torch.Tensor | None, view: View | None, into: np.ndarray
+    ) -> None:
         content = self._read(i, *self._places[i, :2])
-        if draws is None:
+        if draws is None or view is None:
             rgb = cv2.cvtColor(decode(content), cv2.COLOR_BGR2RGB)
             into[:] = clip.crop([rgb], self.size)[0].numpy()
         else:
-            view = None if self.on_device else draws.tolist()
-            cv2.split(cut(content, self.size, view), list(into[::-1]))
+            drawn = None if self.on_device else draws.tolist()
+            cv2.split(cut(content, self.size, drawn, view), list(into[::-1]))
 
     def _read(self, i: int, start: int, length: int) -> bytes:
         shard = int(self._shard[i])
@@ -169,15 +174,16 @@ class Memory(data.Dataset):
         return total.hexdigest()
 
     def __getitem__(self, item) -> Batch:
-        index, draws = _checked(item)
+        index, draws, view = _checked(item)
         texts = [_chosen(self._captions[i], draws, row) for row, i in enumerate(index)]
-        return Batch(self.pixels[index], texts, index, draws, [])
+        return Batch(self.pixels[index], texts, index, draws if view else None, [], view or View())
 
 
-def _checked(item) -> tuple[np.ndarray, torch.Tensor | None]:
-    index, draws = np.asarray(item[0], np.int64), item[1]
+def _checked(item) -> tuple[np.ndarray, torch.Tensor | None, View | None]:
+    index, draws, view = (*item, View())[:3]
+    index = np.asarray(index, np.int64)
     if draws is None:
-        return index, None
+        return index, None, view
     if not isinstance(draws, torch.Tensor):
         draws = torch.from_numpy(np.asarray(draws, np.float32))
     draws = draws.float()
@@ -186,7 +192,7 @@ def _checked(item) -> tuple[np.ndarray, torch.Tensor | None]:
             f"draws have shape {tuple(draws.shape)}: give ({len(index)}, {DRAWS}), a row for each"
             " image"
         )
-    return index, draws
+    return index, draws, view
 
 
 def _chosen(captions: tuple[str, ...], draws: torch.Tensor | None, row: int) -> str:
@@ -198,7 +204,7 @@ def _chosen(captions: tuple[str, ...], draws: torch.Tensor | None, row: int) -> 
 def stream(source: data.Dataset, items: Iterable[tuple], workers: int = 0) -> Iterator[Batch]:
     """The batches of the items in their order, the same whatever the number of worker processes.
 
-    items: (index, draws or None) each, read lazily. Takes no number from torch's generator.
+    items: (index, draws or None, view) each, read lazily. Takes no number from torch's generator.
     """
     loader = data.DataLoader(
         source,

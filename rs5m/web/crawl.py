@@ -7,37 +7,21 @@ address.
 """
 
 import contextlib
-import email.utils
 import heapq
 import math
-import random
 import threading
 import time
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
+from itertools import count
 from queue import SimpleQueue
-from urllib.parse import urljoin, urlsplit
 
-from rs5m.web.request import FAULTS, LIMITS, Limits, Lines, Silent, get, status_of
-from rs5m.web.urls import normalise, opted_out, refused
+from rs5m.web.limits import LIMITS, Limits
+from rs5m.web.lines import Lines
+from rs5m.web.task import Fetched, Task, begin, step
 
-__all__ = ["Fetched", "Limits", "fetch", "fetch_many", "normalise", "opted_out", "refused"]
 AHEAD = 20_000  # URLs that may wait for their hosts
-
-
-@dataclass(frozen=True)
-class Fetched:
-    """How a URL ended: `status` is "ok" or a reason, `url` the last one asked, `content` None
-    unless ok, `seconds` those of its requests.
-    """
-
-    status: str
-    content: bytes | None
-    url: str
-    http_status: int | None = None
-    attempts: int = 0
-    seconds: float = field(default=0.0, compare=False)
 
 
 def fetch(url: str, limits: Limits = LIMITS, body: Callable | None = None) -> Fetched:
@@ -49,10 +33,10 @@ def fetch(url: str, limits: Limits = LIMITS, body: Callable | None = None) -> Fe
     back-off, jitter from the URL (so the same each run), and Retry-After up to `max_wait`.
     `limits.timeout` covers one attempt with all its redirects. body: as in `request.get`.
     """
-    task = _task(0, url, limits)
+    task = begin(0, url, limits)
     with contextlib.closing(Lines()) as lines:
         while not task.result:
-            time.sleep(_step(task, limits, lines, body))
+            time.sleep(step(task, limits, lines, body))
     return task.result
 
 
@@ -89,36 +73,6 @@ def fetch_many(
 
 
 @dataclass
-class _Task:
-    """A URL on its way: the one asked next, and what it has cost."""
-
-    place: int
-    start: str
-    url: str
-    left: float
-    attempt: int = 0
-    hops: int = 0
-    seconds: float = 0.0
-    silent: bool = False
-    result: Fetched | None = None
-
-    @property
-    def host(self) -> str:
-        return urlsplit(self.url).hostname or ""
-
-    def end(self, status: str) -> None:
-        self.result = Fetched(status, None, self.url, None, self.attempt, self.seconds)
-
-
-def _task(place: int, url: str, limits: Limits) -> _Task:
-    start = normalise(url)
-    task = _Task(place, start, start or (url if isinstance(url, str) else ""), limits.timeout)
-    if start is None:
-        task.end("bad_url")
-    return task
-
-
-@dataclass
 class _Host:
     """The requests of one host: waiting, open; those in a row without an answer, and when the last
     of them failed.
@@ -129,7 +83,7 @@ class _Host:
     silent: int = 0
     failed: float = 0.0
     again: bool = False  # one of the silent ones began after another had failed
-    offered: bool = False
+    rank: int = 0  # under which it is ready, 0 where it is not
 
 
 class _Crawl:
@@ -139,7 +93,8 @@ class _Crawl:
         self.limits, self.workers, self.window = limits, workers, window
         self.lines, self.change, self.closed = Lines(), threading.Condition(), False
         self.hosts, self.dead = defaultdict(_Host), set()
-        self.ready, self.later = deque(), []  # hosts to be asked; tasks to be tried again
+        self.ready, self.ticks = [], count()  # hosts to be asked, those with most URLs first
+        self.later = []  # tasks to be tried again
         self.results, self.outstanding, self.held = SimpleQueue(), 0, 0
         self.threads = self.idle = 0
         # hosts that have answered, when the last one did, and when which of them did not
@@ -150,10 +105,12 @@ class _Crawl:
         if item is None:
             return False
         self.outstanding += 1
-        task = _task(*item, self.limits)
+        task = begin(*item, self.limits)
         with self.change:
             self._queue(task)
-            if len(self.ready) > self.idle and self.threads < self.workers:
+            if self.idle:
+                self._wake()
+            elif self.ready and self.threads < self.workers:
                 self.threads += 1
                 threading.Thread(target=self._work, daemon=True).start()
         return True
@@ -166,7 +123,7 @@ class _Crawl:
         self.outstanding -= 1
         with self.change:
             self.held -= 1
-            self.change.notify()
+            self._wake()
         return task.place, task.result
 
     def close(self) -> None:
@@ -176,7 +133,7 @@ class _Crawl:
             self.change.notify_all()
         self.lines.close()
 
-    def _queue(self, task: _Task) -> None:
+    def _queue(self, task: Task) -> None:
         if not task.result and task.host in self.dead:
             task.end("dead_host")
         if task.result:
@@ -186,13 +143,22 @@ class _Crawl:
         self.hosts[task.host].waiting.append(task)
         self._offer(task.host)
 
-    def _offer(self, name: str) -> None:
-        """A host that has a URL and a free place is ready; one under suspicion has one place."""
-        host = self.hosts[name]
-        if self._free(host) and not host.offered:
-            host.offered = True
-            self.ready.append(name)
+    def _wake(self) -> None:
+        """Wake a thread where there is work for one; it wakes the next one."""
+        if self.ready and self.held < self.window:
             self.change.notify()
+
+    def _offer(self, name: str) -> None:
+        """A host that has a URL and a free place is ready; one under suspicion has one place.
+
+        Hosts with twice as many URLs come first, since a host that is left over keeps only its own
+        few places busy.
+        """
+        host = self.hosts[name]
+        rank = len(host.waiting).bit_length()
+        if self._free(host) and rank > host.rank:
+            host.rank = rank
+            heapq.heappush(self.ready, (-rank, next(self.ticks), name))
         if not host.waiting and not host.active and not host.silent:
             del self.hosts[name]
 
@@ -207,7 +173,8 @@ class _Crawl:
                 while self.later and self.later[0][0] <= now:
                     self._queue(heapq.heappop(self.later)[2])
                 if self.ready and self.held < self.window:
-                    if taken := self._begin(self.ready.popleft(), now):
+                    if taken := self._begin(heapq.heappop(self.ready), now):
+                        self._wake()
                         return taken
                     continue
                 self.idle += 1
@@ -215,9 +182,12 @@ class _Crawl:
                 self.idle -= 1
         return None
 
-    def _begin(self, name: str, now: float) -> tuple | None:
-        host = self.hosts[name]
-        host.offered = False
+    def _begin(self, entry: tuple[int, int, str], now: float) -> tuple | None:
+        rank, _, name = entry
+        host = self.hosts.get(name)
+        if not host or host.rank != -rank:  # it has become ready under another rank since
+            return None
+        host.rank = 0
         if not self._free(host):  # it has come under suspicion, or was given up
             return self._offer(name)
         task = host.waiting.popleft()
@@ -230,7 +200,7 @@ class _Crawl:
         while taken := self._take():
             task, name, since = taken
             try:
-                wait = _step(task, self.limits, self.lines)
+                wait = step(task, self.limits, self.lines)
                 with self.change:
                     self._judge(name, task.silent, since)
                     self._done(task, name, wait)
@@ -238,7 +208,7 @@ class _Crawl:
                 self.results.put(error)
                 return
 
-    def _done(self, task: _Task, name: str, wait: float) -> None:
+    def _done(self, task: Task, name: str, wait: float) -> None:
         self.held -= 1
         self.hosts[name].active -= 1
         if wait > 0 and not task.result:
@@ -271,65 +241,3 @@ class _Crawl:
             self.dead.add(name)
             while host.waiting:
                 self._queue(host.waiting.popleft())
-
-
-def _step(task: _Task, limits: Limits, lines: Lines, body: Callable | None = None) -> float:
-    """One request: the task gets its result, or its next URL and the seconds to wait before it."""
-    if task.result:
-        return 0.0
-    since, asked, task.silent = time.monotonic(), 0.0, False
-    try:
-        code, headers, status, content = get(task.url, limits, task.left, lines, body)
-    except FAULTS as error:
-        task.silent = isinstance(error, Silent)
-        http_status = getattr(error, "http_status", None)
-        result = Fetched(status_of(error), None, task.url, http_status)
-    else:
-        result, asked = Fetched(status, content, task.url, code), _retry_after(headers)
-    spent = time.monotonic() - since
-    task.seconds, task.left = task.seconds + spent, task.left - spent
-    if result.status == "redirect":
-        result = _redirected(task, result, headers["Location"], limits)
-        if result is None:
-            return 0.0
-    if task.attempt < limits.retries and _worth_another(result.status):
-        jitter = 1 + random.Random(f"{task.start} {task.attempt}").random()
-        wait = min(max(limits.backoff * 2**task.attempt * jitter, asked), limits.max_wait)
-        task.url, task.left, task.hops = task.start, limits.timeout, 0
-        task.attempt += 1
-        return wait
-    task.result = replace(result, attempts=task.attempt + 1, seconds=task.seconds)
-    return 0.0
-
-
-def _redirected(task: _Task, result: Fetched, location: str, limits: Limits) -> Fetched | None:
-    """Send a task to another URL, or say why not."""
-    there = normalise(urljoin(task.url, _text(location)))
-    if there is None:
-        return replace(result, status="bad_redirect")
-    task.hops += 1
-    if task.hops > limits.redirects:
-        return replace(result, status="too_many_redirects")
-    task.url = there
-    return None
-
-
-def _worth_another(status: str) -> bool:
-    return status in ("connection_reset", "incomplete_body", "http_429") or status.startswith(
-        "http_5"
-    )
-
-
-def _text(header: str) -> str:
-    with contextlib.suppress(UnicodeError):
-        return header.encode("latin-1").decode()  # servers send UTF-8 where the standard says ASCII
-    return header
-
-
-def _retry_after(headers) -> float:
-    value = headers.get("Retry-After", "").strip()
-    if value.isascii() and value.isdigit():
-        return float(value[:9])
-    with contextlib.suppress(ValueError, TypeError, OverflowError):
-        return max(0.0, email.utils.parsedate_to_datetime(value).timestamp() - time.time())
-    return 0.0

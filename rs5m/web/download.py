@@ -11,7 +11,7 @@ from tqdm.auto import tqdm
 
 from rs5m import files
 from rs5m.web import crawl
-from rs5m.web.request import FAULTS, Limits, Stop
+from rs5m.web.limits import FAULTS, Limits, Stop
 from rs5m.web.urls import normalise
 
 LIMITS = Limits(  # of a shard from the web

@@ -4,7 +4,7 @@ from collections import Counter
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from rs5m.web.crawl import Fetched
+from rs5m.web.task import Fetched
 from rs5m.web.urls import normalise
 
 

@@ -19,7 +19,7 @@ from rs5m import pub11, web
 from rs5m.data import sheet
 from rs5m.pocket import webpages
 from rs5m.pub11 import download, report
-from rs5m.web.crawl import Fetched
+from rs5m.web.task import Fetched
 
 HOSTILE = (
     "<script>alert(1)</script>",

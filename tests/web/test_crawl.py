@@ -18,7 +18,7 @@ from types import SimpleNamespace
 import pytest
 
 from rs5m import web
-from rs5m.web import crawl, request
+from rs5m.web import limits, lines, request, task
 
 BODY = bytes(range(256)) * 40
 LIMITS = web.Limits(
@@ -544,7 +544,7 @@ def test_a_redirect_from_a_public_name_to_loopback_is_refused(site, monkeypatch)
         judged.append(address)
         return len(judged) > 2
 
-    monkeypatch.setattr(request, "refused", refused)
+    monkeypatch.setattr(lines, "refused", refused)
     assert web.fetch(f"{site.base}/hop/0", web.Limits()).status == "refused_address"
     assert len(judged) == 3 and dict(site.hits) == {"/hop/0": 1}
 
@@ -605,11 +605,11 @@ def test_waits_between_attempts(site):
 
 
 def test_retry_after():
-    assert crawl._retry_after({}) == 0
-    assert crawl._retry_after({"Retry-After": "7"}) == 7
-    assert crawl._retry_after({"Retry-After": "soon"}) == 0
-    assert crawl._retry_after({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}) == 0
-    assert crawl._retry_after({"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}) > 1e6
+    assert task._retry_after({}) == 0
+    assert task._retry_after({"Retry-After": "7"}) == 7
+    assert task._retry_after({"Retry-After": "soon"}) == 0
+    assert task._retry_after({"Retry-After": "Fri, 31 Dec 1999 23:59:59 GMT"}) == 0
+    assert task._retry_after({"Retry-After": "Fri, 31 Dec 2100 23:59:59 GMT"}) > 1e6
 
 
 def test_nobody_listens():
@@ -665,7 +665,7 @@ def test_tls_keeps_the_name(tls_site, names, monkeypatch):
     assert (
         web.fetch(f"https://chips.example:{port}/ok", LIMITS).status == "tls_error"
     )  # nobody signed it
-    monkeypatch.setattr(request, "_tls", lambda: tls_site.trusted)
+    monkeypatch.setattr(lines, "_tls", lambda: tls_site.trusted)
     got = web.fetch(f"https://chips.example:{port}/ok", LIMITS)
     assert got.content == BODY and tls_site.asked[-1] == "chips.example"
     assert (
@@ -816,7 +816,7 @@ def test_a_name_that_moves_inside_is_refused_although_a_connection_is_kept(kept_
     with contextlib.closing(request.Lines()) as lines:
         assert request.get(url, LIMITS, 2.0, lines)[2] == "ok"
         lines._names.clear()
-        with pytest.raises(request.Stop, match="refused_address"):
+        with pytest.raises(limits.Stop, match="refused_address"):
             request.get(url, LIMITS, 2.0, lines)
 
 
@@ -890,10 +890,10 @@ def test_a_host_that_answers_now_and_then_is_not_given_up(monkeypatch):
         asked.append(url)
         if len(asked) % 3:
             time.sleep(0.005)
-            raise request.Silent
+            raise limits.Silent
         return 404, {}, "http_404", None
 
-    monkeypatch.setattr(crawl, "get", get)
+    monkeypatch.setattr(task, "get", get)
     got = many([f"http://a.example/{i}" for i in range(30)], alone(), workers=4)
     assert Counter(one.status for one in got) == {"timeout": 20, "http_404": 10}
 
@@ -905,13 +905,32 @@ def test_a_network_that_is_down_for_a_while_condemns_no_host(monkeypatch):
         time.sleep(0.02)
         if 0.1 < time.monotonic() - since < 0.6:
             time.sleep(0.05)
-            raise request.Silent
+            raise limits.Silent
         return 404, {}, "http_404", None
 
-    monkeypatch.setattr(crawl, "get", get)
+    monkeypatch.setattr(task, "get", get)
     urls = [f"http://host{i % 8}.example/{i}" for i in range(800)]
     counts = Counter(got.status for got in many(urls, LIMITS, workers=16))
     assert counts["timeout"] > 20 and counts["http_404"] > 400 and "dead_host" not in counts
+
+
+def test_the_host_with_most_urls_is_not_left_over(monkeypatch):
+    """Four requests at a time, two of them for the large host: its last but one is asked when about
+    20 of 40 others have been, not after all of them.
+    """
+    asked = []
+
+    def get(url, *_):
+        asked.append(url)
+        time.sleep(0.01)
+        return 404, {}, "http_404", None
+
+    monkeypatch.setattr(task, "get", get)
+    urls = [f"http://host{i}.example/" for i in range(40)]
+    urls += [f"http://large.example/{i}" for i in range(20)]
+    limits = web.Limits(**vars(LIMITS) | {"per_host": 2})
+    assert len(many(urls, limits, workers=4)) == 60 == len(set(asked))
+    assert [i for i, url in enumerate(asked) if "large" in url][-2] < 52
 
 
 def test_hosts_that_drip_redirect_for_ever_or_hang_up_hold_their_own_rows_only(site, names):
