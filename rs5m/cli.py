@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from rs5m.commands import detector, evaluate, export, pub11, rs3, tune
+from rs5m.commands import detector, evaluate, export, fetch, pub11, rs3, tune
 
 
 def parser() -> argparse.ArgumentParser:
@@ -13,7 +13,7 @@ def parser() -> argparse.ArgumentParser:
         prog="rs5m", description="RS5M and GeoRSCLIP, rebuilt line by line"
     )
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for command in (pub11, detector, rs3, tune, evaluate, export):
+    for command in (pub11, detector, rs3, tune, evaluate, export, fetch):
         command.add(commands)
     return root
 

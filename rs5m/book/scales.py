@@ -32,9 +32,8 @@ class Scale:
 
 
 _HUB = (
-    "put the hub's rs5m_test_data/ and RS5M's shards ({pub11,rs3}-train-NNNN.tar, in a folder "
-    "rs5m/) into a folder "
-    "and name it in RS5M_DATA"
+    "`rs5m fetch tests shards --out FOLDER` puts the hub's rs5m_test_data/ and RS5M's shards "
+    "({pub11,rs3}-train-NNNN.tar, in a folder rs5m/) into a folder: name it in RS5M_DATA"
 )
 
 SCALES = {
@@ -65,8 +64,9 @@ SCALES = {
             0,
             2e-3,
             "2 CPU cores",
-            "put eurosat_rgb.zip, ucm_q92.zip and captions/ucm_captions.json into a folder and "
-            "name it in RS5M_DATA",
+            "`rs5m fetch eurosat ucm --out FOLDER` fetches both sets (eurosat_rgb.zip and "
+            "ucm_q92.zip are read as well): put captions/ucm_captions.json beside them and name the folder in "
+            "RS5M_DATA",
             40,
         ),
         Scale(
