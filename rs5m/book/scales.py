@@ -65,8 +65,8 @@ SCALES = {
             2e-3,
             "2 CPU cores",
             "`rs5m fetch eurosat ucm --out FOLDER` fetches both sets (eurosat_rgb.zip and "
-            "ucm_q92.zip are read as well): put captions/ucm_captions.json beside them and name the "
-            "folder in RS5M_DATA",
+            "ucm_q92.zip are read as well): put captions/ucm_captions.json beside them, and name "
+            "the folder in RS5M_DATA",
             40,
         ),
         Scale(
