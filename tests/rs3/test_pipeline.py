@@ -334,7 +334,9 @@ def processes():
     milliseconds.
     """
     old = os.environ.get("PYTHONPATH")
-    os.environ["PYTHONPATH"] = os.pathsep.join([str(HERE.parent), str(HERE / "rs3")])
+    os.environ["PYTHONPATH"] = os.pathsep.join(
+        str(folder) for folder in (HERE.parent, HERE / "rs3", HERE / "helpers")
+    )
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(["test_pipeline"])
     first = context.Process(target=time.sleep, args=(0,))  # waits until the imports are over
