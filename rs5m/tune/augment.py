@@ -3,6 +3,7 @@
 import contextlib
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -12,7 +13,8 @@ from torch.nn import functional
 from rs5m.data import images
 
 DRAWS = 7  # numbers in [0, 1) for each image: angle, mirror, area, ratio, x, y, caption
-AREA, RATIO = (0.9, 1.0), (3 / 4, 4 / 3)  # of the crop: share of the image, width over height
+CROP, RATIO = 0.9, (3 / 4, 4 / 3)  # of the crop: smallest share of the image, width over height
+TURNS = ("any", "right", "none")  # angles: of 0 to 360 degrees, 0, 90, 180 and 270, or 0 alone
 BLUR_FREE = 1.5  # pixels to one that bilinear sampling may skip; above, areas are averaged first
 DECODING = images.DECODING
 REDUCED = {
@@ -23,47 +25,63 @@ REDUCED = {
 }
 
 
+class View(NamedTuple):
+    """What may be drawn: the smallest share of the image in a crop, one of TURNS, and whether half
+    of the images are mirrored.
+    """
+
+    crop: float = CROP
+    turns: str = TURNS[0]
+    mirror: bool = True
+
+
+PUBLISHED = View()  # as in the official evaluation code's training transform
+
+
 def matrix(
-    draws: Sequence[float], aspect: float = 1.0
+    draws: Sequence[float], aspect: float = 1.0, view: View = PUBLISHED
 ) -> tuple[tuple[float, ...], tuple[float, ...]]:
     """Where the output's points lie in the image: 2 x 3, both from -1 to 1 between their edges, x
     before y.
 
     draws: numbers in [0, 1), in the order of DRAWS; aspect: the image's width over its height. The
-    crop's area is uniform within AREA, and its ratio log-uniform within RATIO, as far as both fit;
-    an image so long that nothing fits gives the largest crop of the nearest ratio. The content
-    turns counter-clockwise by 360 degrees times the first draw; below 1/2, the second mirrors it
-    before.
+    crop's area is uniform from the view's to 1, and its ratio log-uniform within RATIO, as far as
+    both fit; an image so long that nothing fits gives the largest crop of the nearest ratio. The
+    content turns counter-clockwise by 360 degrees times the first draw; below 1/2, the second
+    mirrors it before.
     """
     angle, mirror, area, ratio, x, y = (float(draw) for draw in draws[:6])
-    largest = min(AREA[1], RATIO[1] / aspect, aspect / RATIO[0])
-    smallest = min(AREA[0], largest)
+    if view.turns != "any":
+        angle = math.floor(4 * angle) / 4 if view.turns == "right" else 0.0
+    largest = min(1.0, RATIO[1] / aspect, aspect / RATIO[0])
+    smallest = min(view.crop, largest)
     area = smallest + area * (largest - smallest)
     low, high = math.log(max(RATIO[0], area * aspect)), math.log(min(RATIO[1], aspect / area))
     ratio = math.exp(low + ratio * (high - low))
     width = min(1.0, math.sqrt(area * ratio / aspect))
     height = min(1.0, math.sqrt(area * aspect / ratio))
     cos, sin = math.cos(2 * math.pi * angle), math.sin(2 * math.pi * angle)
-    along = -width if mirror < 0.5 else width
+    along = -width if view.mirror and mirror < 0.5 else width
     across = (along * cos, -along * sin, (2 * x - 1) * (1 - width))
     return across, (height * sin, height * cos, (2 * y - 1) * (1 - height))
 
 
-def warp(pixels: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+def warp(pixels: torch.Tensor, draws: torch.Tensor, view: View = PUBLISHED) -> torch.Tensor:
     """Crop, mirror and turn squares (n, 3, s, s), uint8 or floats in 0..1, where they are: floats
     in 0..1.
 
     draws: (n, DRAWS), with or without the last. Bilinear, reflected beyond the edges.
     """
     pixels = pixels.float().div_(255) if pixels.dtype == torch.uint8 else pixels.float()
-    theta = torch.tensor([matrix(row) for row in draws.tolist()], dtype=torch.float32).view(
-        -1, 2, 3
-    )
+    rows = [matrix(row, view=view) for row in draws.tolist()]
+    theta = torch.tensor(rows, dtype=torch.float32).view(-1, 2, 3)
     grid = functional.affine_grid(theta.to(pixels.device), list(pixels.shape), align_corners=False)
     return functional.grid_sample(pixels, grid, padding_mode="reflection", align_corners=False)
 
 
-def cut(content: bytes, size: int, draws: Sequence[float] | None = None) -> np.ndarray:
+def cut(
+    content: bytes, size: int, draws: Sequence[float] | None = None, allowed: View = PUBLISHED
+) -> np.ndarray:
     """The square BGR (size, size, 3) that the draws cut from an encoded image; without draws, its
     centred square.
 
@@ -75,7 +93,7 @@ def cut(content: bytes, size: int, draws: Sequence[float] | None = None) -> np.n
     width, height = header or image.shape[1::-1]
     short = min(width, height)
     centre = ((short / width, 0.0, 0.0), (0.0, short / height, 0.0))
-    view = centre if draws is None else matrix(draws, width / height)
+    view = centre if draws is None else matrix(draws, width / height, allowed)
     if image is not None:
         return _sample(image, view, size, (width, height))
     excess = _excess(view, (width, height), size)

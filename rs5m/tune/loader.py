@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 from rs5m import clip
 from rs5m.data import records
 from rs5m.data.shards import local
-from rs5m.tune.augment import DRAWS, View, cut, decode
+from rs5m.tune.augment import DRAWS, PUBLISHED, View, cut, decode
 from rs5m.web.download import LIMITS
 from rs5m.web.limits import Limits
 
@@ -45,7 +45,7 @@ class Batch(NamedTuple):
     index: np.ndarray
     draws: torch.Tensor | None
     damaged: list[str]
-    view: View = View()
+    view: View = PUBLISHED
 
 
 class Shards(data.Dataset):
@@ -113,7 +113,7 @@ class Shards(data.Dataset):
                 damaged.append(f"{self.paths[self._shard[i]].name} {self.names[i]}: {reason}")
         later = draws[kept] if self.on_device and draws is not None and view else None
         whole = torch.from_numpy(pixels[: len(kept)])
-        return Batch(whole, texts, index[kept], later, damaged, view or View())
+        return Batch(whole, texts, index[kept], later, damaged, view or PUBLISHED)
 
     def _picture(
         self, i: int, draws: torch.Tensor | None, view: View | None, into: np.ndarray
@@ -176,11 +176,13 @@ class Memory(data.Dataset):
     def __getitem__(self, item) -> Batch:
         index, draws, view = _checked(item)
         texts = [_chosen(self._captions[i], draws, row) for row, i in enumerate(index)]
-        return Batch(self.pixels[index], texts, index, draws if view else None, [], view or View())
+        return Batch(
+            self.pixels[index], texts, index, draws if view else None, [], view or PUBLISHED
+        )
 
 
 def _checked(item) -> tuple[np.ndarray, torch.Tensor | None, View | None]:
-    index, draws, view = (*item, View())[:3]
+    index, draws, view = (*item, PUBLISHED)[:3]
     index = np.asarray(index, np.int64)
     if draws is None:
         return index, None, view

@@ -28,11 +28,10 @@ from rs5m.tune.augment import warp
 from rs5m.tune.distributed import agree, gather, rank, start_processes, sum_gradients, world
 from rs5m.tune.loader import Batch, stream
 from rs5m.tune.log import Log, held, load_checkpoint, save_checkpoint
-from rs5m.tune.schedule import Settings, items, plan, rate
+from rs5m.tune.schedule import PRECISIONS, Settings, items, plan, rate
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # open_clip's for vision transformers
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's cap: a larger factor makes training unstable
-PRECISIONS = {"auto": None, "float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 def contrastive_loss(
@@ -109,7 +108,10 @@ def encode(
     its captions.
     """
     pixels = batch.pixels.to(device(), non_blocking=True)
-    turned = pixels.float().div_(255) if batch.draws is None else warp(pixels, batch.draws)
+    if batch.draws is None:
+        turned = pixels.float().div_(255)
+    else:
+        turned = warp(pixels, batch.draws, batch.view)
     with autocast(settings.precision):
         image = clip.in_blocks(model.net.encode_image, clip.normalise_pixels(turned, model)).float()
     return functional.normalize(image, dim=-1), texts(batch.captions)
@@ -257,9 +259,7 @@ def _fit(model, source, settings, out, workers, board, known) -> tuple[Model, li
     steps = plan(len(source), settings)
     torch.manual_seed(settings.seed)  # where adapters begin
     run = Run(model, source.names, settings, known)
-    # what may change when a run goes on
-    alike = replace(settings, chunk=0, compiled=False, checkpoint_every=0)
-    identity = results.digest(alike, source.fingerprint())
+    identity = results.digest(settings.alike(), source.fingerprint())
     state = load_checkpoint(out, identity, run)
     agree(state.step, "the step to go on from: every process must see the same folder")
     log = Log(out, state.step, board)

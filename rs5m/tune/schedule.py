@@ -6,18 +6,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 
-from rs5m.tune.augment import DRAWS
+from rs5m.adapters import METHODS
+from rs5m.tune.augment import DRAWS, TURNS, View
 from rs5m.tune.distributed import rank, world
+
+PRECISIONS = {"auto": None, "float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
 @dataclass(frozen=True)
 class Settings:
-    """One tuning run."""
+    """One tuning run. ValueError, naming the setting, for a value that makes no sense."""
 
     method: str = "lora"  # one of rs5m.adapters.METHODS
     size: int = 16  # rank, bottleneck width or prefix length
@@ -30,15 +33,42 @@ class Settings:
     epochs: int = 8
     warm_up: float = 0.1  # below 1: share of the steps over which the rate rises; else steps
     max_norm: float = 0.0  # of the gradient; 0: not clipped
+    augment: bool = True  # crops, turns and mirror images; off: the images as in evaluation
+    crop: float = 0.9  # smallest share of an image that is shown, of its area; 1: all of it
+    turns: str = "any"  # any, right (by 0, 90, 180 or 270 degrees) or none
+    mirror: bool = True  # half of the images
     precision: str = "auto"  # auto, float32, bf16 or fp16
     compiled: bool = False  # torch.compile of both towers
     checkpoint_every: int = 500  # steps
+    keep_every: int = 0  # steps between weights that are kept for good; 0: the last ones alone
     seed: int = 0
+
+    def __post_init__(self):
+        words = {"method": tuple(METHODS), "turns": TURNS, "precision": tuple(PRECISIONS)}
+        for name, known in words.items():
+            if (value := getattr(self, name)) not in known:
+                raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
+        for name in ("size", "batch_size", "epochs", "checkpoint_every"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give 1 or more")
+        for name in ("weight_decay", "chunk", "warm_up", "max_norm", "keep_every", "seed"):
+            if not getattr(self, name) >= 0:
+                raise ValueError(f"{name} is {getattr(self, name)}: give 0 or more")
+        if not 0 < self.crop <= 1:
+            raise ValueError(f"crop is {self.crop}: give the smallest share of an image, up to 1")
 
     def towers(self) -> tuple[str, ...]:
         """The towers that are tuned."""
         locked = {"image": self.lock_image, "text": self.lock_text}
         return tuple(tower for tower in locked if not locked[tower])
+
+    def view(self) -> View | None:
+        """What may be drawn of an image; None: it is shown as in evaluation."""
+        return View(self.crop, self.turns, self.mirror) if self.augment else None
+
+    def alike(self) -> Settings:
+        """The settings less what may change when a run goes on."""
+        return replace(self, chunk=0, compiled=False, checkpoint_every=1, keep_every=0)
 
 
 def plan(count: int, settings: Settings) -> np.ndarray:
@@ -69,10 +99,10 @@ def draws(step: int, settings: Settings) -> np.ndarray:
 
 
 def items(steps: np.ndarray, settings: Settings, start: int = 0) -> Iterator[tuple]:
-    """(positions, draws) of this process's share of every step from `start` on."""
-    mine = slice(rank(), None, world())
+    """(positions, draws, view) of this process's share of every step from `start` on."""
+    mine, view = slice(rank(), None, world()), settings.view()
     for step in range(start, len(steps)):
-        yield steps[step][mine], draws(step, settings)[mine]
+        yield steps[step][mine], draws(step, settings)[mine], view
 
 
 def rate(step: int, steps: int, warm_up: float = 0.1) -> float:

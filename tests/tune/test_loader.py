@@ -73,9 +73,9 @@ def folder(tmp_path):
 # ---------------------------------------------------------------- geometry
 
 
-def box(draws, aspect: float) -> tuple[float, float, float, float]:
+def box(draws, aspect: float, view=augment.PUBLISHED) -> tuple[float, float, float, float]:
     """Left, right, top and bottom of the crop as shares of the image, from its four corners."""
-    (a, b, c), (d, e, f) = augment.matrix(draws, aspect)
+    (a, b, c), (d, e, f) = augment.matrix(draws, aspect, view)
     width, height = math.hypot(a, b), math.hypot(d, e)
     return (c - width + 1) / 2, (c + width + 1) / 2, (f - height + 1) / 2, (f + height + 1) / 2
 
@@ -341,6 +341,41 @@ def test_with_draws_the_pixels_are_turned_here_or_later(folder):
         assert difference(later.pixels[row], square) < 3.0
     turned = 255 * warp(later.pixels, later.draws)[:2]  # 40 x 40: both ways see the same ground
     assert difference(turned, here.pixels[:2]) < 4.0
+
+
+@pytest.mark.parametrize("aspect", [1.0, 1.4, 0.5])
+def test_a_view_allows_less_or_more(aspect):
+    drawn = numbers(200, 3)
+    whole = augment.View(crop=1.0, turns="none", mirror=False)
+    for row in drawn:
+        (a, b, c), (d, e, f) = augment.matrix(row, aspect, whole)
+        assert (b, d) == (0, 0) and a > 0 and e > 0, "neither turned nor mirrored"
+        if aspect == 1:
+            assert (a, e) == (1, 1) and (c, f) == (0, 0), "all of the image"
+        straight = augment.View(turns="none")
+        assert box(row, aspect, straight) == pytest.approx(box(row, aspect)), "the same crop"
+    angles = {
+        tuple(np.round(np.divide(axis[:2], np.hypot(*axis[:2])), 9) + 0.0)
+        for row in drawn
+        for axis in augment.matrix(row, aspect, augment.View(turns="right", mirror=False))[:1]
+    }
+    assert angles == {(1, 0), (0, 1), (-1, 0), (0, -1)}
+    boxes = [box(row, aspect, augment.View(crop=0.2)) for row in drawn]
+    areas = [(right - left) * (bottom - top) for left, right, top, bottom in boxes]
+    assert min(areas) < 0.3 and max(areas) > 0.6
+
+
+def test_without_a_view_the_images_are_the_evaluations_and_the_captions_are_drawn(folder):
+    draws = numbers(19)
+    held = Memory([picture(SIZE, 2 * SIZE)], [("a", "b")], SIZE)
+    for source in (Shards(folder, SIZE), Shards(folder, SIZE, on_device=True)):
+        plain, off = source[np.arange(19), None], source[np.arange(19), draws, None]
+        assert torch.equal(off.pixels, plain.pixels) and off.draws is None
+        turned = source[np.arange(19), draws]
+        same = source[np.arange(19), draws, augment.View()]
+        assert torch.equal(turned.pixels, same.pixels) and turned.captions == same.captions
+    off = held[[0], [drawn(caption=0.9)], None]
+    assert off.draws is None and off.captions == ["b"] and torch.equal(off.pixels, held.pixels)
 
 
 def plan(count: int, batch: int, rank: int, ranks: int, seed: int) -> list[tuple]:

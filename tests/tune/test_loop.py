@@ -2,6 +2,7 @@
 nonsense.
 """
 
+import hashlib
 import json
 import signal
 import subprocess
@@ -189,9 +190,39 @@ def test_processes_share_a_step_without_loss_or_repetition(monkeypatch):
     for r in range(3):
         monkeypatch.setattr(schedule, "rank", lambda r=r: r)
         shares.append(list(tune.items(steps, settings, 1)))
-    for step, (index, chance) in enumerate(alone):
-        got = sorted((int(i), *d) for share in shares for i, d in zip(*share[step], strict=True))
+    for step, (index, chance, _) in enumerate(alone):
+        parts = [share[step][:2] for share in shares]
+        got = sorted((int(i), *d) for part in parts for i, d in zip(*part, strict=True))
         assert got == sorted((int(i), *d) for i, d in zip(index, chance, strict=True))
+
+
+def test_what_the_defaults_draw_stays():
+    """Resumed runs and the book's numbers rest on it: the digest is of version 0.1."""
+    settings, seen = Settings(batch_size=16, epochs=2, seed=3), []
+    for index, draws, view in tune.items(tune.plan(40, settings), settings):
+        for i, row in zip(index, draws, strict=True):
+            places = [round(v, 9) + 0.0 for axis in augment.matrix(row, 1.5, view) for v in axis]
+            seen.append([int(i), *places, round(float(row[-1]), 7)])
+    digest = hashlib.sha256(json.dumps(seen).encode()).hexdigest()
+    assert len(seen) == 64 and digest.startswith("99471650a8dab0bc")
+
+
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ({"method": "loro"}, "unknown method 'loro': choose one of full"),
+        ({"turns": "left"}, "unknown turns 'left': choose one of any, right, none"),
+        ({"crop": 0.0}, "crop is 0.0: give the smallest share of an image, up to 1"),
+        ({"crop": 90.0}, "crop is 90.0"),
+        ({"batch_size": 0}, "batch_size is 0: give 1 or more"),
+        ({"epochs": -1}, "epochs is -1: give 1 or more"),
+        ({"max_norm": -1.0}, "max_norm is -1.0: give 0 or more"),
+        ({"weight_decay": float("nan")}, "weight_decay is nan: give 0 or more"),
+    ],
+)
+def test_a_setting_without_sense_is_named(change, says):
+    with pytest.raises(ValueError, match=says):
+        Settings(**change)
 
 
 def test_draws_are_uniform_and_differ_from_step_to_step():
@@ -493,9 +524,9 @@ def test_a_loss_that_is_no_number_stops_and_keeps_the_last_checkpoint(tmp_path):
     real = augment.warp
     calls = []
 
-    def warp(pixels, draws):
+    def warp(pixels, draws, view):
         calls.append(1)
-        return real(pixels, draws) * (float("nan") if len(calls) == 6 else 1.0)
+        return real(pixels, draws, view) * (float("nan") if len(calls) == 6 else 1.0)
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(loop, "warp", warp)
