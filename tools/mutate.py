@@ -1,0 +1,230 @@
+"""How many changes of the code do its tests notice? One change at a time, in a copy of the tree.
+
+A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
+into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests of its
+folder, without those marked slow. What no test notices is listed; a survivor that computes the same
+has its reason in the JSON's `equal`, which later runs keep.
+"""
+
+import argparse
+import ast
+import contextlib
+import json
+import multiprocessing
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+ROOT = Path(__file__).parents[1]
+MODULES = (
+    *("zeroshot", "retrieval", "selo", "rotation", "filters"),
+    *("dedup/hamming", "dedup/copies", "dedup/thumbnails", "dedup/registration"),
+    *("data/shards", "data/records", "data/tar", "data/pairs"),
+    *("tune/schedule", "tune/augment", "tune/loader", "tune/recipes", "tune/loop", "tune/log"),
+)
+SLOW_START = ("torch", "torchvision", "open_clip", "pandas", "pyarrow.parquet", "scipy.ndimage")
+COMPARED = {
+    ast.Lt: ast.LtE,
+    ast.LtE: ast.Lt,
+    ast.Gt: ast.GtE,
+    ast.GtE: ast.Gt,
+    ast.Eq: ast.NotEq,
+    ast.NotEq: ast.Eq,
+    ast.In: ast.NotIn,
+    ast.NotIn: ast.In,
+    ast.Is: ast.IsNot,
+    ast.IsNot: ast.Is,
+}
+COMPUTED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
+CALLED = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
+CALLED |= {"any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
+
+
+class Change(NamedTuple):
+    """A piece of a line, and what comes in its place."""
+
+    line: int
+    start: int  # bytes from the beginning of the file
+    end: int
+    before: str
+    after: str
+
+
+def changes(source: str) -> list[Change]:
+    """Every change of a module's text, in order; texts, annotations and decorators stay."""
+    begins = [0]
+    for line in source.encode().splitlines(keepends=True):
+        begins.append(begins[-1] + len(line))
+    found = []
+    for node, after in _mutated(ast.parse(source)):
+        start = begins[node.lineno - 1] + node.col_offset
+        end = begins[node.end_lineno - 1] + node.end_col_offset
+        before = source.encode()[start:end].decode()
+        found.append(Change(node.lineno, start, end, before, after))
+    return sorted(found, key=lambda change: change.start)
+
+
+def _mutated(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
+    """The nodes below one that can be changed, each with its new text."""
+    if isinstance(node, ast.JoinedStr):
+        return  # Python 3.11 does not say where its parts are
+    if (after := _changed(node)) is not None:
+        yield node, after
+    for field, value in ast.iter_fields(node):
+        if field in ("annotation", "returns", "decorator_list"):
+            continue
+        for child in value if isinstance(value, list) else [value]:
+            if isinstance(child, ast.AST):
+                yield from _mutated(child)
+
+
+def _changed(node: ast.AST) -> str | None:
+    """The new text of a node; None where there is nothing to change."""
+    match node:
+        case ast.Compare(left=left, ops=[op], comparators=right) if type(op) in COMPARED:
+            return _text(ast.Compare(left, [COMPARED[type(op)]()], right))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in COMPUTED:
+            sides = [side for side in (left, right) if isinstance(side, ast.JoinedStr | ast.List)]
+            sides += [s for s in (left, right) if isinstance(getattr(s, "value", 0), str)]
+            return None if sides else _text(ast.BinOp(left, COMPUTED[type(op)](), right))
+        case ast.BoolOp(op=op, values=values):
+            return _text(ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values))
+        case ast.UnaryOp(op=ast.Not(), operand=operand):
+            return _text(operand)
+        case ast.Constant(value=bool(value)):
+            return repr(not value)
+        case ast.Constant(value=int(value)):
+            return repr(value + 1)
+        case ast.Constant(value=float(value)):
+            return repr(value * 1.5 or 1.0)
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in CALLED:
+            return ast.unparse(node).removesuffix(name) + CALLED[name]
+    return None
+
+
+def _text(node: ast.AST) -> str:
+    return f"({ast.unparse(node)})"
+
+
+def tests_of(module: str) -> str:
+    """The file or folder of tests that belongs to a module."""
+    path = Path("tests") / module
+    own = path.with_name(f"test_{path.name}.py")
+    return str(own if (ROOT / own).is_file() else path.parent)
+
+
+def copy(folder: Path) -> None:
+    """The files of the tree, as they are now, without what git ignores."""
+    command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    for name in filter(None, listed.split("\0")):
+        if (ROOT / name).is_file():
+            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, folder / name)
+
+
+def tested(folder: Path, tests: str, seconds: float) -> str:
+    """What the tests say of the copy: passed, failed, or too long."""
+    child = multiprocessing.get_context("fork").Process(target=_run, args=(folder, tests))
+    child.start()
+    child.join(seconds)
+    late = child.is_alive()
+    with contextlib.suppress(ProcessLookupError):
+        os.killpg(child.pid, signal.SIGKILL)  # what a test has started, too
+    child.join()
+    return "too long" if late else "failed" if child.exitcode else "passed"
+
+
+def _run(folder: Path, tests: str) -> None:
+    os.setsid()
+    os.chdir(folder)
+    sys.path.insert(0, str(folder))
+    os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
+    sys.dont_write_bytecode = True
+    silent = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(silent, 1)
+    os.dup2(silent, 2)
+    import pytest
+
+    options = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "--durations=0"]
+    code = int(pytest.main([*options, "--rootdir", str(folder), tests]))
+    os._exit(code)
+
+
+def measure(module: str, folder: Path, share: float, seed: int, most: float) -> dict:
+    """The sampled changes of a module, how many were noticed, and the survivors."""
+    path, tests, began = folder / f"rs5m/{module}.py", tests_of(module), time.perf_counter()
+    source = path.read_text(encoding="utf-8")
+    if (said := tested(folder, tests, most)) != "passed":
+        raise SystemExit(f"{tests} without a change: {said}")
+    limit = 20 + 4 * (time.perf_counter() - began)
+    all_of_them = changes(source)
+    count = min(len(all_of_them), max(3, round(share * len(all_of_them))))
+    survivors, tried = [], 0
+    for change in sorted(random.Random(f"{seed} {module}").sample(all_of_them, count)):
+        if time.perf_counter() - began > most:
+            break
+        content = source.encode()
+        changed = content[: change.start] + change.after.encode() + content[change.end :]
+        path.write_bytes(changed)
+        tried += 1
+        if tested(folder, tests, limit) == "passed":
+            code = source.splitlines()[change.line - 1].strip()
+            told = {"line": change.line, "code": code}
+            survivors.append(told | {"before": change.before, "after": change.after})
+            print(f"{module}:{change.line}: {change.before} -> {change.after}", flush=True)
+    path.write_text(source, encoding="utf-8")
+    found = {"changes": len(all_of_them), "tried": tried, "noticed": tried - len(survivors)}
+    print(f"{module}: {found['noticed']} of {tried} noticed", flush=True)
+    return found | {"tests": tests, "survivors": survivors}
+
+
+def reasons(found: dict, before: dict) -> dict:
+    """A module's result with the reasons why survivors are equal from an earlier one."""
+    known = {_key(one): one["equal"] for one in before.get("survivors", ()) if one.get("equal")}
+    for one in found["survivors"]:
+        if _key(one) in known:
+            one["equal"] = known[_key(one)]
+    return found
+
+
+def _key(survivor: dict) -> tuple[str, ...]:
+    return tuple(survivor[name] for name in ("code", "before", "after"))
+
+
+def main(arguments: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    modules = f"of the package, such as dedup/copies (default: {' '.join(MODULES)})"
+    parser.add_argument("--module", nargs="+", default=MODULES, metavar="NAME", help=modules)
+    parser.add_argument("--share", type=float, default=0.1, help="of a module's changes, 0 to 1")
+    parser.add_argument("--seed", type=int, default=0, help="of the sample")
+    parser.add_argument("--most", type=float, default=600, help="seconds for one module")
+    parser.add_argument("--out", type=Path, help="a JSON to write or go on with")
+    options = parser.parse_args(arguments)
+    for name in SLOW_START:
+        __import__(name)  # once, before the tests fork
+    held = json.loads(options.out.read_text()) if options.out and options.out.is_file() else {}
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary).resolve()
+        copy(folder)
+        for module in options.module:
+            found = measure(module, folder, options.share, options.seed, options.most)
+            held[module] = reasons(found, held.get(module, {})) | {"seed": options.seed}
+            if options.out:
+                options.out.parent.mkdir(parents=True, exist_ok=True)
+                options.out.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+    for module, found in held.items():
+        equal = sum(bool(one.get("equal")) for one in found["survivors"])
+        print(f"{module:<24}{found['noticed']:>4} of {found['tried'] - equal:>4}, {equal} equal")
+
+
+if __name__ == "__main__":
+    main()
