@@ -125,9 +125,11 @@ def main() -> None:
     with serve(pictures) as port:
         pairs = table(fates, port)
         pairs.to_parquet(a.out / "pairs.parquet")
-        command = ["-c", "from rs5m.cli import main; main()", "pub11", "--keep-by", "none"]
+        command = ["-c", "import sys; from rs5m.cli import main; sys.exit(main())", "pub11"]
         command += ["--pairs", str(a.out / "pairs.parquet"), "--out", str(a.out / "run")]
-        subprocess.run([sys.executable, *command, "--allow-loopback"], check=True)
+        subprocess.run(
+            [sys.executable, *command, "--keep-by", "none", "--allow-loopback"], check=True
+        )
     if len(bad := wrong(a.out / "run", pairs)):
         raise SystemExit(f"{len(bad)} pairs ended otherwise than they were made to:\n{bad}")
     print(f"every one of {len(pairs):,} pairs ended as it was made to")

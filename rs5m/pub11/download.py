@@ -4,7 +4,7 @@ another and a killed run asks again only what was under way.
 
 import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -36,12 +36,13 @@ def download(
             of an earlier run.
     """
     todo = urls[urls.shard.isin(runfolder.missing(out, "fetch", urls.shard.unique().tolist()))]
-    came = _arrived(out, todo)
+    wanted = {int(n): keys.tolist() for n, keys in todo.groupby("shard").key}
+    came = _arrived(out, wanted)
     known = todo.key.isin({key for one in came.values() for key in one.rows})
     left, asked = Counter(todo.shard[~known]), todo[~known]
     keys, shards, pairs = asked.key.tolist(), asked.shard.tolist(), asked.pairs.tolist()
     for shard in sorted(came.keys() - left):  # its last result came just before a kill
-        _finish(came[shard], todo, shard, out)
+        _finish(came.pop(shard), wanted[shard], shard, out)
     results = web.fetch_many(keys, limits, workers, window=2 * workers)
     with contextlib.closing(results), _bar(todo, asked) as bar:
         for place, got in results:
@@ -52,23 +53,22 @@ def download(
             bar.add(pairs[place], got)
             left[shard] -= 1
             if not left[shard]:
-                _finish(came.pop(shard), todo, shard, out)
+                _finish(came.pop(shard), wanted[shard], shard, out)
 
 
-def _arrived(out: Path, todo: pd.DataFrame) -> dict[int, Arrivals]:
+def _arrived(out: Path, shards: Iterable[int]) -> dict[int, Arrivals]:
     """What an earlier run has of every shard; files of finished shards are removed."""
     folder = out / "fetch"
     folder.mkdir(exist_ok=True)
-    came = {n: Arrivals(folder / f".{n:05d}.came") for n in todo.shard.unique().tolist()}
+    came = {n: Arrivals(folder / f".{n:05d}.came") for n in shards}
     for path in set(folder.glob(".*.came")) - {one.path for one in came.values()}:
         path.unlink()
     return came
 
 
-def _finish(came: Arrivals, urls: pd.DataFrame, shard: int, out: Path) -> None:
+def _finish(came: Arrivals, keys: list[str], shard: int, out: Path) -> None:
     """Keep a whole shard in the order of its URLs."""
-    table = came.table(urls.key[urls.shard == shard].tolist(), shard)
-    runfolder.keep(table, out, "fetch", shard)
+    runfolder.keep(came.table(keys, shard), out, "fetch", shard)
     came.path.unlink()
 
 
