@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import socket
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def small_book(tmp_path: Path) -> Path:
     (tmp_path / "rs5m").mkdir()
     for name in ("_config.yml", "constraints.txt"):
         (tmp_path / name).write_text((ROOT / name).read_text())
+    shutil.copytree(ROOT / "book" / "_static", tmp_path / "book" / "_static")
     (tmp_path / "book" / "references.bib").write_text(
         "@misc{doe2024, author={Doe, Ann and Roe, Bo and Poe, Cy}, title={T}, year={2024}, "
         "doi={10.1/x}}"
@@ -247,6 +249,8 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     html = small_book / "_build" / "html" / "clip.html"
     assert "blob/main/book/clip.ipynb" in html.read_text() and "1.23</span>" in html.read_text()
     assert 'alt="One dot in the middle."' in html.read_text() and "{glue" not in html.read_text()
+    assert not re.search(r'(?:src|href)="https?://[^"]*[.](?:js|css)', html.read_text())
+    assert (html.parent / "_static" / "mathjax" / "tex-chtml.js").is_file()  # formulas, offline
     times = {path: path.stat().st_mtime_ns for path in small_book.rglob("*") if path.is_file()}
 
     second = tool("reproduce.py", small_book)
