@@ -163,6 +163,16 @@ def test_a_damaged_tail_is_dropped_and_the_rest_kept(case, tmp_path):
     table.validate(full=True)
 
 
+def test_a_line_without_its_end_is_not_whole(tmp_path):
+    came = held(tmp_path, 0, [("http://a.example/0", None), ("http://a.example/1", None)])
+    whole = came.read_bytes()
+    came.write_bytes(whole[:-1])
+    again = Arrivals(came)
+    assert list(again.rows) == ["http://a.example/0"]
+    again.add("http://a.example/1", web.Fetched("empty", None, "", 200))
+    assert came.read_bytes() == whole and len(Arrivals(came).rows) == 2
+
+
 @pytest.mark.parametrize("damage", ["garbage", "zeros", "none"])
 def test_results_that_a_power_cut_damaged_are_asked_again(damage, site, tmp_path):
     urls = table(site, 128)
