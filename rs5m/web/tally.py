@@ -10,11 +10,12 @@ from rs5m.web.urls import normalise
 
 @dataclass(slots=True)
 class Host:
-    """Results of one host, as its URLs name it: how many, not ok, without an answer in time, and
-    the seconds that their requests took.
+    """Results of one host, as its URLs name it: how many, asked for at all, not ok, without an
+    answer in time, and the seconds that their requests took.
     """
 
     results: int = 0
+    asked: int = 0
     failed: int = 0
     silent: int = 0
     seconds: float = 0.0
@@ -34,13 +35,15 @@ class Tally:
         self.bytes += len(got.content or b"")
         host = self.hosts.setdefault(urlsplit(normalise(url) or "").hostname or "", Host())
         host.results += 1
+        host.asked += got.attempts > 0
         host.failed += got.status != "ok"
         host.silent += got.status in ("timeout", "dead_host")
         host.seconds += got.seconds
 
     def slowest(self, count: int = 5) -> list[tuple[str, float]]:
         """Hosts and their seconds for a result that was asked for, the slowest first."""
-        mean = {name: host.seconds / host.results for name, host in self.hosts.items() if name}
+        asked = {name: host for name, host in self.hosts.items() if name and host.asked}
+        mean = {name: host.seconds / host.asked for name, host in asked.items()}
         return sorted(mean.items(), key=lambda item: (-item[1], item[0]))[:count]
 
     def deadest(self, count: int = 5) -> list[tuple[str, Host]]:
