@@ -8,6 +8,7 @@ import os
 import platform
 import shutil
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -188,14 +189,14 @@ def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]
     folder = base / scale / f"{stage}-{digest(reach.code(make.__module__), *inputs)}"
     shown = folder.relative_to(root()) if base.is_relative_to(root()) else folder
     if folder.is_dir():
-        print(f"{stage}: loaded {shown}")
+        print(f"{stage}: loaded {shown}", file=sys.stderr)  # the rendered book leaves it out
         return folder
     temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True)
     make(temporary)
     temporary.replace(folder)
-    print(f"{stage}: computed, kept in {shown}")
+    print(f"{stage}: computed, kept in {shown}", file=sys.stderr)
     return folder
 
 

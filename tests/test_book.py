@@ -249,6 +249,7 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     html = small_book / "_build" / "html" / "clip.html"
     assert "blob/main/book/clip.ipynb" in html.read_text() and "1.23</span>" in html.read_text()
     assert 'alt="One dot in the middle."' in html.read_text() and "{glue" not in html.read_text()
+    assert "Show code cell source" in html.read_text()  # glue and figures: behind a toggle
     assert not re.search(r'(?:src|href)="https?://[^"]*[.](?:js|css)', html.read_text())
     assert (html.parent / "_static" / "mathjax" / "tex-chtml.js").is_file()  # formulas, offline
     times = {path: path.stat().st_mtime_ns for path in small_book.rglob("*") if path.is_file()}

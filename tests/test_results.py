@@ -155,13 +155,13 @@ def test_an_artefact_is_made_once_and_then_loaded(here, capsys):
         (folder / "sub/x.txt").write_text("whole")
 
     first = results.artefact("stage", "mini", (1,), make)
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert (
         said == f"stage: computed, kept in {first.relative_to(here)}\n"
         and first.parent == here / "runs/mini"
     )
     assert results.artefact("stage", "mini", (1,), make) == first and len(made) == 1
-    assert capsys.readouterr().out == f"stage: loaded {first.relative_to(here)}\n"
+    assert capsys.readouterr().err == f"stage: loaded {first.relative_to(here)}\n"
     assert (first / "sub/x.txt").read_text() == "whole" and not made[0].exists()
     for other in (("stage", "mini", (2,)), ("other", "mini", (1,)), ("stage", "local", (1,))):
         assert results.artefact(*other, make) != first

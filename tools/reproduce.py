@@ -42,6 +42,7 @@ KERNEL = {  # where the reader has not set them
     "GOMP_SPINCOUNT": "2000",  # threads that spin for long crawl on a busy machine
 }
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+BOOKKEEPING = re.compile(r"^ *results\.(glue|save)\(", re.M)
 TIMING = "timing.json"
 
 
@@ -69,6 +70,22 @@ def surroundings(root: Path, scale: scales.Scale) -> str:
 
 def tags_of(cell: nbformat.NotebookNode) -> list[str]:
     return cell.metadata.get("tags", [])
+
+
+def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
+    """Whether a cell's code stands in the way of reading: it keeps numbers for the prose or draws.
+    The notebooks for Colab show it as it is.
+    """
+    drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
+    return drawn or bool(BOOKKEEPING.search(cell.source))
+
+
+def reachable(data: dict) -> None:
+    """A wide table scrolls inside its own box: let the keyboard reach it, and no header be empty."""
+    if "text/html" in data:
+        html = "".join(data["text/html"])
+        html = html.replace('class="dataframe"', 'class="dataframe" tabindex="0"')
+        data["text/html"] = html.replace("<th></th>", "<td></td>")
 
 
 def order(pages: list[str]) -> list[str]:
@@ -188,6 +205,10 @@ class Chapter:
             cell.outputs, cell.execution_count = executed.outputs, executed.execution_count
             if "parameters" in tags_of(cell):
                 cell.source = pattern.sub(mine, cell.source)
+            if behind_a_toggle(cell):
+                cell.metadata["tags"] = [*tags_of(cell), "hide-input"]
+            for output in cell.outputs:
+                reachable(output.get("data", {}))
         return page
 
 

@@ -159,12 +159,12 @@ def test_nothing_is_encoded_twice(capsys):
     found[3] = b"no image"
     first = features.Store(model).images(images(found), "aid")
     assert model.net.calls["images"] == 22
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "images-aid: computed" in said and "aid: skipped 1 unreadable images: 3.jpg" in said
     again = features.Store(model)
     second = again.images(images(found), "aid")
     assert model.net.calls["images"] == 22 and not again.seconds
-    said = capsys.readouterr().out
+    said = "".join(capsys.readouterr())
     assert "images-aid: loaded" in said and "aid: skipped 1 unreadable images: 3.jpg" in said
     assert (
         np.array_equal(first.vectors, second.vectors)
@@ -265,7 +265,7 @@ def test_texts_are_encoded_once_each_and_come_back_in_order(capsys):
     asked = model.net.calls["texts"]
     assert asked == 5 + 7, "five different ones, and seven by the slow twin"
     features.Store(model).texts(texts, "rsicd")
-    assert model.net.calls["texts"] == asked and "texts-rsicd: loaded" in capsys.readouterr().out
+    assert model.net.calls["texts"] == asked and "texts-rsicd: loaded" in capsys.readouterr().err
     features.Store(model).texts([*texts, "d"], "rsicd")
     assert model.net.calls["texts"] == asked + 6
 

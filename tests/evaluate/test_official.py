@@ -289,7 +289,7 @@ def test_a_second_run_encodes_nothing_and_says_the_same(data, whole, monkeypatch
     assert second["seconds"]["encoding"] == 0
     for key in set(first) - {"seconds", "provenance"}:
         assert first[key] == second[key]
-    said = capsys.readouterr().out
+    said = capsys.readouterr().err
     assert "computed" not in said and said.count(": loaded ") == 6
 
 
