@@ -81,7 +81,7 @@ def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
 
 
 def reachable(data: dict) -> None:
-    """A wide table scrolls inside its own box: let the keyboard reach it, and no header be empty."""
+    """A wide table scrolls in its own box: let the keyboard reach it, and no header be empty."""
     if "text/html" in data:
         html = "".join(data["text/html"])
         html = html.replace('class="dataframe"', 'class="dataframe" tabindex="0"')
