@@ -1,48 +1,124 @@
-"""`rs5m evaluate`: a model on the paper's test sets, or a score of stored vectors."""
+"""`rs5m evaluate`: a model on test sets, or a score of stored vectors."""
 
 import argparse
 
-PREDICTIONS = (
-    "a folder for a table of each labelled set by image, SET.parquet: path, label, predicted class "
-    "and the score of each class (default: none is written)"
-)
+EXAMPLE = """
+  rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data rs5m_test_data --out report.json
+  rs5m evaluate --model ViT-B-32-quickgelu --pretrained openai --data my_classes \\
+      --templates templates.txt --predictions predictions --out own.json
+  rs5m evaluate --features vectors.npz --out score.json
+"""
 
 
 def add(commands) -> None:
     add = commands.add_parser(
         "evaluate", help="a model on the paper's test sets, beside the paper's numbers"
     )
-    weights = "a file of weights, or open_clip's tag of general ones"
-    data = "the official test folder, the book's local one, or pocket"
-    features = "in place of a model and data: npz files with image, label and text vectors"
-    add.add_argument("--model", default="", help="GeoRSCLIP-ViT-B-32, a name of open_clip, pocket")
-    add.add_argument("--checkpoint", default="", help=weights)
-    add.add_argument("--data", default="", help=data)
-    add.add_argument("--features", nargs="+", default=[], metavar="NPZ", help=features)
-    add.add_argument("--tasks", default="zeroshot,retrieval,selo", help="with commas between")
-    add.add_argument("--out", required=True, help="the JSON to write")
-    add.add_argument("--predictions", default="", metavar="FOLDER", help=PREDICTIONS)
+    _add_model(add)
+    _add_data(add)
+    _add_machine(add)
     add.set_defaults(run=run)
+
+
+def _add_model(add) -> None:
+    name = (
+        "The model: a released GeoRSCLIP such as GeoRSCLIP-ViT-B-32, a name of open_clip, "
+        "local-dir:FOLDER, or pocket (default: none, for --features)."
+    )
+    tag = "Open_clip's tag of general weights for the model, such as openai (default: none)."
+    weights = "A file with the model's weights, or open_clip's tag of some (default: none)."
+    features = (
+        "Files with image, label and text vectors that are scored in place of a model and data "
+        "(default: none)."
+    )
+    add.add_argument("--model", default="", metavar="NAME", help=name)
+    add.add_argument("--pretrained", default="", metavar="TAG", help=tag)
+    add.add_argument("--checkpoint", default="", metavar="FILE", help=weights)
+    add.add_argument("--features", nargs="+", default=[], metavar="NPZ", help=features)
+
+
+def _add_data(add) -> None:
+    data = (
+        "The official test folder, the book's local one, pocket, or a folder of your own with a "
+        "folder of images for each class (default: none, for --features)."
+    )
+    tasks = "The tasks, with commas between them (default: %(default)s)."
+    names = (
+        "A table of your own classes, a line each with the folder, a comma or tab, and the name "
+        "that stands in prompts (default: the folders' names)."
+    )
+    templates = (
+        "A text with your own prompts, a line each with {} where the class stands (default: the "
+        "paper's 105)."
+    )
+    predictions = (
+        "A folder for a table of each labelled set by image, SET.parquet: path, label, predicted "
+        "class and the score of each class (default: none is written)."
+    )
+    usual = "zeroshot,retrieval,selo"
+    add.add_argument("--data", default="", metavar="PATH", help=data)
+    add.add_argument("--tasks", default=usual, metavar="NAMES", help=tasks)
+    add.add_argument("--classnames", default="", metavar="FILE", help=names)
+    add.add_argument("--templates", default="", metavar="FILE", help=templates)
+    add.add_argument("--predictions", default="", metavar="FOLDER", help=predictions)
+    add.add_argument("--out", required=True, metavar="PATH", help="The JSON file to write.")
+
+
+def _add_machine(add) -> None:
+    batch = "The images that are encoded at a time (default: 32 on a CPU, 256 on a GPU)."
+    workers = "The threads that decode images (default: one for each processor, at most 16)."
+    precision = (
+        "The numbers in which images are encoded, float32 as in the official evaluation or "
+        "bfloat16, which is reported apart (default: %(default)s)."
+    )
+    device = "The device: cpu, cuda, cuda:1 or mps (default: the GPU if there is one, else cpu)."
+    kinds = ("float32", "bfloat16")
+    add.add_argument("--batch-size", type=int, default=0, metavar="N", help=batch)
+    add.add_argument("--workers", type=int, default=0, metavar="N", help=workers)
+    add.add_argument(
+        "--precision", default="float32", choices=kinds, metavar="KIND", help=precision
+    )
+    add.add_argument("--device", default="", metavar="NAME", help=device)
 
 
 def run(arguments: argparse.Namespace) -> None:
     """`rs5m evaluate`: the official evaluation or a score of stored vectors: JSON and table."""
     if arguments.features:
-        if arguments.model or arguments.checkpoint or arguments.data:
-            raise ValueError("--features needs no --model, --checkpoint or --data: leave them out")
+        _refuse_beside_features(arguments)
         from rs5m.evaluate import stored
 
         stored.run(arguments.features, arguments.out)
         return
     if not (arguments.model and arguments.data):
         raise ValueError("give --model and --data, or --features with stored vectors")
-    from rs5m.evaluate import official
+    if arguments.pretrained and arguments.checkpoint:
+        raise ValueError("--pretrained and --checkpoint both name weights: leave one out")
+    for name in ("batch_size", "workers"):
+        if getattr(arguments, name) < 0:
+            option = f"--{name.replace('_', '-')}"
+            raise ValueError(f"{option} {getattr(arguments, name)}: give a number from 1")
+    from rs5m import device
+    from rs5m.evaluate import official, prompts
 
+    device.choose(arguments.device)
     official.run(
         arguments.model,
-        arguments.checkpoint,
+        arguments.pretrained or arguments.checkpoint,
         arguments.data,
         arguments.tasks,
         arguments.out,
         arguments.predictions,
+        prompts.words(arguments.classnames, arguments.templates),
+        {
+            "batch": arguments.batch_size,
+            "workers": arguments.workers,
+            "precision": arguments.precision,
+        },
     )
+
+
+def _refuse_beside_features(arguments: argparse.Namespace) -> None:
+    """ValueError for an option that says nothing where vectors are there already."""
+    others = "model pretrained checkpoint data classnames templates predictions device".split()
+    if given := [f"--{name}" for name in others if getattr(arguments, name)]:
+        raise ValueError(f"--features needs no {' or '.join(given)}: leave it out")

@@ -111,7 +111,7 @@ def classes(name: str, folder: Path) -> Classes:
     inside, bases, zips = LAYOUTS[name]
     for base in bases:
         if (root := folder / base / inside).is_dir():
-            return _of_folder(name, root)
+            return of_folder(name, root, f"fetch {name} again")
     for archive in (folder / zipped for zipped in zips):
         if archive.is_file():
             return _of_zip(name, archive, inside)
@@ -119,18 +119,20 @@ def classes(name: str, folder: Path) -> Classes:
     raise FileNotFoundError(f"{folder} has {'neither' if zips else 'not'} {wanted}")
 
 
-def _of_folder(name: str, root: Path) -> Classes:
+def of_folder(name: str, root: Path, cure: str) -> Classes:
+    """A labelled set of a folder with a folder of images for each class; ValueError, with the cure,
+    for a class without an image.
+    """
     paths, left_out = listed(root, ENDINGS, below=1)
     kept = list(paths)
     folders = {path.name for path in root.iterdir() if path.is_dir() and path.name[0] != "."}
     if empty := sorted(folders - {file.split("/")[0] for file in kept}):
         others = f"; left out are {in_words(left_out)}" if left_out else ""
         raise ValueError(
-            f"{root} has class folders without an image: {', '.join(empty)}{others}; "
-            f"fetch {name} again"
+            f"{root} has class folders without an image: {', '.join(empty)}{others}; {cure}"
         )
     if not kept:
-        raise ValueError(f"{root} has no class folder with images: fetch {name} again")
+        raise ValueError(f"{root} has no class folder with images: {cure}")
     return _labelled(name, kept, lambda i: paths[kept[i]].read_bytes(), left_out)
 
 

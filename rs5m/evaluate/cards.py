@@ -18,6 +18,11 @@ def _all() -> dict[str, dict]:
     return tomllib.loads((files("rs5m.evaluate") / "cards.toml").read_text(encoding="utf-8"))
 
 
+def known() -> tuple[str, ...]:
+    """The names of all cards."""
+    return tuple(_all())
+
+
 def card(name: str) -> dict:
     """The card of a set: title, task, images, split, source, terms, and what else is known.
     ValueError if unknown.

@@ -50,7 +50,7 @@ def cut(image: np.ndarray, windows: np.ndarray, size: int = SIZE) -> np.ndarray:
 
 
 def window_vectors(
-    model: Model, image: np.ndarray, windows: np.ndarray, jpeg: bool = False, quiet: bool = False
+    model: Model, image: np.ndarray, windows: np.ndarray, jpeg: bool = False, **how
 ) -> np.ndarray:
     """Un-normalised vectors (n, dim) of an image's windows, cut and encoded batch by batch.
 
@@ -59,7 +59,7 @@ def window_vectors(
         image: uint8 (h, w, 3).
         windows: (n, 4), each r0, r1, c0, c1.
         jpeg: each window goes through JPEG, as in the official evaluation.
-        quiet: without a bar.
+        how: keywords for `features.encode`.
     """
     clip.check_images([image])
     names = ["_".join(map(str, window)) for window in windows]
@@ -68,7 +68,7 @@ def window_vectors(
         window = cut(image, windows[i : i + 1])
         return selo.as_jpeg(window[0]) if jpeg else datasets.held(window, names).read(0)
 
-    return features.encode(model, Images(names, read), "windows", quiet=quiet).vectors
+    return features.encode(model, Images(names, read), "windows", **how).vectors
 
 
 def scores(
@@ -101,7 +101,7 @@ def scene_scores(store: Store, scenes: list[Scene], name: str, jpeg: bool = Fals
         for i, scene in enumerate(tqdm(scenes, desc=name, unit="scene")):
             image = scene.read()
             windows = selo.windows(*image.shape[:2])
-            vectors = window_vectors(model, image, windows, jpeg, quiet=True)
+            vectors = window_vectors(model, image, windows, jpeg, quiet=True, **store.how)
             np.savez(folder / f"{i}.npz", windows=windows, vectors=vectors, shape=image.shape[:2])
 
     store.digests[f"images-{name}"] = features.texts_digest([" ".join(one) for one in data])

@@ -1,5 +1,9 @@
 """The prompts of a labelled set's classes."""
 
+import re
+from pathlib import Path
+from typing import NamedTuple
+
 import numpy as np
 
 from rs5m import clip, paper
@@ -27,10 +31,68 @@ def class_prompt(set_name: str, folder: str) -> str:
     return WORDS.get(set_name, {}).get(folder) or paper.class_name(folder)
 
 
-def prompts(data: Classes | Labelled) -> list[list[str]]:
-    """The paper's 105 prompts for each class of a test set."""
-    names = [class_prompt(data.name, name) for name in data.classes]
-    return [[prompt.format(name) for prompt in paper.prompts()] for name in names]
+class Words(NamedTuple):
+    """What stands in place of the folders' names in prompts, and prompts in place of the paper's;
+    empty: none.
+    """
+
+    names: dict[str, str]
+    templates: tuple[str, ...]
+
+    def of_class(self, set_name: str, folder: str) -> str:
+        return self.names.get(folder) or class_prompt(set_name, folder)
+
+    def check(self, classes: list[str]) -> None:
+        """ValueError where there are names, and not for these very classes."""
+        fewer, more = set(classes) - set(self.names), set(self.names) - set(classes)
+        if self.names and (fewer or more):
+            told = {"no name for": fewer, "no folder of": more}
+            wrong = [f"{say} {', '.join(sorted(some))}" for say, some in told.items() if some]
+            raise ValueError(f"--classnames: {'; '.join(wrong)}: give a line for each class folder")
+
+
+NONE = Words({}, ())
+
+
+def words(classnames: str | Path = "", templates: str | Path = "") -> Words:
+    """The words of two files, "" for none; ValueError that names the line.
+
+    Args:
+        classnames: a line for each class, its folder, a comma or tab, its name in prompts.
+        templates: a line for each prompt, with {} where the class stands.
+    """
+    names, prompts = {}, []
+    for number, line in _lines(classnames):
+        parts = re.fullmatch(r"([^,\t]+)[,\t](.*\S)", line)
+        folder, name = (part.strip() for part in parts.groups()) if parts else ("", "")
+        if not (folder and name) or folder in names:
+            raise ValueError(
+                f"{classnames}, line {number}: give each folder once, a comma or tab, and its name"
+            )
+        names[folder] = name
+    for number, line in _lines(templates):
+        if line.count("{}") != 1 or re.search(r"[{}]", line.replace("{}", "")):
+            raise ValueError(f"{templates}, line {number}: write {{}} once, where the class stands")
+        prompts.append(line)
+    return Words(names, tuple(prompts))
+
+
+def _lines(path: str | Path) -> list[tuple[int, str]]:
+    """The lines that say something, with their numbers; ValueError where there is none."""
+    if not path:
+        return []
+    text = Path(path).read_text(encoding="utf-8-sig")
+    found = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    if not found:
+        raise ValueError(f"{path} is empty: leave the option out, or write a line for each")
+    return found
+
+
+def prompts(data: Classes | Labelled, words: Words = NONE) -> list[list[str]]:
+    """The paper's 105 prompts, or one's own, for each class of a test set."""
+    names = [words.of_class(data.name, name) for name in data.classes]
+    templates = words.templates or paper.prompts()
+    return [[prompt.format(name) for prompt in templates] for name in names]
 
 
 def class_text(model: Model, data: Classes | Labelled) -> np.ndarray:

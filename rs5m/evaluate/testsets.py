@@ -24,6 +24,7 @@ TASKS = {  # the official sets first
     "retrieval": ("rsitmd", "rsicd", "ucm", "pocket"),
     "selo": ("air_slt",),
 }
+TOPS = {"eurosat-rgb", "RESISC45", "AID", "rsitmd", "rsicd", "AIR-SLT", "UCMerced_LandUse"}
 SAMPLE = 1000  # of a labelled set's files, one in so many is compared byte by byte
 
 
@@ -56,6 +57,26 @@ def classes(name: str, folder: str | Path) -> Classes:
         return datasets.classes(name, Path(folder))
     chips, images = _pocket()
     return Classes("pocket", images, chips.labels, chips.classes, {})
+
+
+def own(folder: str | Path) -> Classes | None:
+    """A folder of one's own, with a folder of images for each class, under the folder's name; None
+    where it has no such folder, or one of the official layout.
+
+    ValueError for a single class and for one without an image.
+    """
+    folder = Path(folder).resolve()
+    inside = {path.name for path in folder.iterdir() if path.is_dir() and path.name[0] != "."}
+    if inside & TOPS or not datasets.listed(folder, datasets.ENDINGS, below=1)[0]:
+        return None
+    name = folder.name if folder.name not in datasets.LAYOUTS else f"own {folder.name}"
+    found = datasets.of_folder(name, folder, "fill them or move them away")
+    if len(found.classes) < 2:
+        raise ValueError(
+            f"{folder.name} has one folder of images, {found.classes[0]}: zero-shot classification "
+            "needs a folder for each of two classes or more"
+        )
+    return found
 
 
 def captions(name: str, folder: str | Path) -> Captions:

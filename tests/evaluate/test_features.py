@@ -133,6 +133,77 @@ def test_corrupt_images_are_left_out_and_named(batch):
         features.encode(model, images([b"", b"x"]), "aid")
 
 
+@pytest.fixture(params=[1, 3])
+def cores(request):
+    """torch has so many threads in one test."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(request.param)
+    yield request.param
+    torch.set_num_threads(before)
+
+
+def one_by_one(model, contents: list[bytes]) -> tuple[np.ndarray, list[int], dict[str, str]]:
+    """Twin of `features.encode`: images in a row, each alone through the network."""
+    vectors, kept, skipped = [], [], {}
+    for i, content in enumerate(contents):
+        image, reason = datasets.decode(content)
+        if image is None:
+            skipped[f"{i}.jpg"] = reason
+        else:
+            kept.append(i)
+            vectors.append(clip.encode_images(model, [image], quiet=True, exact=True)[0])
+    return np.stack(vectors), kept, skipped
+
+
+def test_cores_that_encode_side_by_side_give_what_one_gives_in_turn(tmp_path, cores):
+    """Slow batches finish last and stand first; a batch of damaged images only; each named once."""
+    small_clip.register(tmp_path)
+    model, found = small_clip.random(False), contents(41)
+    for i in (0, 8, 9, 10, 11, 40):
+        found[i] = found[i][: i + 1]
+    read = []
+
+    def slow(i: int) -> bytes:
+        read.append(i)
+        time.sleep(0.05 if i == 0 else 0)
+        return found[i]
+
+    got = features.encode(model, Images([f"{i}.jpg" for i in range(41)], slow), batch=4)
+    vectors, kept, skipped = one_by_one(model, found)
+    assert got.vectors == pytest.approx(vectors, abs=1e-6) and vectors.std() > 0
+    assert got.kept.tolist() == kept and got.skipped == skipped and len(skipped) == 6
+    assert sorted(read) == list(range(41))
+    assert torch.get_num_threads() == cores, "as many threads as before"
+
+
+def test_a_gpu_gets_the_same_batches():
+    """Decoded ahead of it; here the CPU stands for it."""
+    model, found = small(), contents()
+    found[5] = b"no image"
+    vectors, reasons = _joined(features.by_core(images(found), model, 4))
+    ahead = _joined(features.on_device(images(found), model, 4))
+    assert np.array_equal(ahead[0], vectors) and ahead[1] == reasons and len(vectors) == 22
+
+
+def _joined(passes) -> tuple[np.ndarray, list[str | None]]:
+    vectors, reasons = zip(*passes, strict=True)
+    return torch.cat(vectors).numpy(), [reason for part in reasons for reason in part]
+
+
+@pytest.mark.parametrize("where", ["read", "encode"])
+def test_after_an_error_torch_has_its_threads_back(cores, where):
+    def fail(*_, **__):
+        raise OSError("the disk is gone")
+
+    found, model = images(contents()), small()
+    if where == "encode":
+        model.net.encode_image = fail
+    source = Images(found.names, fail if where == "read" else found.read)
+    with pytest.raises(OSError, match="the disk is gone"):
+        features.encode(model, source, batch=2)
+    assert torch.get_num_threads() == cores
+
+
 def test_a_reading_error_is_not_swallowed():
     def read(i):
         raise OSError(f"{i}.jpg: the disk is gone")

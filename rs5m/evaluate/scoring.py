@@ -1,0 +1,170 @@
+"""A test set's score by its task: values, intervals and what else is measured, from vectors of the
+set's images and texts; and how the numbers came about. Chapter: zeroshot, retrieval, selo.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rs5m import intervals, paper, retrieval, selo, zeroshot
+from rs5m.data import images
+from rs5m.data.datasets import Classes, LeftOut
+from rs5m.evaluate import features, localize, prompts
+from rs5m.evaluate.reporting import KS, RECALLS
+
+
+class Found(NamedTuple):
+    """A test set that is there: its task, its name and what its reader gave."""
+
+    task: str
+    name: str
+    data: object
+
+
+class Scored(NamedTuple):
+    """Values and 95 % intervals by our names, what else was measured, the images of the set that
+    could not be used, and other files that lay beside them, by reason.
+    """
+
+    values: dict[str, float]
+    intervals: dict[str, tuple[float, float]]
+    extra: dict
+    skipped: LeftOut
+    strays: LeftOut
+    predictions: pd.DataFrame | None = None
+
+
+def score_classes(store: features.Store, found: Found, words=prompts.NONE) -> Scored:
+    """Top-1 by the official averaging, in %, rounded to two digits as published; top-5, balanced
+    and CLIP's beside.
+    """
+    data, encoded = found.data, store.images(found.data.images, found.name)
+    label, groups = data.labels[encoded.kept], prompts.prompts(data, words)
+    text = store.texts([text for group in groups for text in group], f"zeroshot-{found.name}")
+    text = text.reshape(len(groups), len(groups[0]), -1)
+    extra, hit = {"images": len(label)}, {}
+    for averaging in ("rs5m", "clip"):
+        classifier = zeroshot.classifier(text, averaging)
+        measured = zeroshot.measure(encoded.vectors, classifier, label)
+        hit[averaging] = measured.pop("hit")
+        bounds = measured.pop("low"), measured.pop("high")
+        extra |= {f"{averaging}_{key}": value for key, value in measured.items()}
+        extra[f"{averaging}_balanced_interval"] = bounds
+    values = {"top1": round(extra["rs5m_top1"], 2)}
+    top1 = intervals.stratified_share(hit["rs5m"], label)
+    table = by_image(data, encoded, zeroshot.classifier(text))
+    return Scored(values, {"top1": top1}, extra, by_reason(encoded), data.left_out, table)
+
+
+def by_image(data: Classes, encoded: features.Encoded, classifier: np.ndarray) -> pd.DataFrame:
+    """path, label and predicted class of each image that could be decoded, and its score_CLASS for
+    each class: 100 x cosine, float32.
+    """
+    scores = zeroshot.logits(encoded.vectors, classifier)
+    table = {
+        "path": [data.images.names[i] for i in encoded.kept],
+        "label": [data.classes[i] for i in data.labels[encoded.kept]],
+        "predicted": [data.classes[i] for i in scores.argmax(1)],
+    }
+    named = {f"score_{name}": scores[:, i] for i, name in enumerate(data.classes)}
+    return pd.DataFrame(table | named)
+
+
+def score_captions(store: features.Store, found: Found, words=prompts.NONE) -> Scored:
+    """The six recalls and their mean, in %, by the official order of ties; in extra by their share.
+
+    An unreadable image takes its captions with it.
+    """
+    data, encoded = found.data, store.images(found.data.images, found.name)
+    captions = [data.captions[i] for i in encoded.kept]
+    image_of_text = np.repeat(np.arange(len(captions)), [len(group) for group in captions])
+    texts = [caption for group in captions for caption in group]
+    text = store.texts(texts, f"retrieval-{found.name}")
+    hits = retrieval.official_hits(encoded.vectors, text, image_of_text, KS)
+    fair = retrieval.hits(encoded.vectors, text, image_of_text, KS)
+    between = {"mean_recall": retrieval.interval(hits, image_of_text)}
+    owners = (np.arange(len(captions)), image_of_text)
+    for name, hit, owner in zip(RECALLS, hits, owners, strict=True):
+        for i, k in enumerate(KS):
+            between[f"{name}_R@{k}"] = intervals.clustered_share(hit[:, i], owner)
+    extra = {"images": len(captions), "captions": len(text)}
+    extra["ties_by_share"] = retrieval.summary(fair, KS)
+    skipped = data.left_out | by_reason(encoded)
+    return Scored(retrieval.summary(hits, KS), between, extra, skipped, {})
+
+
+def score_scenes(store: features.Store, found: Found, words=prompts.NONE) -> Scored:
+    """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query."""
+    scored = localize.scene_scores(store, found.data, found.name, jpeg=True)
+    measured = localize.measure(found.data, scored, jpeg=True)
+    asked = [(scene.name, query.caption) for scene in found.data for query in scene.queries]
+    queries = [
+        {"scene": scene, "caption": caption}
+        | {key: float(values[i]) for key, values in measured.items()}
+        for i, (scene, caption) in enumerate(asked)
+    ]
+    means = {key: intervals.mean(values) for key, values in measured.items()}
+    return Scored(
+        {key: mean["mean"] for key, mean in means.items()},
+        {key: (mean["low"], mean["high"]) for key, mean in means.items()},
+        {"queries": queries},
+        {},
+        {},
+    )
+
+
+def by_reason(encoded: features.Encoded) -> LeftOut:
+    """The images that could not be decoded, by reason."""
+    found: LeftOut = {}
+    for name, reason in encoded.skipped.items():
+        found.setdefault(f"unreadable: {reason}", []).append(name)
+    return found
+
+
+SCORE: dict[str, Callable] = {
+    "zeroshot": score_classes,
+    "retrieval": score_captions,
+    "selo": score_scenes,
+}
+
+
+def protocol(store: features.Store, found: list[Found], words: prompts.Words) -> dict:
+    """How the numbers came about, in words and numbers."""
+    templates = words.templates or paper.prompts()
+    classes = {
+        f.name: [words.of_class(f.name, c) for c in f.data.classes]
+        for f in found
+        if f.task == "zeroshot"
+    }
+    seen = ("image_size", "mean", "std", "image_precision", "device", "versions")
+    return {
+        "preprocessing": {
+            "resize": "short side by Pillow's bicubic filter; centre crop; RGB",
+            "pixels": f"Pillow {store.identity['versions']['pillow']}",
+            "images": images.RULE,
+        }
+        | {key: store.identity[key] for key in seen},
+        "zeroshot": {
+            "prompts": len(templates),
+            "templates_sha256": features.texts_digest(templates),
+            "averaging": "mean of un-normalised prompts, then normalised",
+            "logits": "100 x cosine",
+            "top1": "of all images, in %, rounded to 2 digits",
+            "classes": classes,
+        },
+        "retrieval": {
+            "k": KS,
+            "order": "images by name, captions as in the csv",
+            "ties": "in the order of torch.topk on float32 scores, as in the official code; under "
+            "ties_by_share in extra, equal scores count as if in random order",
+        },
+        "selo": {
+            "steps": selo.STEPS,
+            "windows": "resized to 256 x 256 (cubic), written as JPEG of quality 95 and read back, "
+            "then preprocessed",
+            "maps": "written as JPEG of quality 95 and read back",
+        },
+        "intervals": "95 %, bootstrap: images within classes; images with their captions; queries",
+    }
