@@ -4,26 +4,52 @@ import argparse
 import os
 import sys
 
+from rs5m import __version__
 from rs5m.commands import detector, evaluate, export, fetch, pub11, rs3, tune
+
+CODES = """exit codes:
+  0    it is done
+  1    an error that nobody expected; with RS5M_DEBUG=1 in the environment it is shown in full
+  2    a wrong option or input, a package to install, a disk or network that failed, a loss that
+       is not finite; one line says what to do
+  130  interrupted; the same command goes on where it stopped
+
+`rs5m COMMAND --help` lists a command's options and shows an example.
+"""
+
+
+class Version(argparse.Action):
+    """Says rs5m's version, with the commit where it lies in a checkout of its own."""
+
+    def __call__(self, parser, *_) -> None:
+        from rs5m import results
+
+        commit = results.commit()
+        parser.exit(message=f"rs5m {__version__}{f', commit {commit}' if commit else ''}\n")
 
 
 def parser() -> argparse.ArgumentParser:
     """The command line: one subcommand per task."""
+    raw = argparse.RawDescriptionHelpFormatter
     root = argparse.ArgumentParser(
-        prog="rs5m", description="RS5M and GeoRSCLIP, rebuilt line by line"
+        prog="rs5m",
+        description="RS5M and GeoRSCLIP, rebuilt line by line",
+        epilog=CODES,
+        formatter_class=raw,
     )
+    said = "Print the version, and the commit of a checkout."
+    root.add_argument("--version", action=Version, nargs=0, help=said)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
     for command in (pub11, detector, rs3, tune, evaluate, export, fetch):
         command.add(commands)
+        own = commands.choices[command.__name__.rpartition(".")[2]]
+        own.epilog = f"{own.epilog or ''}\nexample:{command.EXAMPLE}".lstrip()
+        own.formatter_class = raw
     return root
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; whatever goes wrong is one line.
-
-    Exit codes: 2 for bad input, a package to install or a non-finite loss; 130 when interrupted;
-    1 for what nobody expected (RS5M_DEBUG=1 shows where it came from).
-    """
+    """Run one subcommand; whatever goes wrong is one line, and the exit code one of CODES."""
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)

@@ -4,6 +4,11 @@ import argparse
 
 from rs5m import results
 
+EXAMPLE = """
+  rs5m detector fit --positives aerial --negatives photographs --out detector.npz
+  rs5m detector report --table judged.csv --detector detector.npz --out report.html
+"""
+
 
 def add(commands) -> None:
     add = commands.add_parser("detector", help="fit a detector on your own pictures, or report one")
@@ -11,22 +16,23 @@ def add(commands) -> None:
     fit = actions.add_parser("fit", help="from labelled pictures to a detector's file")
     report = actions.add_parser("report", help="what a detector is worth on labelled pictures")
     table = (
-        "A table (csv, tsv, jsonl, parquet) with the columns path, from its own folder, and label."
+        "A table (csv, tsv, jsonl, parquet) with the columns path, from its own folder, and label "
+        "(default: none)."
     )
     model = "The model whose features are used, as in rs5m pub11 (default: %(default)s)."
     for one in (fit, report):
-        right = "Folders with pictures of remote sensing, all below them included."
+        right = "Folders with pictures of remote sensing, all below them included (default: none)."
         one.add_argument("--positives", nargs="+", default=[], metavar="FOLDER", help=right)
-        wrong = "Folders with pictures of everything else."
+        wrong = "Folders with pictures of everything else (default: none)."
         one.add_argument("--negatives", nargs="+", default=[], metavar="FOLDER", help=wrong)
         one.add_argument("--table", default="", metavar="FILE", help=table)
         one.add_argument("--model", default="ViT-B-32-quickgelu", metavar="NAME", help=model)
-        weights = "A file with the model's weights, in place of those of the hub."
+        weights = "A file with the model's weights (default: those of the hub)."
         one.add_argument("--checkpoint", default="", metavar="FILE", help=weights)
         one.set_defaults(run=run)
-    fit.add_argument("--out", required=True, metavar="FILE", help="The npz to write.")
+    fit.add_argument("--out", required=True, metavar="PATH", help="The npz to write.")
     report.add_argument("--detector", required=True, metavar="FILE", help="The detector's npz.")
-    report.add_argument("--out", required=True, metavar="FILE", help="The HTML page to write.")
+    report.add_argument("--out", required=True, metavar="PATH", help="The HTML page to write.")
 
 
 @results.in_cache()

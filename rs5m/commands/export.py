@@ -2,19 +2,26 @@
 
 import argparse
 
-WEIGHTS = "a file of weights for the model, safetensors or a pickled state dict (default: none)"
-TAG = "open_clip's tag of general weights for the model, such as openai (default: none)"
-NAME = "the architecture: a name of open_clip, local-dir:FOLDER, a released GeoRSCLIP or pocket"
+EXAMPLE = """
+  rs5m export --model ViT-B-32 --checkpoint RS5M_ViT-B-32.pt --to transformers --out exported
+"""
+WEIGHTS = "A file with the model's weights, safetensors or a pickled state dict (default: none)."
+TAG = "Open_clip's tag of general weights for the model, such as openai (default: none)."
+NAME = "The model: a name of open_clip, local-dir:FOLDER, a released GeoRSCLIP, or pocket."
 
 
 def add(commands) -> None:
     add = commands.add_parser("export", help="a model as a folder that another library loads")
-    to = "who shall load it: transformers' CLIPModel, or open_clip by local-dir:OUT (default)"
-    add.add_argument("--model", required=True, help=NAME)
+    to = (
+        "The library that shall load it, open_clip by local-dir:OUT, or transformers by CLIPModel "
+        "(default: %(default)s)."
+    )
+    add.add_argument("--model", required=True, metavar="NAME", help=NAME)
     add.add_argument("--pretrained", default="", metavar="TAG", help=TAG)
     add.add_argument("--checkpoint", default="", metavar="FILE", help=WEIGHTS)
-    add.add_argument("--to", default="open_clip", choices=("open_clip", "transformers"), help=to)
-    add.add_argument("--out", required=True, metavar="FOLDER", help="the folder to write")
+    kinds = ("open_clip", "transformers")
+    add.add_argument("--to", default="open_clip", choices=kinds, metavar="LIBRARY", help=to)
+    add.add_argument("--out", required=True, metavar="PATH", help="The folder to write.")
     add.set_defaults(run=run)
 
 

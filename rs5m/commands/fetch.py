@@ -18,8 +18,8 @@ NAMES = """what there is:
   tests            the paper's test sets (rs5m_test_data), unpacked
   shards           RS5M's training pairs: --shards N tars of each half, about 4 GB each
   GeoRSCLIP-...    released weights by name, such as GeoRSCLIP-ViT-B-32
-
-example:
+"""
+EXAMPLE = """
   rs5m fetch eurosat GeoRSCLIP-ViT-B-32 --out data
   RS5M_DATA=data rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data data --tasks zeroshot --out a.json
 """
@@ -45,16 +45,13 @@ WEIGHTS = "Zilun/GeoRSCLIP"
 
 def add(commands) -> None:
     parser = commands.add_parser(
-        "fetch",
-        help="published test sets, pairs and weights by name",
-        epilog=NAMES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
+        "fetch", help="published test sets, pairs and weights by name", epilog=NAMES
     )
     names = "What to fetch; what is there in whole is not fetched again."
     out = "The folder to put it into (default: what RS5M_DATA names, else data)."
     shards = "The tars of each half of RS5M, of at most 32 (default: %(default)s)."
     parser.add_argument("names", nargs="+", metavar="NAME", help=names)
-    parser.add_argument("--out", default="", metavar="FOLDER", help=out)
+    parser.add_argument("--out", default="", metavar="PATH", help=out)
     parser.add_argument("--shards", type=int, default=1, metavar="N", help=shards)
     parser.set_defaults(run=run)
 
