@@ -42,6 +42,7 @@ ROOMS = {
     "data/members",
     "data/trees",
     "evaluate/golden",
+    "pub11/clients",
     "tune/given",
     "tune/trainer",
 }

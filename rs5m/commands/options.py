@@ -2,7 +2,12 @@
 
 from pathlib import Path
 
-NEW = "a new folder, or one of an interrupted run"
+NEW = "The folder to write, a new one or that of an interrupted run."
+LAYOUTS = ("webdataset", "rs5m")  # records.LAYOUTS, which --help does not wait for
+LAYOUT = (
+    "The members' names in the shards: webdataset's (jpg, txt, json), or those of RS5M's release "
+    "(img_content, img_name, caption) (default: %(default)s)."
+)
 
 
 def print_left_out(out: Path) -> None:

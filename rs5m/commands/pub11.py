@@ -3,7 +3,11 @@
 import argparse
 
 from rs5m import results
-from rs5m.commands.options import NEW, print_left_out
+from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
+
+EXAMPLE = """
+  rs5m pub11 --pairs 'crawl/*.parquet' --caption-column alt --detector detector.npz --out cleaned
+"""
 
 
 def add(commands) -> None:
@@ -14,10 +18,11 @@ def add(commands) -> None:
     )
     url = "The column of the image's URL (default: the one that is called url, image_url or alike)."
     caption = "The column of the text (default: the one that is called text, caption or alike)."
-    add.add_argument("--pairs", required=True, nargs="+", help=pairs)
+    add.add_argument("--pairs", required=True, nargs="+", metavar="PATH", help=pairs)
     add.add_argument("--url-column", default="", metavar="NAME", help=url)
     add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
-    add.add_argument("--out", required=True, help=NEW)
+    add.add_argument("--out", required=True, metavar="PATH", help=NEW)
+    add.add_argument("--layout", default=LAYOUTS[0], choices=LAYOUTS, metavar="NAME", help=LAYOUT)
     _add_judge(add)
     _add_keywords(add)
     _add_download(add)
@@ -29,10 +34,10 @@ def _add_judge(add) -> None:
         "The CLIP model that judges the pictures: a name of open_clip, a released GeoRSCLIP, or "
         "pocket, which knows one small made web (default: %(default)s with OpenAI's weights)."
     )
-    weights = "A file with the model's weights, in place of those of the hub."
+    weights = "A file with the model's weights (default: those of the hub)."
     detector = (
         "A detector of remote sensing fitted on this model's features, an npz of "
-        "rs5m.filters.save_detector."
+        "`rs5m detector fit` (default: none)."
     )
     keep = (
         "What keeps a picture: score (of the model's prompts), detector, both, either, or none, "
@@ -51,8 +56,8 @@ def _add_judge(add) -> None:
 
 def _add_keywords(add) -> None:
     own = (
-        "A file with your own keywords in place of the package's list: a term a line, or a regular "
-        "expression between slashes; lines that begin with # are comments."
+        "A file with your own keywords, in which # begins a comment: a term a line, or a regular "
+        "expression between slashes (default: the package's list)."
     )
     more = (
         "Add a second list, in English and six further languages, that finds what the first "
@@ -64,7 +69,7 @@ def _add_keywords(add) -> None:
     )
     labels = (
         "The column of the input that says which pairs are right (1 or true, 0 or false, empty "
-        "where nobody judged): the report then states every keyword's precision."
+        "where nobody judged) and lets the report state every keyword's precision (default: none)."
     )
     add.add_argument("--keywords", default="", metavar="FILE", help=own)
     add.add_argument("--more-keywords", action="store_true", help=more)
@@ -121,6 +126,7 @@ def run(arguments: argparse.Namespace) -> None:
         url_column=arguments.url_column,
         caption_column=arguments.caption_column,
         workers=arguments.workers,
+        layout=arguments.layout,
     )
     print(summary(out))
     print(pub11.attrition(out).to_string(index=False))

@@ -7,25 +7,37 @@ from types import SimpleNamespace
 
 from rs5m import results
 from rs5m.book import scales
-from rs5m.commands.options import NEW
+from rs5m.commands.options import LAYOUT, LAYOUTS, NEW
+
+EXAMPLE = """
+  rs5m rs3 --images chips --metadata metadata.parquet --out captioned
+"""
 
 
 def add(commands) -> None:
     add = commands.add_parser("rs3", help="from labelled images to image-text pairs")
-    metadata = "a folder or zip of fMoW's or BigEarthNet's json documents, or its metadata.parquet"
-    captioner = "a folder of rs5m.captions.prefix or BLIP-2, or BLIP-2's name on the hub"
-    part = "do every N-th shard from I; the last process joins"
-    add.add_argument("--images", required=True, help="a folder of images")
-    add.add_argument("--metadata", default="", help=metadata)
-    add.add_argument("--out", required=True, help=NEW)
-    add.add_argument(
-        "--scale", default="mini", help=f"whose models rank: {', '.join(scales.SCALES)}"
+    images = "The folder of images, all below it included."
+    metadata = (
+        "A folder or zip of fMoW's or BigEarthNet's json documents, or its metadata.parquet "
+        "(default: none)."
     )
-    add.add_argument("--captioner", default="", help=captioner)
-    add.add_argument("--adapter", default="", help="a folder with peft's adapter for BLIP-2")
-    add.add_argument(
-        "--order", default="metadata-first", choices=("metadata-first", "visual-first")
+    captioner = (
+        "A folder of rs5m.captions.prefix or BLIP-2, or BLIP-2's name on the hub (default: the one "
+        "of the scale)."
     )
+    adapter = "A folder with peft's adapter for BLIP-2 (default: none)."
+    part = "The share of this process, every N-th shard from I; the last joins (default: 0/1)."
+    add.add_argument("--images", required=True, metavar="PATH", help=images)
+    add.add_argument("--metadata", default="", metavar="PATH", help=metadata)
+    add.add_argument("--out", required=True, metavar="PATH", help=NEW)
+    add.add_argument("--layout", default=LAYOUTS[0], choices=LAYOUTS, metavar="NAME", help=LAYOUT)
+    scale = f"The scale whose models rank, of {', '.join(scales.SCALES)} (default: %(default)s)."
+    add.add_argument("--scale", default="mini", metavar="NAME", help=scale)
+    add.add_argument("--captioner", default="", metavar="NAME", help=captioner)
+    add.add_argument("--adapter", default="", metavar="FOLDER", help=adapter)
+    orders = ("metadata-first", "visual-first")
+    order = "What a caption begins with, metadata-first or visual-first (default: %(default)s)."
+    add.add_argument("--order", default=orders[0], choices=orders, metavar="ORDER", help=order)
     add.add_argument("--part", default="0/1", metavar="I/N", help=part)
     add.set_defaults(run=run)
 
@@ -44,7 +56,8 @@ def run(arguments: argparse.Namespace) -> None:
         print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
     captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
     identity += f", {_rankers_name(scale)}"
-    settings = rs3.Settings(order=arguments.order.replace("-", " "), part=part)
+    order = arguments.order.replace("-", " ")
+    settings = rs3.Settings(order=order, part=part, layout=arguments.layout)
     out = rs3.run(
         arguments.images,
         arguments.out,

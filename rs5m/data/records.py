@@ -1,8 +1,9 @@
 """The pair record, and shards of pairs: written, indexed, and read by the index, in order or at
 random. Chapter: data.
 
-Two layouts: the official one of RS5M (img_content, img_name, caption) and webdataset's usual one
-(jpg, txt, json). A member's kind is what follows its last dot, so that a key may hold dots.
+Two layouts: webdataset's usual one (jpg, txt, json), which is written unless another is named, and
+that of RS5M's release (img_content, img_name, caption). A member's kind is what follows its last
+dot, so that a key may hold dots.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ PICTURES = (
 TEXTS = ("caption", "txt", "json")  # where captions may stand; an Index refers to them by position
 READ = (*TEXTS, "img_name")  # members whose bytes an index reads
 KINDS = frozenset((*OFFICIAL, *PICTURES, *TEXTS))
-LAYOUTS = ("rs5m", "webdataset")
+LAYOUTS = ("webdataset", "rs5m")
 LONGEST_TEXT, LARGEST_IMAGE = 2**24, 2**28  # bytes of one member that are ever read
 MEMBER = re.compile(r"((?:.*/)?[^/]+)[.]([^./]*)", re.DOTALL)  # stem and kind, at the last dot
 
@@ -80,21 +81,34 @@ def read(shards: Iterable[Path]) -> Iterator[Record]:
             raise ValueError(f"{shard} cannot be read ({error.strerror}): name another") from error
 
 
-def write(shard: Path, pairs: Iterable[Record], layout: str = "rs5m") -> int:
+def write(shard: Path, pairs: Iterable[Record], layout: str = LAYOUTS[0], first: int = 0) -> int:
     """Write one shard, whole or not at all; returns how many pairs it holds.
 
-    layout: "rs5m", the official one, or "webdataset", which puts the name into the json. Same
-    pairs, same bytes: members carry no date, owner or order of their own. ValueError for another
-    layout.
+    Same pairs, same bytes: members carry no date, owner or order of their own. ValueError for
+    another layout.
+
+    Args:
+        layout: one of `LAYOUTS`: "webdataset", which puts the name into the json, or "rs5m".
+        first: the number in the `key` of the first pair.
     """
-    if layout not in LAYOUTS:
-        raise ValueError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
+    check_layout(layout)
     count = 0
     plain = {"encoder": False, "mtime": 0, "user": "", "group": ""}
     with files.whole(shard) as path, webdataset.TarWriter(str(path), **plain) as sink:
         for count, record in enumerate(pairs, 1):
-            sink.write({"__key__": f"{count - 1:08d}", **_members(record, layout)})
+            sink.write({"__key__": key(first + count - 1), **_members(record, layout)})
     return count
+
+
+def check_layout(layout: str) -> None:
+    """ValueError for what is none of `LAYOUTS`."""
+    if layout not in LAYOUTS:
+        raise ValueError(f"unknown layout {layout!r}: choose one of {', '.join(LAYOUTS)}")
+
+
+def key(number: int) -> str:
+    """What the members of a pair with that number are called."""
+    return f"{number:08d}"
 
 
 def _members(record: Record, layout: str) -> dict[str, bytes]:

@@ -176,15 +176,37 @@ def keep(table: pa.Table, out: Path, stage: str, number: int) -> None:
         log.write(f"{stage} {number:05d}\n")
 
 
-def write_tars(out: Path, name: str, count: int, make: Callable) -> list[str]:
-    """Write pairs into shards NAME-NNNN.tar; returns the shard of each pair.
+def write_tars(
+    out: Path, name: str, count: int, make: Callable, layout: str = records.LAYOUTS[0]
+) -> dict[str, list[str]]:
+    """Write pairs into shards NAME-NNNN.tar; returns "tar" and "key" of each pair.
 
-    make: a slice of the pairs' positions to their records.
+    Beside each shard is NAME-NNNN_stats.json, as img2dataset has it, and beside all of them
+    sizes.json, from which open_clip's trainer knows the number of pairs.
+
+    Args:
+        out: the run's folder.
+        name: what shards are called.
+        count: how many pairs there are.
+        make: a slice of the pairs' positions to their records.
+        layout: one of `records.LAYOUTS`.
     """
-    starts = range(0, count, TAR)
-    for start in tqdm(starts, desc="join", unit="tar", disable=not count):
-        records.write(out / _tar(name, start), make(slice(start, start + TAR)))
-    return [_tar(name, i) for i in range(count)]
+    sizes = {}
+    for start in tqdm(range(0, count, TAR), desc="join", unit="tar", disable=not count):
+        tar = _tar(name, start)
+        pairs = make(slice(start, start + TAR))
+        size = sizes[tar] = records.write(out / tar, pairs, layout, start)
+        _write_json(out / tar.replace(".tar", "_stats.json"), _stats(size))
+    _write_json(out / "sizes.json", sizes)
+    return {
+        "tar": [_tar(name, i) for i in range(count)],
+        "key": [records.key(i) for i in range(count)],
+    }
+
+
+def _stats(size: int) -> dict:
+    failed = {"failed_to_download": 0, "failed_to_resize": 0}
+    return {"count": size, "successes": size, "status_dict": {"success": size}} | failed
 
 
 def _tar(name: str, place: int) -> str:

@@ -5,18 +5,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "pipeline": [
-            "COLUMNS",
-            "SHARD",
-            "Judge",
-            "Stage",
-            "attrition",
-            "finish",
-            "decide",
-            "run",
-            "runner",
-            "work",
-        ],
+        "pipeline": ["SHARD", "Stage", "run", "runner", "work"],
+        "outcome": ["COLUMNS", "Judge", "attrition", "decide", "finish"],
         "input": ["inputs", "listed", "select", "shards"],
         "words": ["keyword_table"],
         "stages": ["FETCHED", "Fetcher", "LOOKED", "Looker", "STAGES"],

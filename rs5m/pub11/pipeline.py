@@ -16,11 +16,11 @@ read), pub11-train-NNNN.tar and report.html, a page of samples.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import daft
 import numpy as np
@@ -33,39 +33,13 @@ from rs5m import dedup, files, keywords, web
 from rs5m.data import images, records, runfolder
 from rs5m.data.runfolder import shard_path
 from rs5m.pub11 import report
-from rs5m.pub11.download import content, download
+from rs5m.pub11.download import download
 from rs5m.pub11.input import inputs, listed, select, shards, unparsed
-from rs5m.pub11.stages import FETCHED, LOOKED, STAGES, Fetcher, Looker
+from rs5m.pub11.outcome import Judge, decide, finish
+from rs5m.pub11.stages import FETCHED, LOOKED, Fetcher, Looker
 from rs5m.pub11.words import check_labels, save_words
 
-COLUMNS = (
-    "pairs_listed",
-    "after_keyword_filter",
-    "downloaded",
-    "invalid_removed",
-    "duplicate_removed",
-    "outlier_removed",
-    "remaining",
-)
 SHARD = 512  # unique URLs of one shard: what a killed run may have to do again
-
-
-class Judge(Protocol):
-    """What decides which pictures are outliers; `rs5m.book.judge.Model` is one."""
-
-    def identity(self) -> list:
-        """What run.json remembers of it. Asked before any work: whatever keeps it from judging is
-        raised here.
-        """
-
-    def prepare(self, out: Path) -> None:
-        """Leave in the run's folder what `load` and `reasons` need there."""
-
-    def load(self, out: Path) -> Callable:
-        """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
-
-    def reasons(self, score: np.ndarray, probability: np.ndarray, out: Path) -> list[str | None]:
-        """Why each picture is an outlier, None to keep it."""
 
 
 @dataclass(frozen=True)
@@ -93,6 +67,7 @@ def run(
     labels: str = "",
     url_column: str = "",
     caption_column: str = "",
+    layout: str = records.LAYOUTS[0],
 ) -> Path:
     """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
@@ -109,14 +84,14 @@ def run(
         terms: the keywords, those of the package where it is None.
         labels: a column of the input that says which pairs are right, for keywords.parquet.
         url_column, caption_column: names of the input's columns, guessed where they are not given.
+        layout: the members' names in the shards, one of `records.LAYOUTS`.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: name 1 or more")
     out, columns, terms = Path(out), (url_column, caption_column), terms or keywords.choose()
     paths = inputs(pairs, *columns)
-    if labels:
-        check_labels(paths, labels)
-    facts = _facts(judge, limits, shard_size, terms, paths, columns)
+    check_labels(paths if labels else [], labels)
+    facts = _facts(judge, limits, shard_size, terms, paths, columns, layout)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
     with runfolder.claim(out, facts, notes={"images": images.RULE}):
         runner()
@@ -125,7 +100,8 @@ def run(
             hits, counts = select(paths, out, *columns, terms)
             runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
             save_words(terms, hits, paths, labels, out)
-            _pictured(hits, counts, shards(hits, shard_size), out, judge, fetch)
+            table = _pictured(hits, shards(hits, shard_size), out, judge, fetch)
+            finish(table, counts, out, layout)
         if not (out / report.PAGE).is_file():
             report.write(out, paths, *columns)
     return out
@@ -138,28 +114,31 @@ def _facts(
     terms: keywords.Keywords,
     paths: list[Path],
     columns: tuple[str, str],
+    layout: str,
 ) -> dict:
     """What decides the outcome, for run.json."""
+    records.check_layout(layout)
     facts = {
         "model": judge.identity(),
         "limits": repr(replace(limits, per_host=1)),  # it changes no outcome
         "shard": shard_size,
         "keywords": terms.digest(),
         "duplicates": [dedup.MAX_DISTANCE, dedup.MIN_SCORE, dedup.VERSION],
+        "layout": layout,
         "inputs": [[path.name, files.sha256(path)] for path in paths],
     }
     return facts | ({"columns": columns} if any(columns) else {})
 
 
 def _pictured(
-    hits: pd.DataFrame, counts: dict, urls: pd.DataFrame, out: Path, judge: Judge, fetch: Callable
-) -> None:
-    """Stages 2 to 5 and the tables of the end."""
+    hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge, fetch: Callable
+) -> pd.DataFrame:
+    """Stages 2 to 5: every hit with stage and reason."""
     fetch(urls, out)
     work(_looking(judge, out), urls, out)
     (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
-    finish(decide(hits, urls, out, judge), counts, out)
     runfolder.sweep(out)
+    return decide(hits, urls, out, judge)
 
 
 def _fetch(
@@ -234,138 +213,3 @@ def _cores() -> int:
     import ray
 
     return max(1, int(ray.cluster_resources().get("CPU", 1)))
-
-
-# ---------------------------------------------------------------- stages 4 and 5, and the tables
-
-
-def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> pd.DataFrame:
-    """Every hit with stage and reason (None: kept), sorted by row; picture facts from the finished
-    shards.
-    """
-    pictures = _pictures(urls, out)
-    table = hits.merge(
-        pictures.drop(columns=["thumb", "colour", "hash"]), on="key", how="left"
-    ).sort_values("row")
-    table["status"] = table.status.fillna("bad_url")
-    table["stage"], table["reason"] = None, None
-    _drop(table, table.status != "ok", "download", table.status)
-    _drop(table, table.invalid.notna(), "invalid", table.invalid)
-    pictures = pictures[(pictures.status == "ok") & pictures.invalid.isna()].reset_index(drop=True)
-    twin = dict(zip(pictures.key, _duplicates(pictures), strict=True))
-    again = table.key.duplicated() & table.reason.isna()
-    _drop(table, again, "duplicates", "duplicate_url")
-    _drop(table, table.key.map(twin).notna(), "duplicates", table.key.map(twin))
-    outlier = pd.Series(
-        judge.reasons(table.score.to_numpy(float), table.probability.to_numpy(float), out),
-        table.index,
-    )
-    _drop(table, outlier.notna(), "outliers", outlier)
-    return table.reset_index(drop=True)
-
-
-def _drop(table: pd.DataFrame, which: pd.Series, stage: str, reason) -> None:
-    """Set stage and reason where `which` holds and no earlier stage has dropped the row."""
-    which = which & table.reason.isna()
-    table.loc[which, "stage"] = stage
-    table.loc[which, "reason"] = reason[which] if isinstance(reason, pd.Series) else reason
-
-
-def _pictures(urls: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """What is known of every URL: key, shard, status and the columns of LOOKED."""
-    numbers = [int(n) for n in urls.shard.unique()]
-    columns = ["key", "shard", "status"]
-    fetched = [
-        pq.read_table(shard_path(out, "fetch", n), columns=columns).to_pandas() for n in numbers
-    ]
-    looked = [pq.read_table(shard_path(out, "look", n)).to_pandas() for n in numbers]
-    if not numbers:
-        return pd.DataFrame(columns=[*columns, *LOOKED.names[2:]], dtype=object)
-    return pd.concat(fetched, ignore_index=True).merge(
-        pd.concat(looked).drop(columns="shard"), on="key"
-    )
-
-
-def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
-    """Per valid picture None, duplicate_bytes or duplicate_near; of every set of copies the largest
-    stays.
-    """
-    n = len(pictures)
-    reasons = np.full(n, None, object)
-    if not n:
-        return []
-    same = dedup.exact(pictures.sha256)
-    first = same == np.arange(n)
-    reasons[~first] = "duplicate_bytes"
-    index = np.flatnonzero(first)
-    unique = pictures.iloc[index]
-    signatures = {
-        "thumb": np.stack(
-            [np.frombuffer(b, np.float16).reshape(dedup.SIDE, dedup.SIDE) for b in unique.thumb]
-        ),
-        "colour": np.stack([np.frombuffer(b, np.float32).reshape(2, 3) for b in unique.colour]),
-        "hash": np.stack([np.frombuffer(b, np.uint64) for b in unique.hash]),
-    }
-    kept = dedup.keep_largest(
-        dedup.groups(signatures), unique.width * unique.height, index, unique.bytes
-    )
-    reasons[index[~kept]] = "duplicate_near"
-    return reasons.tolist()
-
-
-def finish(table: pd.DataFrame, listed: dict, out: Path) -> None:
-    """Shards first, then kept, attrition and, as the mark of a whole run, dropped.parquet."""
-    pair = ["row", "source", "url", "text"]
-    facts = ["shard", "width", "height", "sha256", "score", "probability"]
-    # of fetch/, where the bytes are; none for a hopeless URL
-    table["shard"] = table.shard.astype("Int64")
-    kept = table[table.reason.isna()].reset_index(drop=True)
-    kept["tar"] = runfolder.write_tars(
-        out, "pub11-train", len(kept), lambda part: _records(kept[part], out)
-    )
-    dropped = table[table.reason.notna()]
-    runfolder.save(_arrow(kept[[*pair, *facts, "tar"]]), out / "kept.parquet")
-    runfolder.save(_arrow(_attrition(table, listed)), out / "attrition.parquet")
-    dropped = _arrow(dropped[[*pair, "stage", "reason", *facts]])
-    runfolder.save(dropped, out / "dropped.parquet")
-
-
-def _arrow(frame: pd.DataFrame) -> pa.Table:
-    return pa.Table.from_pandas(frame, preserve_index=False).replace_schema_metadata(None)
-
-
-def _records(pairs: pd.DataFrame, out: Path) -> Iterator[records.Record]:
-    for row, data, text in zip(pairs.row, content(out, pairs), pairs.text, strict=True):
-        yield records.Record(data, f"{row}.{_ending(data)}", text)
-
-
-def _ending(data: bytes) -> str:
-    starts = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
-    return starts.get(data[:2], "tif")
-
-
-def _attrition(table: pd.DataFrame, listed: dict) -> pd.DataFrame:
-    rows = []
-    for source in sorted(listed):
-        pairs, no_text = listed[source]
-        mine = table[table.source == source]
-        removed = [int((mine.stage == stage).sum()) for stage in STAGES[1:]]
-        downloaded = len(mine) - removed[0]
-        remaining = len(mine) - sum(removed)
-        rows.append((source, pairs, len(mine), downloaded, *removed[1:], remaining, no_text))
-    frame = pd.DataFrame(rows, columns=["source", *COLUMNS, "no_text"])
-    total = {"source": "total"} | {name: int(frame[name].sum()) for name in frame.columns[1:]}
-    frame = pd.concat([frame, pd.DataFrame([total])], ignore_index=True)
-    return frame.astype(dict.fromkeys([*COLUMNS, "no_text"], int))
-
-
-def attrition(out: str | Path) -> pd.DataFrame:
-    """The attrition table of a finished run: source and the paper's columns; no_text of those not
-    passing stage 1.
-
-    FileNotFoundError for a folder whose run has not finished.
-    """
-    path = Path(out) / "attrition.parquet"
-    if not path.is_file():
-        raise FileNotFoundError(f"{path} does not exist: let rs5m pub11 finish first")
-    return pd.read_parquet(path)

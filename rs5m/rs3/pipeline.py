@@ -54,6 +54,8 @@ PAIRS = pa.schema(
         "longitude": pa.float64(),
         "country": TEXT,
         "month": pa.int64(),
+        "tar": TEXT,
+        "key": TEXT,
     }
 )
 DROPPED = pa.schema({"name": TEXT, "text": TEXT, "stage": TEXT, "reason": TEXT})
@@ -71,6 +73,7 @@ class Settings:
         criterion: one of `rotation.CRITERIA`.
         angles: degrees.
         shard_size: images of one shard.
+        layout: the members' names in the shards, one of `records.LAYOUTS`.
     """
 
     order: str = ORDERS[0]
@@ -79,11 +82,13 @@ class Settings:
     criterion: str = rotation.CRITERIA[0]
     angles: tuple[float, ...] = tuple(rotation.ANGLES)
     shard_size: int = SHARD
+    layout: str = records.LAYOUTS[0]
 
     def __post_init__(self):
         for kind, value, known in (
             ("order", self.order, ORDERS),
             ("criterion", self.criterion, rotation.CRITERIA),
+            ("layout", self.layout, records.LAYOUTS),
         ):
             if value not in known:
                 raise ValueError(f"unknown {kind} {value!r}: choose one of {', '.join(known)}")
@@ -104,6 +109,7 @@ class Settings:
             "criterion": self.criterion,
             "angles": [float(angle) for angle in self.angles],
             "shard": self.shard_size,
+            "layout": self.layout,
         }
 
 
@@ -150,7 +156,7 @@ def run(
                 return out
             with runfolder.alone(out):  # two parts may see the last shard at once
                 runfolder.save_left_out(out, left_out)
-                _finish(out, images, shards, known, settings.order)
+                _finish(out, images, shards, known, settings)
     return out
 
 
@@ -217,7 +223,7 @@ def join(visual: str, metadata: str, order: str = ORDERS[0]) -> str:
 
 
 def _finish(
-    out: Path, images: Path, shards: list[Shard], given: Mapping[str, Record], order: str
+    out: Path, images: Path, shards: list[Shard], given: Mapping[str, Record], settings: Settings
 ) -> None:
     """Shards first, then pairs, left_out and, as the mark of a whole run, dropped.parquet."""
     if (out / "dropped.parquet").is_file():
@@ -231,8 +237,12 @@ def _finish(
         for image, choice in zip(written.to_pylist(), chosen.to_pylist(), strict=True):
             dropped += _drops(image, choice)
             if choice["chosen"] is not None:
-                made.append(_pair(image, choice, given.get(image["name"]), order))
-    runfolder.write_tars(out, "rs3-train", len(made), lambda part: _records(made[part], images))
+                made.append(_pair(image, choice, given.get(image["name"]), settings.order))
+    places = runfolder.write_tars(
+        out, "rs3-train", len(made), lambda part: _records(made[part], images), settings.layout
+    )
+    for pair, tar, key in zip(made, places["tar"], places["key"], strict=True):
+        pair |= {"tar": tar, "key": key}
     lacking = count_left_out(given[pair["name"]] for pair in made if pair["name"] in given)
     fields = [{"field": field, "images": lacking[field]} for field in sorted(lacking)]
     save(pa.Table.from_pylist(made, PAIRS), out / "pairs.parquet")

@@ -33,7 +33,7 @@ def tarred(path: Path, members: dict[str, bytes]) -> Path:
 @pytest.fixture
 def shard(tmp_path) -> Path:
     path = tmp_path / "pub11-train-0000.tar"
-    assert write(path, PAIRS) == 3
+    assert write(path, PAIRS, "rs5m") == 3
     return path
 
 
@@ -45,7 +45,7 @@ def test_what_is_written_is_read(shard, tmp_path):
 
 
 def test_the_same_pairs_give_the_same_bytes(shard, tmp_path):
-    write(tmp_path / "again.tar", iter(PAIRS))
+    write(tmp_path / "again.tar", iter(PAIRS), "rs5m")
     assert (tmp_path / "again.tar").read_bytes() == shard.read_bytes()
 
 
@@ -193,7 +193,7 @@ def test_webdataset_sees_the_usual_members(tmp_path):
 
 
 def test_another_layout_is_named(tmp_path):
-    with pytest.raises(ValueError, match="unknown layout 'zip': choose one of rs5m, webdataset"):
+    with pytest.raises(ValueError, match="unknown layout 'zip': choose one of webdataset, rs5m"):
         write(tmp_path / "x.tar", PAIRS, layout="zip")
     assert not list(tmp_path.iterdir())
 

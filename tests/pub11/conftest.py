@@ -2,7 +2,9 @@
 
 import pytest
 import small_clip
+from fake_pub11 import LIMITS, Cheap
 
+from rs5m import pub11
 from rs5m.clip import export
 from rs5m.pocket import webpages
 
@@ -14,6 +16,13 @@ def site(tmp_path_factory):
         folder = tmp_path_factory.mktemp("pairs")
         webpages.write(web, base, folder)
         yield web, folder
+
+
+@pytest.fixture(scope="package")
+def finished(site, tmp_path_factory):
+    """The folder of a run on all of it, to be read."""
+    pairs, out = f"{site[1]}/*.parquet", tmp_path_factory.mktemp("run") / "out"
+    return pub11.run(pairs, out, Cheap(), LIMITS, 8)
 
 
 @pytest.fixture(scope="package")

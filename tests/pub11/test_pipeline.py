@@ -29,13 +29,6 @@ HERE = Path(__file__).parents[1] / "helpers"
 WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
 
 
-@pytest.fixture(scope="module")
-def finished(site, tmp_path_factory):
-    return pub11.run(
-        f"{site[1]}/*.parquet", tmp_path_factory.mktemp("run") / "out", Cheap(), LIMITS, 8
-    )
-
-
 def contents(out):
     return {name: (out / name).read_bytes() for name in WHOLE}
 
@@ -272,6 +265,8 @@ def test_another_runs_folder_is_refused(site, finished, tmp_path):
         pub11.run(tmp_path, finished, Cheap(), LIMITS, 8)
     with pytest.raises(ValueError, match="holds another run"):
         pub11.run(site[1], finished, Cheap(), LIMITS, 9)
+    with pytest.raises(ValueError, match="another run .layout differ"):
+        pub11.run(f"{site[1]}/*.parquet", finished, Cheap(), LIMITS, 8, layout="rs5m")
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/thesis.tex").write_text("x")
     with pytest.raises(ValueError, match="holds no run.json"):

@@ -8,6 +8,7 @@ import multiprocessing
 import os
 import random
 import shutil
+import tarfile
 import time
 import zipfile
 import zlib
@@ -275,6 +276,8 @@ def test_shards_hold_the_original_bytes(folder, finished):
     assert [r.caption for r in found] == made.caption.tolist()
     assert [r.name for r in found] == [Path(file).name for file in made.file]
     assert [r.image for r in found] == [(folder / file).read_bytes() for file in made.file]
+    places = [(f"rs3-train-{0:04d}.tar", records.key(i)) for i in range(len(made))]
+    assert list(zip(made.tar, made.key, strict=True)) == places
 
 
 def test_more_pairs_than_a_tar_holds(folder, finished, tmp_path, monkeypatch, given):
@@ -283,6 +286,23 @@ def test_more_pairs_than_a_tar_holds(folder, finished, tmp_path, monkeypatch, gi
     tars = sorted(out.glob("*.tar"))
     assert [tar.name for tar in tars] == [f"rs3-train-{i:04d}.tar" for i in range(3)]
     assert list(records.read(tars)) == list(records.read([finished / "rs3-train-0000.tar"]))
+
+
+def test_the_release_s_layout_is_an_option_and_another_run(folder, finished, tmp_path, given):
+    out = shutil.copytree(finished, tmp_path / "out")
+    with pytest.raises(ValueError, match="another run .layout differ"):
+        small_run(folder, out, given, layout="rs5m")
+    (out / "run.json").write_text((out / "run.json").read_text().replace('"webdataset"', '"rs5m"'))
+    (out / "dropped.parquet").unlink()
+    small_run(folder, out, given, layout="rs5m")  # the shards alone are made again
+    tars = [folder / "rs3-train-0000.tar" for folder in (out, finished)]
+    assert list(records.read(tars[:1])) == list(records.read(tars[1:]))
+    kinds = [
+        {name.rpartition(".")[2] for name in tarfile.TarFile(path).getnames()} for path in tars
+    ]
+    assert kinds[0] == set(records.OFFICIAL) and {"txt", "json", "png"} <= kinds[1]
+    with pytest.raises(ValueError, match="unknown layout 'zip'"):
+        settings(layout="zip")
 
 
 def test_a_second_start_does_no_work(folder, finished, given):
@@ -516,11 +536,14 @@ def test_images_without_any_record_and_records_of_the_pocket_world(tmp_path):
     assert made.label[0] == "savanna" and "savanna" in made.caption[0] and made.month.isna().all()
 
 
-def test_no_pair_at_all(tmp_path):
+def test_no_pair_at_all(finished, tmp_path):
     draw(tmp_path / "in/a.png", (15, 15), 0, black=True)
     (tmp_path / "in/b.png").write_bytes(b"x")
     out = small_run(tmp_path / "in", tmp_path / "out")
     assert len(rs3.pairs(out)) == 0 and not list(out.glob("*.tar")) and len(rs3.choices(out)) == 2
+    for name in ("pairs", "dropped", "left_out"):  # the types of every run
+        one, other = (pq.read_schema(f / f"{name}.parquet") for f in (finished, out))
+        assert one.equals(other)
     (tmp_path / "in/a.png").unlink()
     Cheap.calls = 0
     assert rs3.summary(small_run(tmp_path / "in", tmp_path / "again")).iloc[0].tolist() == [

@@ -72,7 +72,7 @@ def web_pairs(scale: Scale) -> Pairs:
 
 
 def pub11_shards(scale: Scale) -> list[Path]:
-    """The pairs of `web_records` as shards in the official layout: PUB11's, less the test
+    """The pairs of `web_records` as shards: PUB11's, less the test
     continents.
     """
 

@@ -1,0 +1,194 @@
+"""Stages 4 and 5 of PUB11, and what a run ends with: shards, and tables of fixed types.
+
+Chapter: pub11.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from rs5m import dedup
+from rs5m.data import records, runfolder
+from rs5m.data.runfolder import shard_path
+from rs5m.pub11.download import content
+from rs5m.pub11.stages import LOOKED, STAGES
+
+COLUMNS = (
+    "pairs_listed",
+    "after_keyword_filter",
+    "downloaded",
+    "invalid_removed",
+    "duplicate_removed",
+    "outlier_removed",
+    "remaining",
+)
+PAIR = [("row", pa.int64()), *((name, pa.string()) for name in ("source", "url", "text"))]
+PICTURE = [
+    ("shard", pa.int64()),
+    ("width", pa.int64()),
+    ("height", pa.int64()),
+    ("sha256", pa.string()),
+    ("score", pa.float64()),
+    ("probability", pa.float64()),
+]
+KEPT = pa.schema([*PAIR, *PICTURE, ("tar", pa.string()), ("key", pa.string())])
+DROPPED = pa.schema([*PAIR, ("stage", pa.string()), ("reason", pa.string()), *PICTURE])
+ATTRITION = pa.schema(
+    [("source", pa.string()), *((name, pa.int64()) for name in (*COLUMNS, "no_text"))]
+)
+
+
+class Judge(Protocol):
+    """What decides which pictures are outliers; `rs5m.book.judge.Model` is one."""
+
+    def identity(self) -> list:
+        """What run.json remembers of it. Asked before any work: whatever keeps it from judging is
+        raised here.
+        """
+
+    def prepare(self, out: Path) -> None:
+        """Leave in the run's folder what `load` and `reasons` need there."""
+
+    def load(self, out: Path) -> Callable:
+        """A function from images (h, w, 3) uint8 to score (n,) and probability (n,)."""
+
+    def reasons(self, score: np.ndarray, probability: np.ndarray, out: Path) -> list[str | None]:
+        """Why each picture is an outlier, None to keep it."""
+
+
+def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> pd.DataFrame:
+    """Every hit with stage and reason (None: kept), sorted by row; picture facts from the finished
+    shards.
+    """
+    pictures = _pictures(urls, out)
+    table = hits.merge(
+        pictures.drop(columns=["thumb", "colour", "hash"]), on="key", how="left"
+    ).sort_values("row")
+    table["status"] = table.status.fillna("bad_url")
+    table["stage"], table["reason"] = None, None
+    _drop(table, table.status != "ok", "download", table.status)
+    _drop(table, table.invalid.notna(), "invalid", table.invalid)
+    pictures = pictures[(pictures.status == "ok") & pictures.invalid.isna()].reset_index(drop=True)
+    twin = dict(zip(pictures.key, _duplicates(pictures), strict=True))
+    again = table.key.duplicated() & table.reason.isna()
+    _drop(table, again, "duplicates", "duplicate_url")
+    _drop(table, table.key.map(twin).notna(), "duplicates", table.key.map(twin))
+    outlier = pd.Series(
+        judge.reasons(table.score.to_numpy(float), table.probability.to_numpy(float), out),
+        table.index,
+    )
+    _drop(table, outlier.notna(), "outliers", outlier)
+    return table.reset_index(drop=True)
+
+
+def _drop(table: pd.DataFrame, which: pd.Series, stage: str, reason) -> None:
+    """Set stage and reason where `which` holds and no earlier stage has dropped the row."""
+    which = which & table.reason.isna()
+    table.loc[which, "stage"] = stage
+    table.loc[which, "reason"] = reason[which] if isinstance(reason, pd.Series) else reason
+
+
+def _pictures(urls: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """What is known of every URL: key, shard, status and the columns of LOOKED."""
+    numbers = [int(n) for n in urls.shard.unique()]
+    columns = ["key", "shard", "status"]
+    fetched = [
+        pq.read_table(shard_path(out, "fetch", n), columns=columns).to_pandas() for n in numbers
+    ]
+    looked = [pq.read_table(shard_path(out, "look", n)).to_pandas() for n in numbers]
+    if not numbers:
+        return pd.DataFrame(columns=[*columns, *LOOKED.names[2:]], dtype=object)
+    return pd.concat(fetched, ignore_index=True).merge(
+        pd.concat(looked).drop(columns="shard"), on="key"
+    )
+
+
+def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
+    """Per valid picture None, duplicate_bytes or duplicate_near; of every set of copies the largest
+    stays.
+    """
+    n = len(pictures)
+    reasons = np.full(n, None, object)
+    if not n:
+        return []
+    same = dedup.exact(pictures.sha256)
+    first = same == np.arange(n)
+    reasons[~first] = "duplicate_bytes"
+    index = np.flatnonzero(first)
+    unique = pictures.iloc[index]
+    signatures = {
+        "thumb": np.stack(
+            [np.frombuffer(b, np.float16).reshape(dedup.SIDE, dedup.SIDE) for b in unique.thumb]
+        ),
+        "colour": np.stack([np.frombuffer(b, np.float32).reshape(2, 3) for b in unique.colour]),
+        "hash": np.stack([np.frombuffer(b, np.uint64) for b in unique.hash]),
+    }
+    kept = dedup.keep_largest(
+        dedup.groups(signatures), unique.width * unique.height, index, unique.bytes
+    )
+    reasons[index[~kept]] = "duplicate_near"
+    return reasons.tolist()
+
+
+def finish(table: pd.DataFrame, listed: dict, out: Path, layout: str = records.LAYOUTS[0]) -> None:
+    """Shards first, then kept, attrition and, as the mark of a whole run, dropped.parquet.
+
+    listed: for each source the pairs that it listed, and how many of them have no text.
+    """
+    # of fetch/, where the bytes are; none for a hopeless URL
+    table["shard"] = table.shard.astype("Int64")
+    kept = table[table.reason.isna()].reset_index(drop=True)
+    places = runfolder.write_tars(
+        out, "pub11-train", len(kept), lambda part: _records(kept[part], out), layout
+    )
+    runfolder.save(_arrow(kept.assign(**places), KEPT), out / "kept.parquet")
+    runfolder.save(_arrow(_attrition(table, listed), ATTRITION), out / "attrition.parquet")
+    runfolder.save(_arrow(table[table.reason.notna()], DROPPED), out / "dropped.parquet")
+
+
+def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+    table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+    return table.replace_schema_metadata(None)
+
+
+def _records(pairs: pd.DataFrame, out: Path) -> Iterator[records.Record]:
+    for row, data, text in zip(pairs.row, content(out, pairs), pairs.text, strict=True):
+        yield records.Record(data, f"{row}.{_ending(data)}", text)
+
+
+def _ending(data: bytes) -> str:
+    starts = {b"\xff\xd8": "jpg", b"\x89P": "png", b"GI": "gif", b"RI": "webp", b"BM": "bmp"}
+    return starts.get(data[:2], "tif")
+
+
+def _attrition(table: pd.DataFrame, listed: dict) -> pd.DataFrame:
+    rows = []
+    for source in sorted(listed):
+        pairs, no_text = listed[source]
+        mine = table[table.source == source]
+        removed = [int((mine.stage == stage).sum()) for stage in STAGES[1:]]
+        downloaded = len(mine) - removed[0]
+        remaining = len(mine) - sum(removed)
+        rows.append((source, pairs, len(mine), downloaded, *removed[1:], remaining, no_text))
+    frame = pd.DataFrame(rows, columns=["source", *COLUMNS, "no_text"])
+    total = {"source": "total"} | {name: int(frame[name].sum()) for name in frame.columns[1:]}
+    return pd.concat([frame, pd.DataFrame([total])], ignore_index=True)
+
+
+def attrition(out: str | Path) -> pd.DataFrame:
+    """The attrition table of a finished run: source and the paper's columns; no_text of those not
+    passing stage 1.
+
+    FileNotFoundError for a folder whose run has not finished.
+    """
+    path = Path(out) / "attrition.parquet"
+    if not path.is_file():
+        raise FileNotFoundError(f"{path} does not exist: let rs5m pub11 finish first")
+    return pd.read_parquet(path)
