@@ -99,6 +99,10 @@ class Shards(data.Dataset):
             raise ValueError("the shard has changed since it was indexed")
         return texts
 
+    def content(self, i: int) -> bytes:
+        """The bytes of a pair's image."""
+        return self._read(i, *self._places[i, :2])
+
     def __getitem__(self, item) -> Batch:
         index, draws, view = _checked(item)
         pixels = np.empty((len(index), 3, self.size, self.size), np.uint8)
@@ -118,7 +122,7 @@ class Shards(data.Dataset):
     def _picture(
         self, i: int, draws: torch.Tensor | None, view: View | None, into: np.ndarray
     ) -> None:
-        content = self._read(i, *self._places[i, :2])
+        content = self.content(i)
         if draws is None or view is None:
             rgb = cv2.cvtColor(decode(content), cv2.COLOR_BGR2RGB)
             into[:] = clip.crop([rgb], self.size)[0].numpy()

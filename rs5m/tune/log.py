@@ -168,10 +168,13 @@ class Log:
             with (self.folder / DAMAGED).open("a") as stream:
                 stream.write("".join(f"{name}\n" for name in names))
 
-    def line(self, step: int, images: int, **values: float) -> None:
-        """Note a step: loss, rate and norm, with images a second since the step before."""
-        now = time.perf_counter()
-        self.speed, self.began = images / max(now - self.began, 1e-9), now
+    def time(self, images: int) -> None:
+        """Take the time of a step of so many images: the speed is that since the line before."""
+        self.speed = images / max(time.perf_counter() - self.began, 1e-9)
+
+    def line(self, step: int, **values: float) -> None:
+        """Note a step: loss, rate and norm, with its images a second, and what else is given."""
+        self.began = now = time.perf_counter()
         self.losses.append(values["loss"])
         if self.file:
             record = {"step": step, **values, "images_per_second": round(self.speed, 1)}

@@ -26,6 +26,7 @@ from rs5m import adapters, clip, results
 from rs5m.clip import Model, device
 from rs5m.tune.augment import warp
 from rs5m.tune.distributed import agree, gather, rank, start_processes, sum_gradients, world
+from rs5m.tune.kept import Keeper, Validation
 from rs5m.tune.loader import Batch, stream
 from rs5m.tune.log import Log, held, load_checkpoint, save_checkpoint
 from rs5m.tune.schedule import PRECISIONS, Settings, items, plan, rate
@@ -235,6 +236,7 @@ def fit(
     workers: int = 0,
     board: bool = False,
     known: dict | None = None,
+    validate: Validation | None = None,
 ) -> tuple[Model, list[float]]:
     """Tune the model in place on a source of pairs; the domain model and the loss of every step.
 
@@ -245,18 +247,21 @@ def fit(
     Args:
         source: of `rs5m.tune.loader`.
         out: a folder for checkpoint.safetensors and log.jsonl, a line a step; a run that stopped
-            goes on there. Adapters are saved in its folder adapter/ before they are merged.
+            goes on there. Adapters are saved in its folder adapter/ before they are merged. Weights
+            of every `settings.keep_every` steps are in kept/step-N, the best ones in best/.
         workers: processes that decode.
         board: write TensorBoard's files, too.
         known: see `TextEncoder`.
+        validate: what judges the weights on the way; the random state and the run stay the same.
     """
     start_processes()
     with held(out):
-        return _fit(model, source, settings, out, workers, board, known)
+        keeper = Keeper(out, settings.method, settings.keep_every, validate)
+        return _fit(model, source, settings, out, workers, board, known, keeper)
 
 
-def _fit(model, source, settings, out, workers, board, known) -> tuple[Model, list[float]]:
-    steps = plan(len(source), settings)
+def _fit(model, source, settings, out, workers, board, known, keeper) -> tuple[Model, list[float]]:
+    steps, epoch = plan(len(source), settings), len(source) // settings.batch_size
     torch.manual_seed(settings.seed)  # where adapters begin
     run = Run(model, source.names, settings, known)
     identity = results.digest(settings.alike(), source.fingerprint())
@@ -270,11 +275,17 @@ def _fit(model, source, settings, out, workers, board, known) -> tuple[Model, li
     for step, batch in enumerate(batches, state.step):
         learning_rate = settings.learning_rate * rate(step, len(steps), settings.warm_up)
         loss, norm = run.step(step, batch, learning_rate)
-        log.line(step=step, loss=loss, rate=learning_rate, norm=norm, images=settings.batch_size)
+        log.time(settings.batch_size)
+        scores = keeper(model, step + 1, step + 1 == len(steps), epoch)
+        log.line(step=step, loss=loss, rate=learning_rate, norm=norm, **scores)
         log.damaged(batch.damaged)
         bar.set_postfix(loss=f"{loss:.3f}", samples=f"{log.speed:.0f}/s", refresh=False)
         bar.update()
-        if out and ((step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)):
+        if scores:
+            said = ", ".join(f"{name} {value:.2f}" for name, value in scores.items())
+            bar.write(f"step {step + 1}: {said}")
+        due = (step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)
+        if out and (due or scores):
             log.flush()
             save_checkpoint(out, identity, step + 1, run)
     bar.close()

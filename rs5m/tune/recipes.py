@@ -2,32 +2,31 @@
 nothing is. Chapter: tune.
 
 rs5m/tune/recipes/NAME.toml gives each setting its value and its mark: published, with where from,
-or ours, with why.
+or ours, with why. A file of one's own is a toml, too: `name = value` for what differs from the
+recipe DEFAULT.
 """
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import json
-import time
 import tomllib
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
-from functools import partial
 from importlib.resources import files
 from pathlib import Path
 from types import MappingProxyType
 
 import pandas as pd
 
-from rs5m.files import whole
-
 RECIPES = files("rs5m.tune") / "recipes"
+DEFAULT = "georsclip-b32"
 MARKS = ("published", "ours")
 DATA = ("shards", "rsicd", "rsitmd", "ret2")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
+MODEL = ("model", "pretrained", "data")  # texts beside the settings
+SAID = ("captions", "sampling", "normalisation")  # what the loader does; to be read, not changed
 
 
 @dataclass(frozen=True)
@@ -53,21 +52,98 @@ def names() -> list[str]:
 
 
 def get(name: str) -> Recipe:
-    """The recipe of that name. ValueError, naming all, for any other."""
+    """The recipe of that name, or of a file NAME.toml. ValueError, naming all, for any other, and
+    for a file with an unknown name or a value of another type.
+    """
+    if name.endswith(".toml"):
+        return _of_file(Path(name))
     if name not in names():
-        raise ValueError(f"unknown recipe {name!r}: choose one of {', '.join(names())}")
+        raise ValueError(
+            f"unknown recipe {name!r}: choose one of {', '.join(names())}, or name a file FILE.toml"
+        )
     rows = tomllib.loads((RECIPES / f"{name}.toml").read_text(encoding="utf-8"))
-    marks = {key: (row["value"], row["known"], row["source"]) for key, row in rows.items()}
+    return _made(
+        name, {key: (row["value"], row["known"], row["source"]) for key, row in rows.items()}
+    )
+
+
+def _made(name: str, marks: Mapping[str, tuple[object, str, str]]) -> Recipe:
     settings = {key: value for key, (value, *_) in marks.items() if key in _fields()}
-    model, pretrained, data = (marks[key][0] for key in ("model", "pretrained", "data"))
-    frozen = MappingProxyType(settings), MappingProxyType(marks)
+    model, pretrained, data = (marks[key][0] for key in MODEL)
+    frozen = MappingProxyType(settings), MappingProxyType(dict(marks))
     return Recipe(name, model, pretrained or None, data, *frozen)
+
+
+def _of_file(path: Path) -> Recipe:
+    """The recipe DEFAULT with what a file sets: `name = value`, or rows like those of the
+    package's files.
+    """
+    try:
+        given = tomllib.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise FileNotFoundError(
+            f"{path} is not there: give a recipe's file, or one of {', '.join(names())}"
+        ) from error
+    except ValueError as error:  # tomllib's own, and bytes that are no UTF-8
+        raise ValueError(
+            f"{path} is not toml ({error}): write name = value on each line"
+        ) from error
+    marks = dict(get(DEFAULT).marks)
+    if "model" in given:  # other weights than the default's
+        marks["pretrained"] = ("", "ours", path.name)
+    for key, row in given.items():
+        row = row if isinstance(row, dict) else {"value": row}
+        if key not in marks or not {"value"} <= row.keys() <= {"value", "known", "source"}:
+            raise ValueError(f"{path}: {_unknown(key, row, marks)}")
+        default = "" if key in MODEL + SAID else _fields()[key].default
+        value = _checked(
+            f"{path}: {key} = {json.dumps(row['value'], default=str)}", row["value"], default
+        )
+        marks[key] = (value, row.get("known", "ours"), row.get("source", path.name))
+    if marks["data"][0] not in DATA:
+        raise ValueError(f"{path}: data is {marks['data'][0]!r}: give one of {', '.join(DATA)}")
+    return _made(path.stem, marks)
+
+
+def _unknown(key: str, row: dict, known: Mapping) -> str:
+    """What is wrong with a row of a recipe's file: its name, or the names in it."""
+    if key in known:
+        return f"[{key}] has {', '.join(row) or 'nothing'}: give it value, known and source"
+    near = difflib.get_close_matches(key, known, 1, cutoff=0)
+    return f"unknown setting {key!r}: the nearest is {near[0]} (there are {', '.join(known)})"
 
 
 def table(name: str) -> pd.DataFrame:
     """DataFrame setting, value, known (published or ours), source of a recipe."""
     rows = [(setting, *row) for setting, row in get(name).marks.items()]
     return pd.DataFrame(rows, columns=["setting", "value", "known", "source"])
+
+
+def overview() -> str:
+    """A line for each recipe: its name, model, method, epochs, batch and learning rate, and whence
+    the rate is.
+    """
+    lines = []
+    for name in names():
+        recipe = get(name)
+        about, rate = recipe.settings, recipe.marks["learning_rate"]
+        model = " ".join(filter(None, (recipe.model, recipe.pretrained)))
+        lines.append(
+            f"{name:20} {model}, {about['method']}, epochs {about['epochs']}, batch "
+            f"{about['batch_size']}, learning rate {rate[0]:g} ({rate[1]}: {rate[2]})"
+        )
+    return "\n".join(lines)
+
+
+def begin_from(recipe: Recipe, model: str = "", pretrained: str = "") -> Recipe:
+    """The recipe with another model, or other general weights of its own; a model of its own name
+    brings none of the recipe's weights.
+    """
+    if not model and not pretrained:
+        return recipe
+    changed = {"model": model or recipe.model, "pretrained": pretrained}
+    marks = {key: (value, "ours", "changed on the command line") for key, value in changed.items()}
+    return _made(recipe.name, recipe.marks | marks)
 
 
 def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
@@ -81,7 +157,7 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
         field, equals, word = text.partition("=")
         if not equals or field not in settings:
             raise ValueError(
-                f"--set {text}: give field=value, the field one of {', '.join(settings)}"
+                f"--set {text}: give field=value, the field one of {', '.join(_fields())}"
             )
         settings[field] = _value(field, word, _fields()[field].default)
         marks[field] = (settings[field], "ours", "changed on the command line")
@@ -96,150 +172,20 @@ def _fields() -> dict[str, dataclasses.Field]:
 
 
 def _value(field: str, word: str, default: object) -> object:
-    """A word as a value of the default's type; a whole number will do for a fraction."""
+    """A word as a value of the default's type; on and off are true and false."""
+    plain = {"on": "true", "off": "false"}.get(word.lower(), word.lower())
     try:
-        value = word if isinstance(default, str) else json.loads(word.lower())
+        value = word if isinstance(default, str) else json.loads(plain)
     except ValueError:
         value = None
+    return _checked(f"--set {field}={word}", value, default)
+
+
+def _checked(where: str, value: object, default: object) -> object:
+    """A value of the default's type; a whole number will do for a fraction."""
     if isinstance(default, float) and type(value) is int:
         value = float(value)
     if type(value) is not type(default):
-        kind = KINDS[type(default)]
-        raise ValueError(f"--set {field}={word}: give {kind}, such as {json.dumps(default)}")
+        such = f", such as {json.dumps(default)}" if default != "" else ""
+        raise ValueError(f"{where}: give {KINDS[type(default)]}{such}")
     return value
-
-
-# ---------------------------------------------------------------- a run
-
-
-def run(
-    recipe: Recipe,
-    data: Sequence[str],
-    out: str | Path,
-    checkpoint: str | Path | None = None,
-    workers: int = 0,
-    board: bool = False,
-    image_column: str = "",
-    caption_column: str = "",
-) -> str:
-    """Tune by a recipe; writes a folder that open_clip loads as local-dir:OUT, with run.json, and
-    returns a sentence about it.
-
-    Adapters are in out/adapter/, beside the model where they can be merged into it. A run that
-    stopped goes on. Under torchrun the first process writes, the others return "".
-
-    Args:
-        data: shards, their folders or addresses (see `rs5m.data.shards.local`); what
-            `rs5m.data.pairs` packs into out/shards; for rsicd, rsitmd and ret2 also the folder in
-            the official layout.
-        checkpoint: weights to begin from in place of the recipe's.
-        workers: processes that decode.
-        board: write TensorBoard's files, too.
-        image_column, caption_column: of a table, guessed and said where they are not given.
-    """
-    from rs5m import clip
-    from rs5m.tune.distributed import rank, start_processes
-    from rs5m.tune.loader import Shards
-    from rs5m.tune.log import spent
-    from rs5m.tune.loop import fit
-    from rs5m.tune.schedule import Settings
-
-    out = Path(out)
-    begun = time.perf_counter() - spent(out)  # a run that goes on has spent seconds before
-    start_processes()  # before the model takes its device
-    paths = shards(recipe.data, data, out, image_column, caption_column)
-    model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
-    source = Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
-    tuned, losses = fit(model, source, Settings(**recipe.settings), out, workers, board)
-    if rank():
-        return ""
-    general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
-    record = {"recipe": recipe.name, "base": Path(checkpoint).name if checkpoint else general}
-    record |= _account(recipe, tuned, source, losses, out)
-    print("{pairs} of {found} pairs are used; left out: {left_out}".format_map(record["data"]))
-    record["seconds"] = round(time.perf_counter() - begun, 1)
-    written = _write(tuned, recipe, out, record)
-    first, last = f"{losses[0]:.3f}", f"{losses[-1]:.3f}"
-    return f"{written}: loss {first} at the first of {len(losses)} steps, {last} at the last"
-
-
-def shards(
-    data: str, given: Sequence[str], out: Path, image_column: str = "", caption_column: str = ""
-) -> list:
-    """What to train on: given shards as they are, of a folder its training shards, or shards built
-    in out/shards, of the set `data` or of what `rs5m.data.pairs` packs.
-    """
-    from rs5m.data import pairs
-    from rs5m.tune import ret2
-
-    folder = Path(given[0])
-    if len(given) == 1 and folder.is_dir():
-        # RS5M's folder holds validation shards as well
-        if training := sorted(folder.glob("**/*-train-*.tar")):
-            return training
-        if data != "shards" and not any(folder.glob("*.tar")):
-            return _built(partial(ret2.shards, folder, data), out / "shards")
-    if found := pairs.packable(given):
-        pack = partial(pairs.pack, found, image=image_column, caption=caption_column)
-        return _built(pack, out / "shards")
-    return list(given)
-
-
-def _built(make: Callable[[Path], list[Path]], out: Path) -> list[Path]:
-    """The set's shards, made by the first process; the others wait, and torchrun ends them if it
-    fails.
-    """
-    from rs5m.tune.distributed import rank
-
-    while rank() and not out.is_dir():
-        time.sleep(1)
-    return make(out)
-
-
-def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
-    """What run.json says beside the times: every number is of this run."""
-    from rs5m import results
-    from rs5m.data import images, runfolder
-
-    built = out / "shards" / "data.json"
-    origin = results.provenance("recipe", recipe.settings["seed"])
-    counts = json.loads(built.read_text()) if built.is_file() else {}
-    counts.pop("folder", None)  # says nothing on another machine
-    left_out = dict(Counter(counts.get("left_out", {})) + Counter(source.left_out))
-    names = runfolder.left_out(built.parent)
-    runfolder.save_left_out(out, names | ({"damaged": source.damaged} if source.damaged else {}))
-    counts |= {
-        "found": len(source) + sum(left_out.values()),
-        "pairs": len(source),
-        "damaged": len(source.damaged),
-        "left_out": left_out,
-        "fingerprint": source.fingerprint(),
-    }
-    columns = ("value", "known", "source")
-    return {
-        "images": images.RULE,
-        "architecture": tuned.name,
-        "commit": origin["commit"],
-        "device": origin["device"],
-        "settings": {k: dict(zip(columns, row, strict=True)) for k, row in recipe.marks.items()},
-        "data": counts,
-        "losses": {"steps": len(losses), "first": losses[0], "last": losses[-1]},
-        "versions": origin["versions"] | {"python": origin["python"]},
-    }
-
-
-def _write(tuned, recipe: Recipe, out: Path, record: dict) -> Path:
-    from rs5m import adapters, results
-    from rs5m.clip import export
-
-    settings = sorted(recipe.settings.items())
-    record["run"] = results.digest(settings, record["base"], record["data"]["fingerprint"])
-    record["date"] = datetime.now(UTC).isoformat(timespec="seconds")
-    if adapters.mergeable(recipe.settings["method"]):
-        origin = {key: record[key] for key in ("recipe", "base", "run")}
-        written = export.openclip(tuned, out, **origin)
-    else:
-        written = out / "adapter"
-    with whole(out / "run.json") as temporary:
-        temporary.write_text(json.dumps(record, indent=1, allow_nan=False))
-    return written

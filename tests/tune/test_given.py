@@ -11,7 +11,7 @@ from small import encoded
 
 from rs5m import cli
 from rs5m.data import images
-from rs5m.tune import recipes
+from rs5m.tune import recipes, run
 
 SMALL = ("epochs=1", "batch_size=4", "warm_up=1", "method=full")
 
@@ -59,5 +59,5 @@ def test_a_folder_of_sidecars_is_packed(tmp_path):
         data = encoded(np.zeros((20, 20, 3), np.uint8), "JPEG")
         (tmp_path / f"{i}.jpg").write_bytes(data)
         (tmp_path / f"{i}.txt").write_text("x")
-    made = recipes.shards("shards", [str(tmp_path)], tmp_path.parent / f"{tmp_path.name}-out")
+    made = run.shards("shards", [str(tmp_path)], tmp_path.parent / f"{tmp_path.name}-out")
     assert [path.name for path in made] == ["train-00000.tar"]

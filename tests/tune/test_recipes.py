@@ -155,7 +155,7 @@ def test_a_recipe_does_not_change():
 
 def test_an_unknown_recipe_lists_all():
     with pytest.raises(
-        ValueError, match=f"unknown recipe 'georsclip-b33': choose one of {', '.join(ALL)}$"
+        ValueError, match=f"unknown recipe 'georsclip-b33': choose one of {', '.join(ALL)}, or name"
     ):
         recipes.get("georsclip-b33")
     with pytest.raises(ValueError, match="unknown recipe '../paper/x'"):
@@ -184,7 +184,7 @@ def test_a_setting_is_changed_and_marked_ours(text, field, value):
     ("text", "says"),
     [
         ("batch_size", "--set batch_size: give field=value"),
-        ("rank=4", "--set rank=4: give field=value, the field one of augment, crop, "),
+        ("rank=4", "--set rank=4: give field=value, the field one of method, size, "),
         ("batch_size=1.5", "--set batch_size=1.5: give a whole number, such as 128"),
         ("lock_text=1", "give true or false"),
         ("epochs=many", "--set epochs=many: give a whole number"),
@@ -199,13 +199,88 @@ def test_a_wrong_change_is_told_in_a_sentence(text, says):
     assert says in str(caught.value)
 
 
-def test_shards_of_a_folder_are_its_training_shards(tmp_path):
-    rs5m = tmp_path / "rs5m" / "deep"
-    rs5m.mkdir(parents=True)
-    for name in ("rs3-train-0001.tar", "pub11-train-0000.tar", "pub11-val-0000.tar", "notes.txt"):
-        (rs5m / name).touch()
-    given = recipes.shards("shards", [str(tmp_path / "rs5m")], tmp_path / "out")
-    assert [path.name for path in given] == ["pub11-train-0000.tar", "rs3-train-0001.tar"]
-    assert recipes.shards("ret2", [str(tmp_path / "rs5m")], tmp_path / "out") == given
-    addresses = ["https://x.org/{0000..0003}.tar", str(rs5m / "rs3-train-0001.tar")]
-    assert recipes.shards("shards", addresses, tmp_path / "out") == addresses
+def written(folder: Path, text: str) -> str:
+    path = folder / "own.toml"
+    path.write_text(text)
+    return str(path)
+
+
+def test_a_file_changes_the_default_recipe(tmp_path):
+    text = """
+model = "RN50-quickgelu"
+epochs = 3
+learning_rate = 1  # a whole number will do
+[crop]
+value = 0.5
+known = "published"
+source = "somebody's paper"
+"""
+    recipe, usual = recipes.get(written(tmp_path, text)), recipes.get(recipes.DEFAULT)
+    assert (recipe.name, recipe.model, recipe.pretrained) == ("own", "RN50-quickgelu", None)
+    assert recipe.settings["learning_rate"] == 1.0 and recipe.settings["epochs"] == 3
+    assert recipe.marks["epochs"] == (3, "ours", "own.toml")
+    assert recipe.marks["crop"] == (0.5, "published", "somebody's paper")
+    changed = {"epochs", "learning_rate", "crop"}
+    assert all(
+        recipe.settings[key] == usual.settings[key] for key in usual.settings.keys() - changed
+    )
+    kept = recipes.get(written(tmp_path, "epochs = 3"))
+    assert (kept.model, kept.pretrained) == (usual.model, usual.pretrained)
+
+
+@pytest.mark.parametrize("name", ALL)
+def test_a_recipe_of_the_package_is_a_file_of_ones_own(name, tmp_path):
+    path = tmp_path / f"{name}.toml"
+    path.write_text((recipes.RECIPES / path.name).read_text())
+    assert recipes.get(str(path)) == recipes.get(name)
+
+
+@pytest.mark.parametrize(
+    ("text", "says"),
+    [
+        ("batchsize = 8", "own.toml: unknown setting 'batchsize': the nearest is batch_size"),
+        (
+            "[learning-rate]\nvalue = 1",
+            "unknown setting 'learning-rate': the nearest is learning_rate",
+        ),
+        ('batch_size = "many"', 'batch_size = "many": give a whole number, such as 128'),
+        ("batch_size = 1.5", "batch_size = 1.5: give a whole number"),
+        ("lock_text = 1", "lock_text = 1: give true or false, such as true"),
+        ("model = 3", "model = 3: give a word"),
+        ("epochs = 2024-01-01", 'epochs = "2024-01-01": give a whole number'),
+        ("epochs = [1, 2]", "epochs = [1, 2]: give a whole number"),
+        ('data = "coco"', "data is 'coco': give one of shards, rsicd, rsitmd, ret2"),
+        ("[epochs]\nknown = 'ours'", "own.toml: [epochs] has known: give it value"),
+        ("[epochs]\nvalue = 3\nwhy = 'x'", "[epochs] has value, why: give it value, known"),
+        ("epochs: 3", "own.toml is not toml (Expected '=' after a key"),
+    ],
+)
+def test_a_wrong_file_is_told_in_a_sentence(text, says, tmp_path):
+    with pytest.raises(ValueError) as caught:
+        recipes.get(written(tmp_path, text))
+    assert says in str(caught.value) and "\n" not in str(caught.value)
+
+
+def test_a_file_that_is_missing_or_no_text_is_named(tmp_path):
+    with pytest.raises(FileNotFoundError, match="no.toml is not there: give a recipe's file, or"):
+        recipes.get(str(tmp_path / "no.toml"))
+    (tmp_path / "x.toml").write_bytes(b"\xff\xfe")
+    with pytest.raises(ValueError, match="x.toml is not toml"):
+        recipes.get(str(tmp_path / "x.toml"))
+
+
+def test_another_model_brings_none_of_the_recipes_weights():
+    recipe = recipes.get("georsclip-b32")
+    assert recipes.begin_from(recipe) == recipe
+    other = recipes.begin_from(recipe, "RN50-quickgelu")
+    assert (other.model, other.pretrained) == ("RN50-quickgelu", None)
+    assert other.marks["model"] == ("RN50-quickgelu", "ours", "changed on the command line")
+    other = recipes.begin_from(recipe, pretrained="laion400m_e32")
+    assert (other.model, other.pretrained) == (recipe.model, "laion400m_e32")
+    assert other.settings == recipe.settings
+
+
+def test_the_overview_has_a_line_for_each():
+    lines = recipes.overview().splitlines()
+    assert [line.split()[0] for line in lines] == ALL
+    assert "ViT-B-32-quickgelu openai, full, epochs 1, batch 600, learning rate 1e-05" in lines[0]
