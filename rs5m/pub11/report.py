@@ -101,6 +101,10 @@ def words(out: Path, tally: Tally | None = None) -> str:
         dead = (f"{name} ({host.silent:,} URLs)" for name, host in tally.deadest())
         lines.append(f"slowest hosts, by mean time of a URL: {', '.join(slow) or 'none'}")
         lines.append(f"hosts without an answer: {', '.join(dead) or 'none'}")
+    if tally and tally.unheard:
+        lines.append(
+            "no host answered: if this machine's network is at fault, run it again with a new --out"
+        )
     return "\n".join([*lines, f"samples of all of them: {out / PAGE}"])
 
 

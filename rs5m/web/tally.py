@@ -7,6 +7,8 @@ from urllib.parse import urlsplit
 from rs5m.web.task import Fetched
 from rs5m.web.urls import normalise
 
+UNHEARD = frozenset(("timeout", "dead_host", "dns_failure", "connection_error"))
+
 
 @dataclass(slots=True)
 class Host:
@@ -39,6 +41,11 @@ class Tally:
         host.failed += got.status != "ok"
         host.silent += got.status in ("timeout", "dead_host")
         host.seconds += got.seconds
+
+    @property
+    def unheard(self) -> bool:
+        """Whether URLs were asked for and no host has answered."""
+        return bool(self.statuses) and self.statuses.keys() <= UNHEARD
 
     def slowest(self, count: int = 5) -> list[tuple[str, float]]:
         """Hosts and their seconds for a result that was asked for, the slowest first."""

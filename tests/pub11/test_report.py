@@ -185,6 +185,10 @@ def test_the_last_words_name_reasons_and_hosts(finished):
     assert "slowest hosts, by mean time of a URL: 127.0.0.1 (" in said
     assert said.endswith(f"samples of all of them: {out / report.PAGE}")
     assert "slowest" not in report.words(out, web.Tally()), "nothing was asked in this process"
+    assert "no host answered" not in said
+    silent = web.Tally()
+    silent.add("http://gone.example/a.jpg", web.Fetched("dns_failure", None, "", attempts=1))
+    assert "no host answered: if this machine's network" in report.words(out, silent)
 
 
 def test_the_page_of_a_run_that_was_cut_off_is_the_same(pairs, finished, tmp_path):

@@ -8,6 +8,7 @@ from rs5m import web
 def test_the_tally_knows_counts_bytes_and_the_hosts(site, deaf):
     urls = [f"{deaf}/{i}" for i in range(8)] + [f"{site.base}/ok?{i}" for i in range(3)] + ["x"]
     tally = web.Tally()
+    assert not tally.unheard, "nothing was asked"
     for place, got in web.fetch_many(urls, QUICK):
         tally.add(urls[place], got)
     assert tally.statuses == {"ok": 3, "timeout": 5, "dead_host": 3, "bad_url": 1}
@@ -20,3 +21,11 @@ def test_the_tally_knows_counts_bytes_and_the_hosts(site, deaf):
         8,
         8,
     )
+    assert not tally.unheard, "one host has answered"
+
+
+def test_no_host_answers(deaf):
+    tally = web.Tally()
+    for place, got in web.fetch_many([f"{deaf}/{i}" for i in range(8)], QUICK):
+        tally.add(f"{deaf}/{place}", got)
+    assert tally.unheard and tally.statuses == {"timeout": 5, "dead_host": 3}
