@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import re
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
@@ -30,6 +30,7 @@ TEXTS = ("caption", "txt", "json")  # where captions may stand; an Index refers 
 READ = (*TEXTS, "img_name")  # members whose bytes an index reads
 KINDS = frozenset((*OFFICIAL, *PICTURES, *TEXTS))
 LAYOUTS = ("webdataset", "rs5m")
+NAMED = 100  # members of each reason that are named; the others are counted
 LONGEST_TEXT, LARGEST_IMAGE = 2**24, 2**28  # bytes of one member that are ever read
 MEMBER = re.compile(r"((?:.*/)?[^/]+)[.]([^./]*)", re.DOTALL)  # stem and kind, at the last dot
 
@@ -45,12 +46,36 @@ class Record(NamedTuple):
     caption: str | tuple[str, ...]
 
 
+class Others(NamedTuple):
+    """Members that belong to no pair: how many, and the names of the first ones."""
+
+    count: int = 0
+    names: tuple[str, ...] = ()
+
+    def __add__(self, more: "Others") -> "Others":
+        return Others(self.count + more.count, (self.names + more.names)[:NAMED])
+
+    def listed(self) -> list[str]:
+        """The names, and how many more there are."""
+        more = self.count - len(self.names)
+        return [*self.names, *([f"and {more} more"] if more else [])]
+
+
+def together(found: Iterable[Mapping[str, Others]]) -> dict[str, Others]:
+    """What several indices have in their `others`, by reason."""
+    total = defaultdict(Others)
+    for others in found:
+        for reason, some in others.items():
+            total[reason] += some
+    return dict(total)
+
+
 class Index(NamedTuple):
     """Where the pairs of a shard are: names, `places` (n, 5) int64, what was left out, a digest.
 
     A place: offset and bytes of the image, offset and bytes of the text, and the text's kind as its
     position in TEXTS. damaged: a line for each broken pair and each broken place of the tar;
-    left_out: how often each reason occurred, members that belong to no pair among them.
+    left_out: how often each reason occurred; others: the members that belong to no pair, by reason.
     """
 
     names: list[str]
@@ -58,6 +83,7 @@ class Index(NamedTuple):
     damaged: list[str]
     digest: bytes
     left_out: dict[str, int]
+    others: dict[str, Others]
 
 
 def read(shards: Iterable[Path]) -> Iterator[Record]:
@@ -194,30 +220,35 @@ def index(shard: Path) -> Index:
     with shard.open("rb") as stream:
         found = _scan(stream.fileno())
     faults = [*found.broken, *found.faults]
+    counts = Counter({reason: len(names) for reason, names in found.others.items()})
     return Index(
         found.names,
         np.array(found.places, np.int64).reshape(-1, 5),
         [f"{shard.name} {fault}" for fault in faults],
         found.digest,
-        dict(Counter(fault.reason for fault in faults) + found.others),
+        dict(Counter(fault.reason for fault in faults) + counts),
+        {
+            reason: Others(counts[reason], tuple(f"{shard.name} {name}" for name in names[:NAMED]))
+            for reason, names in found.others.items()
+        },
     )
 
 
 class _Scan(NamedTuple):
     broken: list[Fault]  # of the tar
     faults: list[Fault]  # of pairs
-    others: Counter  # members that belong to no pair, by reason
+    others: dict[str, list[str]]  # members that belong to no pair, by reason
     names: list[str]
     places: list[tuple[int, int, int, int, int]]
     digest: bytes
 
 
 def _scan(file: int) -> _Scan:
-    broken, faults, others, samples = [], [], Counter(), {}
+    broken, faults, others, samples = [], [], defaultdict(list), {}
     for member, start, length in walk(file, broken):
         stem, kind = _split(member)
         if kind not in KINDS:
-            others[kind] += 1
+            others[kind].append(member)
             continue
         sample = samples.setdefault(stem, {})
         if kind in sample:
@@ -233,13 +264,15 @@ def _scan(file: int) -> _Scan:
         if fault or not any(one.strip() for one in captions(text, sample[text])):
             faults.append(Fault(stem, fault or "has an empty caption"))
             continue
-        if more := sum(kind in ("img_content", *PICTURES) for kind in sample) - 1:
-            others["is a second image of a pair"] += more
+        for kind in sorted({"img_content", *PICTURES} & sample.keys() - {image}):
+            others["is a second image of a pair"].append(f"{stem}.{kind}")
         names.append(name(sample, stem))
         places.append((*members[image], *members[text], TEXTS.index(text)))
         total.update(repr((names[-1], places[-1], sample[text])).encode("utf-8", "surrogatepass"))
     mine = [fault for fault in broken if not fault.member or _split(fault.member)[1] in KINDS]
-    others += Counter(fault.reason for fault in broken if fault not in mine)
+    for fault in broken:
+        if fault not in mine:
+            others[fault.reason].append(fault.member)
     return _Scan(mine, faults, others, names, places, total.digest())
 
 

@@ -52,10 +52,10 @@ class Shards(data.Dataset):
     """The pairs of shards, a batch for each item (index, draws or None, view), in any process.
 
     Damaged pairs are left out and named: those that the index finds in `damaged`, and counted by
-    reason in `left_out`; those whose image fails in their batch. Without draws the pixels are
-    `clip.crop`'s; with draws they are turned already, as far as the view allows (left out: all of
-    it; None: not at all, so that the draws choose captions alone). ValueError for no shard, or
-    shards without a pair.
+    reason in `left_out`; those whose image fails in their batch. Members that belong to no pair are
+    named in `others`. Without draws the pixels are `clip.crop`'s; with draws they are turned
+    already, as far as the view allows (left out: all of it; None: not at all, so that the draws
+    choose captions alone). ValueError for no shard, or shards without a pair.
 
     Args:
         shards: .tar files, folders or patterns of them, URLs or hf:// addresses (see
@@ -72,6 +72,7 @@ class Shards(data.Dataset):
         self.names = [name for one in found for name in one.names]
         self.damaged = [fault for one in found for fault in one.damaged]
         self.left_out = dict(sum((Counter(one.left_out) for one in found), Counter()))
+        self.others = records.together(one.others for one in found)
         self._places = np.concatenate([one.places for one in found])
         self._shard = np.repeat(np.arange(len(found)), [len(one.names) for one in found])
         self._digest = hashlib.sha256(b"".join(one.digest for one in found)).hexdigest()
@@ -159,7 +160,7 @@ class Memory(data.Dataset):
                 " captions"
             )
         self.pixels, self._captions = clip.crop(images, size).contiguous(), list(captions)
-        self.damaged, self.left_out = [], {}
+        self.damaged, self.left_out, self.others = [], {}, {}
         self.names = [str(i) for i in range(len(images))]
 
     def __len__(self) -> int:

@@ -47,8 +47,6 @@ def run(
         validate: makes what judges the weights on the way, in the first process; the best ones are
             in out/best.
     """
-    import torch
-
     from rs5m import clip
     from rs5m.tune.distributed import rank, start_processes
     from rs5m.tune.kept import best
@@ -62,34 +60,35 @@ def run(
     refuse_missing(data, "shards, a table or a folder of pairs")
     settings = Settings(**recipe.settings)  # senseless ones are named before anything is read
     start_processes()  # before the model takes its device
-    _warn_of_chance(recipe, checkpoint)
-    torch.manual_seed(settings.seed)  # of weights that begin at random
-    model = clip.load(recipe.model, recipe.pretrained, checkpoint or None)
+    model = _model(recipe, checkpoint)
     judge = validate() if validate and not rank() else None
     paths = shards(recipe.data, data, out, image_column, caption_column)
     source = Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
     tuned, losses = fit(model, source, settings, out, workers, board, validate=judge)
     if rank():
         return ""
-    record = {"recipe": recipe.name} | _begun(recipe, checkpoint)
-    record |= _account(recipe, tuned, source, losses, out)
-    if judge:
-        record["validation"] = {**judge.about, "best": best(out)}
-    print("{pairs} of {found} pairs are used; left out: {left_out}".format_map(record["data"]))
+    record = _begun(recipe, checkpoint) | _account(recipe, tuned, source, losses, out)
+    record |= {"validation": {**judge.about, "best": best(out)}} if judge else {}
     record["seconds"] = round(time.perf_counter() - begun, 1)
     written = _write(tuned, recipe, out, record)
     first, last = f"{losses[0]:.3f}", f"{losses[-1]:.3f}"
     return f"{written}: loss {first} at the first of {len(losses)} steps, {last} at the last"
 
 
-def _warn_of_chance(recipe: Recipe, checkpoint: str | Path | None) -> None:
-    """Say where no weights are given: hardly anybody means to begin from nothing."""
-    from rs5m.clip import open_clip
+def _model(recipe: Recipe, checkpoint: str | Path | None):
+    """The model to begin with; random weights are the seed's, and said: hardly anybody means
+    them.
+    """
+    import torch
 
-    if not (recipe.pretrained or checkpoint) and recipe.model in open_clip.list_models():
-        tags = open_clip.list_pretrained_tags_by_model(recipe.model)
+    from rs5m import clip
+
+    if not (recipe.pretrained or checkpoint) and recipe.model in clip.open_clip.list_models():
+        tags = clip.open_clip.list_pretrained_tags_by_model(recipe.model)
         cure = f"--checkpoint, or --pretrained {' or '.join(tags)}" if tags else "--checkpoint"
         print(f"warning: {recipe.model} begins from random weights: give {cure}")
+    torch.manual_seed(recipe.settings["seed"])
+    return clip.load(recipe.model, recipe.pretrained, checkpoint or None)
 
 
 def refuse_missing(given: Sequence[str | Path], wanted: str) -> None:
@@ -137,9 +136,10 @@ def _begun(recipe: Recipe, checkpoint: str | Path | None) -> dict:
     general = " ".join(filter(None, (recipe.model, recipe.pretrained)))
     model = {"name": recipe.model, "pretrained": recipe.pretrained}
     if not checkpoint:
-        return {"base": general, "model": model}
+        return {"recipe": recipe.name, "base": general, "model": model}
     file = {"file": Path(checkpoint).name, "sha256": sha256(checkpoint)}
-    return {"base": Path(checkpoint).name, "model": model | {"checkpoint": file}}
+    model["checkpoint"] = file
+    return {"recipe": recipe.name, "base": Path(checkpoint).name, "model": model}
 
 
 def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
@@ -153,6 +153,7 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     counts.pop("folder", None)  # says nothing on another machine
     left_out = dict(Counter(counts.get("left_out", {})) + Counter(source.left_out))
     names = runfolder.left_out(built.parent)
+    names |= {reason: some.listed() for reason, some in source.others.items()}
     runfolder.save_left_out(out, names | ({"damaged": source.damaged} if source.damaged else {}))
     counts |= {
         "found": len(source) + sum(left_out.values()),
@@ -161,6 +162,7 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
         "left_out": left_out,
         "fingerprint": source.fingerprint(),
     }
+    print(f"{len(source)} of {counts['found']} pairs are used; left out: {left_out}")
     columns = ("value", "known", "source")
     return {
         "images": images.RULE,

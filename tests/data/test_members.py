@@ -138,6 +138,23 @@ def test_what_belongs_to_no_pair_is_counted(tmp_path):
         "is hidden": 1,
         "is of another kind (.)": 1,
     }
+    assert {reason: some.names for reason, some in index(path).others.items()} == {
+        "is a second image of a pair": ("x.tar 1.png",),
+        "is of another kind (.cls)": ("x.tar 1.cls",),
+        "is hidden": ("x.tar ._1.jpg",),
+        "is of another kind (.)": ("x.tar README",),
+    }
+
+
+def test_a_tar_full_of_other_members_names_the_first(tmp_path):
+    paths = [
+        tarred(tmp_path / f"{n}.tar", [(f"{i}.cls", b"3") for i in range(60)]) for n in range(2)
+    ]
+    found = records.together(index(path).others for path in paths)
+    (reason, some), *rest = found.items()
+    assert (reason, some.count, len(some.names)) == ("is of another kind (.cls)", 120, 100)
+    assert not rest and some.names[0] == "0.tar 0.cls" and some.names[-1] == "1.tar 39.cls"
+    assert some.listed() == [*some.names, "and 20 more"]
 
 
 def test_a_long_json_is_read_whole(tmp_path):
@@ -212,6 +229,7 @@ def test_any_files_are_kept_or_counted(tmp_path_factory, members):
     assert kept == whole
     assert len(found.names) + len(found.damaged) == len(samples)
     assert sum(found.left_out.values()) == len(found.damaged) + others
+    assert sum(some.count for some in found.others.values()) == others
 
 
 @settings(max_examples=100, deadline=None)

@@ -515,6 +515,7 @@ def test_what_the_shards_leave_out_is_counted(folder):
         "is of another kind (.cls)": 2,
         "is not a tar file but gzip: unpack it first": 1,
     }
+    assert source.others["is of another kind (.cls)"].listed() == ["a.tar notes.cls", "a.tar y.cls"]
 
 
 def test_draws_of_another_shape_are_named(folder):
