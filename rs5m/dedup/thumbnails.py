@@ -14,8 +14,9 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image, ImageOps
+from scipy.ndimage import label
 
-VERSION = 2  # of signatures: those of one run are of one version
+VERSION = 3  # of signatures: those of one run are of one version
 SIDE = 32  # side of the grey thumbnail, as in the usual DCT hash
 LUMA = np.float32([0.299, 0.587, 0.114])
 BATCH = 32  # images a task: threads cost time too
@@ -23,10 +24,11 @@ FINE = 128  # side at which a subject is looked for
 # Plain ground: share of the outer ring that it fills, and grey levels that its pixels may differ.
 # Only a light or a black one: a dark plain may be the sea, and then it is the subject.
 RING, PLAIN, BLACK, LIGHT = 0.6, 4, 4, 170
-# A subject: grey levels of contrast with the ground; share of that below which it is a watermark;
-# share of the side that it is at least high and wide; share of ground along its box from which it
-# has an outline of its own. A footer: largest height, and where it ends at the highest
-BOLD, PALE, SMALLEST, OPEN = 30, 0.45, 0.125, 0.15
+# A subject: grey levels of contrast with the ground; share of that below which a pixel is a
+# watermark's, and share that each part reaches somewhere: a letter of a watermark does not; share
+# of the side that it is at least high and wide; share of ground along its box from which it has an
+# outline of its own. A footer: largest height, and where it ends at the highest
+BOLD, PALE, STRONG, SMALLEST, OPEN = 30, 0.45, 0.85, 0.125, 0.15
 FOOTER, LOW = 0.12, 0.9
 # Windows (y0, y1, x0, x1) that are hashed: whole, two centre and four corner crops; then four
 # halves, since a caption rarely touches all of them. The set maps onto itself under the eight
@@ -93,8 +95,13 @@ def _inner(grey: np.ndarray, ground: float) -> tuple[int, int, int, int] | None:
     away = np.abs(grey - ground)
     middle = away[len(away) // 8 : -(len(away) // 8)]  # a footer may be bolder than the subject
     contrast = np.sort(middle, axis=None)[int(0.985 * middle.size)]
-    away = away > PALE * contrast
-    if contrast < BOLD or not (rows := away.sum(1) > len(away) // 64).any():
+    if contrast < BOLD:
+        return None
+    parts, count = label(away > PALE * contrast, np.ones((3, 3)))
+    strong = np.zeros(count + 1, bool)
+    strong[parts[away >= STRONG * contrast]] = True
+    away = strong[parts]
+    if not (rows := away.sum(1) > len(away) // 64).any():
         return None
     top, bottom = _span(rows, footer=True)
     if not (columns := away[top:bottom].sum(0) > len(away) // 64).any():

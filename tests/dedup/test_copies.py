@@ -498,3 +498,14 @@ def test_subject_of_a_picture():
     sea = np.full((128, 128), 90.0)
     sea[40:80, 30:70] = 200
     assert thumbnails.subject(sea) == ((0, 128, 0, 128), -np.inf)
+
+
+def test_letters_of_a_watermark_are_not_the_subject():
+    """They are too pale throughout, though some are bolder than the subject's palest parts."""
+    grey = np.full((128, 128), 255.0)
+    grey[40:80, 30:70] = 90
+    grey[60:90, 66:80] = 170  # a pale part of the subject, which touches it
+    boxed = thumbnails.subject(grey)
+    assert boxed == ((40, 90, 30, 80), 255)
+    grey[10:20, 10:30] = grey[95:105, 90:120] = 170
+    assert thumbnails.subject(grey) == boxed
