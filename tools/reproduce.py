@@ -84,6 +84,7 @@ def reachable(data: dict) -> None:
     """A wide table scrolls in its own box: let the keyboard reach it, and no header be empty."""
     if "text/html" in data:
         html = "".join(data["text/html"])
+        html = html.replace('<table id="T_', '<table class="dataframe" id="T_')  # of a Styler
         html = html.replace('class="dataframe"', 'class="dataframe" tabindex="0"')
         data["text/html"] = html.replace("<th></th>", "<td></td>")
 

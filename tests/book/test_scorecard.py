@@ -183,7 +183,7 @@ def filled():
 
 def test_without_a_report_every_published_row_is_open_and_says_what_it_needs(here):
     rows, table = paper.compare(scorecard.published()), paper.table("results")
-    assert len(rows) == len(table) == 62
+    assert len(rows) == len(table)
     assert set(rows.verdict) == {"not attempted"} and set(rows["this run"]) == {"—"} == set(
         rows["difference"]
     )
@@ -234,7 +234,7 @@ def test_a_report_on_the_very_model_fills_its_rows_and_no_other(here):
         "74.42",
     ]
     assert rows["this run"][0] == "61.30 [60.30, 62.30]" and "abcdef012345" in rows.reason[0]
-    assert len(scorecard.published()) == 62
+    assert len(scorecard.published()) == len(paper.table("results"))
 
 
 def test_what_the_command_writes_is_read(here):
