@@ -25,7 +25,8 @@ class Version(argparse.Action):
         from rs5m import results
 
         commit = results.commit()
-        parser.exit(message=f"rs5m {__version__}{f', commit {commit}' if commit else ''}\n")
+        print(f"rs5m {__version__}{f', commit {commit}' if commit else ''}")
+        parser.exit()
 
 
 def parser() -> argparse.ArgumentParser:

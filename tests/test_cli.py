@@ -4,6 +4,8 @@ open_clip loads.
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 from dataclasses import replace
@@ -16,10 +18,11 @@ import small_clip
 import torch
 from small import encoded
 
-from rs5m import cli, clip
+from rs5m import __version__, cli, clip
 from rs5m.clip import checkpoints, open_clip
-from rs5m.commands import evaluate
+from rs5m.commands import evaluate, reference
 from rs5m.data import records
+from rs5m.evaluate import prompts
 from rs5m.tune import recipes
 
 ROOT = Path(__file__).parents[1]
@@ -202,12 +205,83 @@ def test_evaluate_hands_its_arguments_on(monkeypatch):
         "rs5m.evaluate.official", sys.modules["rs5m.evaluate.official"], raising=False
     )
     assert cli.main(["evaluate", "--model", "pocket", "--data", "pocket", "--out", "a.json"]) == 0
-    given = "--model ViT-H-14 --checkpoint h.pt --data d --tasks selo --out b.json"
+    given = "--model ViT-H-14 --checkpoint h.pt --data d --tasks selo --out b.json --device cpu"
+    given += " --batch-size 4 --workers 2 --precision bfloat16 --predictions p"
     assert cli.main(["evaluate", *given.split()]) == 0
+    assert cli.main("evaluate --model RN50 --pretrained cc12m --data d --out c".split()) == 0
+    tasks, how = "zeroshot,retrieval,selo", {"batch": 0, "workers": 0, "precision": "float32"}
+    other = {"batch": 4, "workers": 2, "precision": "bfloat16"}
     assert asked == [
-        ("pocket", "", "pocket", "zeroshot,retrieval,selo", "a.json", ""),
-        ("ViT-H-14", "h.pt", "d", "selo", "b.json", ""),
+        ("pocket", "", "pocket", tasks, "a.json", "", prompts.NONE, how),
+        ("ViT-H-14", "h.pt", "d", "selo", "b.json", "p", prompts.NONE, other),
+        ("RN50", "cc12m", "d", tasks, "c", "", prompts.NONE, how),
     ]
+
+
+EVALUATE = "evaluate --model pocket --data pocket --out a.json"
+REFUSED = {
+    f"{EVALUATE} --batch-size -1": "--batch-size -1: give a number from 1",
+    f"{EVALUATE} --workers -2": "--workers -2: give a number from 1",
+    f"{EVALUATE} --device tpu9": "--device tpu9 is not available here (",
+    f"{EVALUATE} --pretrained openai --checkpoint a.pt": "both name weights: leave one out",
+    f"{EVALUATE} --classnames absent.csv": "absent.csv",
+    f"{EVALUATE} --features a.npz --device cpu": "needs no --model or --data or --device: leave",
+    "evaluate --out a.json": "give --model and --data, or --features with stored vectors",
+}
+
+
+@pytest.mark.parametrize("line", REFUSED)
+def test_options_that_make_no_sense_are_one_sentence(line, capsys, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert cli.main(line.split()) == 2
+    said = capsys.readouterr().err
+    assert said.startswith("rs5m: ") and REFUSED[line] in said and not list(tmp_path.iterdir())
+
+
+# ---------------------------------------------------------------- what the command says of itself
+
+
+def every_parser() -> dict:
+    return dict(reference.parsers(cli.parser()))
+
+
+def test_the_version_has_the_commit_where_there_is_one(monkeypatch, capsys):
+    for commit, said in (("ab12", ", commit ab12"), (None, "")):
+        monkeypatch.setattr("rs5m.results.commit", lambda commit=commit: commit)
+        with pytest.raises(SystemExit, match="0"):
+            cli.main(["--version"])
+        assert capsys.readouterr().out == f"rs5m {__version__}{said}\n"
+
+
+def test_the_help_has_the_exit_codes_and_every_command_an_example():
+    parsers = every_parser()
+    codes = re.findall(r"^  (\d+) ", parsers["rs5m"].format_help(), re.M)
+    assert codes == ["0", "1", "2", "130"]
+    for name in (name for name in parsers if name.count(" ") == 1):
+        lines = parsers[name].format_help().partition("\nexample:\n")[2].replace("\\\n", "")
+        words = [shlex.split(line) for line in lines.splitlines()]
+        typed = [line[line.index(name.split()[1]) :] for line in words]
+        assert typed and all(line[0] == name.split()[1] for line in typed)
+        for line in typed:
+            if line[-1] != "list":  # of recipes, printed at once
+                assert cli.parser().parse_args(line).run
+
+
+def test_every_option_is_a_sentence_with_its_default():
+    metavars = {}
+    for name, parser in every_parser().items():
+        for action in parser._actions:
+            if action.option_strings in (["-h", "--help"], ["--version"]) or not action.help:
+                assert action.help or not action.option_strings, f"{name} {action.option_strings}"
+                continue
+            said = action.help % (vars(action) | {"prog": ""})
+            assert re.fullmatch(r"[A-Z].*\.", said, re.S), f"{name}: {said}"
+            if action.option_strings and not action.required and action.nargs != 0:
+                assert "(default: " in said, f"{name}: {said}"
+            if action.option_strings and action.nargs != 0:
+                metavars.setdefault(action.option_strings[-1], set()).add(action.metavar)
+    assert {"--model", "--checkpoint", "--data", "--out", "--workers"} <= set(metavars)
+    assert not {name: found for name, found in metavars.items() if len(found) > 1}
 
 
 BAD = {

@@ -21,7 +21,7 @@ NAMES = """what there is:
 """
 EXAMPLE = """
   rs5m fetch eurosat GeoRSCLIP-ViT-B-32 --out data
-  RS5M_DATA=data rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data data --tasks zeroshot --out a.json
+  rs5m fetch shards --shards 2 --out data
 """
 
 

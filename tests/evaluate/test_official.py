@@ -4,10 +4,13 @@ against slow twins.
 
 import json
 import os
+import re
+import shutil
 from importlib.metadata import version
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 from small import encoded
@@ -305,9 +308,7 @@ def test_another_image_or_checkpoint_is_encoded_anew(data, whole, monkeypatch, c
             other.net.weight[0] = 1.5
         monkeypatch.setattr(clip, "load", lambda *_, **__: other)
     run(data)
-    computed = [
-        line.split(":")[0] for line in capsys.readouterr().out.splitlines() if ": computed" in line
-    ]
+    computed = re.findall(r"(\S+): computed", capsys.readouterr().err)
     pictures = ["images-eurosat", "images-rsitmd", "windows-air_slt"]
     texts = ["texts-zeroshot-eurosat", "texts-retrieval-rsitmd", "texts-selo-air_slt"]
     assert set(computed) == ({"images-rsitmd"} if what == "image" else {*pictures, *texts})
@@ -488,3 +489,100 @@ def test_the_json_is_whole_or_not_there(tmp_path):
     with pytest.raises(TypeError):
         reporting.write({"a": object()}, out)
     assert json.loads(out.read_text()) == {"a": 1} and os.listdir(tmp_path) == ["out.json"]
+
+
+# ---------------------------------------------------------------- a folder of one's own classes
+
+
+@pytest.fixture
+def own_classes(tmp_path, data) -> Path:
+    """Green pictures under f, one of them blue, and blue ones under r/deep; a file beside them."""
+    folder = tmp_path / "mine"
+    for label, found in {"f": [GREEN] * 3 + [BLUE], "r/deep": [BLUE] * 2}.items():
+        for i, colour in enumerate(found):
+            picture(folder / label / f"{i}.png", colour)
+    (folder / "notes.txt").write_text("what this is")
+    (tmp_path / "names.csv").write_text("f,forest\nr,\t sea, river \n")
+    (tmp_path / "templates.txt").write_text("a view of {}.\n\n{} from above\n")
+    return folder
+
+
+def test_a_folder_of_own_classes_is_scored_apart(own_classes, capsys):
+    report = run(own_classes, classnames="names.csv", templates="templates.txt", predictions="p")
+    told = report["not_comparable"]["zeroshot mine"]
+    assert report["metrics"] == {} and report["cards"] == {}
+    assert told["values"]["top1"] == round(100 * 5 / 6, 2)
+    assert told["why"] == ["not one of the paper's test sets"]
+    assert report["protocol"]["zeroshot"]["prompts"] == 2
+    assert report["protocol"]["zeroshot"]["classes"] == {"mine": ["forest", "sea, river"]}
+    assert [entry["files"] for entry in report["left_out"]] == [["notes.txt"]]
+    table = pd.read_parquet("p/mine.parquet")
+    assert list(table.columns) == ["path", "label", "predicted", "score_f", "score_r"]
+    assert table.predicted.tolist() == list("fffrrr") and table.path[5] == "r/deep/1.png"
+    assert "zeroshot mine: not comparable" in capsys.readouterr().out
+
+
+def test_own_classes_are_named_by_their_folders_and_asked_by_the_papers_prompts(own_classes):
+    for was, now in (("f", "Forest"), ("r", "River")):
+        (own_classes / was).rename(own_classes / now)
+    report = run(own_classes, "zeroshot")
+    assert report["protocol"]["zeroshot"]["prompts"] == 105
+    assert report["protocol"]["zeroshot"]["classes"] == {"mine": ["forest", "river"]}
+
+
+def test_another_precision_is_never_official(data, whole):
+    report = run(data, "zeroshot", precision="bfloat16")
+    assert report["metrics"] == {} and report["protocol"]["preprocessing"]["image_precision"] == (
+        "bfloat16"
+    )
+    assert report["not_comparable"]["zeroshot eurosat"]["why"] == [
+        "images were encoded in bfloat16"
+    ]
+
+
+def test_batches_and_workers_change_no_number(data, whole):
+    first = run(data, "zeroshot,selo")
+    shutil.rmtree("runs")
+    second = run(data, "zeroshot,selo", **{"batch-size": 3, "workers": 1})
+    assert first["metrics"] == pytest.approx(second["metrics"], abs=1e-4)
+
+
+WRONG = {
+    "f,forest\n": "--classnames: no name for r: give a line for each class folder",
+    "f,forest\nr,river\nq,quarry\n": "--classnames: no folder of q: give a line",
+    "f,forest\nf,field\n": "names.csv, line 2: give each folder once, a comma or tab, and its name",
+    "f,forest\nr\n": "names.csv, line 2: give each folder once",
+    " \n": "names.csv is empty: leave the option out",
+}
+
+
+@pytest.mark.parametrize("text", WRONG)
+def test_wrong_names_are_told_with_their_line(own_classes, capsys, text):
+    Path("names.csv").write_text(text)
+    run(own_classes, code=2, classnames="names.csv")
+    assert WRONG[text] in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("line", ["a view", "{} or {}", "{c} from above", "{} at {0}"])
+def test_a_template_without_its_place_is_told(own_classes, capsys, line):
+    Path("templates.txt").write_text(f"{{}}\n{line}\n")
+    run(own_classes, code=2, templates="templates.txt")
+    assert "templates.txt, line 2: write {} once" in capsys.readouterr().err
+
+
+def test_own_words_do_not_go_with_published_sets(data, own_classes, capsys):
+    run(data, code=2, templates="templates.txt")
+    assert "for a folder of your own classes, and this is eurosat" in capsys.readouterr().err
+
+
+def test_a_folder_that_is_no_set_of_classes_is_told(own_classes, capsys):
+    (own_classes / "empty").mkdir()
+    run(own_classes, code=2)
+    assert "class folders without an image: empty; left out are" in capsys.readouterr().err
+    shutil.rmtree(own_classes / "empty")
+    shutil.rmtree(own_classes / "r")
+    run(own_classes, code=2)
+    assert "mine has one folder of images, f: zero-shot" in capsys.readouterr().err
+    (own_classes / "f").rename(own_classes / "rsitmd")  # half of the official layout
+    run(own_classes, code=2)
+    assert "has no set of zeroshot, retrieval, selo" in capsys.readouterr().err
