@@ -33,19 +33,17 @@ def run(
     """Tune by a recipe; writes a folder that open_clip loads as local-dir:OUT, with run.json, and
     returns a sentence about it.
 
-    Adapters are in out/adapter/, beside the model where they can be merged into it. A run that
-    stopped goes on. Under torchrun the first process writes, the others return "".
+    Adapters are in out/adapter/, beside the model if they can be merged. A run that stopped goes
+    on. Under torchrun the first process writes, the others return "".
 
     Args:
-        data: shards, their folders or addresses (see `rs5m.data.shards.local`); what
-            `rs5m.data.pairs` packs into out/shards; for rsicd, rsitmd and ret2 also the folder in
-            the official layout.
+        data: of `rs5m.data.shards.local`; what `rs5m.data.pairs` packs into out/shards; for
+            rsicd, rsitmd and ret2 also the folder in the official layout.
         checkpoint: weights to begin from in place of the recipe's.
         workers: processes that decode.
         board: write TensorBoard's files, too.
         image_column, caption_column: of a table, guessed and said where they are not given.
-        validate: makes what judges the weights on the way, in the first process; the best ones are
-            in out/best.
+        validate: makes what judges the weights on the way; the best ones are in out/best.
     """
     from rs5m import clip
     from rs5m.tune.distributed import rank, start_processes
@@ -70,9 +68,7 @@ def run(
     record = _begun(recipe, checkpoint) | _account(recipe, tuned, source, losses, out)
     record |= {"validation": {**judge.about, "best": best(out)}} if judge else {}
     record["seconds"] = round(time.perf_counter() - begun, 1)
-    written = _write(tuned, recipe, out, record)
-    first, last = f"{losses[0]:.3f}", f"{losses[-1]:.3f}"
-    return f"{written}: loss {first} at the first of {len(losses)} steps, {last} at the last"
+    return _write(tuned, recipe, out, record)
 
 
 def _model(recipe: Recipe, checkpoint: str | Path | None):
@@ -176,7 +172,8 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     }
 
 
-def _write(tuned, recipe: Recipe, out: Path, record: dict) -> Path:
+def _write(tuned, recipe: Recipe, out: Path, record: dict) -> str:
+    """Write the weights and run.json; where they are and how far the loss came, in a sentence."""
     from rs5m import adapters, results
     from rs5m.clip import export
 
@@ -191,4 +188,5 @@ def _write(tuned, recipe: Recipe, out: Path, record: dict) -> Path:
         written = out / "adapter"
     with whole(out / "run.json") as temporary:
         temporary.write_text(json.dumps(record, indent=1, allow_nan=False))
-    return written
+    steps, first, last = (record["losses"][key] for key in ("steps", "first", "last"))
+    return f"{written}: loss {first:.3f} at the first of {steps} steps, {last:.3f} at the last"
