@@ -1,18 +1,19 @@
 """`rs5m pub11` on made pages from loopback, some of whose hosts never answer: one command.
 
-    python -m bench.crawl --pages 2000 --out FOLDER
+    python -m bench.crawl [--pages 2000] [--out FOLDER]
 
-FOLDER gets the pictures, pairs.parquet with each pair's true fate, and run/, which the command
-makes without a judge. Of the pages 2 % are of hosts that never answer (half take the connection and
-are silent, half never take it), 2 % are missing, 1 % are no pictures, 2 % are copies under another
-URL, and 5 % have a text without a keyword. What the command says is passed on, and every pair must
-end as it was made to. Chapter: pub11.
+FOLDER, a temporary one by default, gets the pictures, pairs.parquet with each pair's true fate, and
+run/, which the command makes without a judge. Of the pages 2 % are of hosts that never answer (half
+take the connection and are silent, half never take it), 2 % are missing, 1 % are no pictures, 2 %
+are copies under another URL, and 5 % have a text without a keyword. What the command says is passed
+on, and every pair must end as it was made to. Chapter: pub11.
 """
 
 import argparse
 import contextlib
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Iterator
 from functools import partial
@@ -117,20 +118,26 @@ def wrong(out: Path, pairs: pd.DataFrame) -> pd.DataFrame:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--pages", type=int, default=2000)
-    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--out", type=Path)
     a = parser.parse_args()
-    pictures = a.out / "pictures"
+    with tempfile.TemporaryDirectory() as folder:
+        crawl(a.out or Path(folder), a.pages)
+
+
+def crawl(folder: Path, pages: int) -> None:
+    """Make the pages, run the command on them, and compare."""
+    pictures = folder / "pictures"
     pictures.mkdir(parents=True)
-    fates = make(pictures, a.pages)
+    fates = make(pictures, pages)
     with serve(pictures) as port:
         pairs = table(fates, port)
-        pairs.to_parquet(a.out / "pairs.parquet")
+        pairs.to_parquet(folder / "pairs.parquet")
         command = ["-c", "import sys; from rs5m.cli import main; sys.exit(main())", "pub11"]
-        command += ["--pairs", str(a.out / "pairs.parquet"), "--out", str(a.out / "run")]
+        command += ["--pairs", str(folder / "pairs.parquet"), "--out", str(folder / "run")]
         subprocess.run(
             [sys.executable, *command, "--keep-by", "none", "--allow-loopback"], check=True
         )
-    if len(bad := wrong(a.out / "run", pairs)):
+    if len(bad := wrong(folder / "run", pairs)):
         raise SystemExit(f"{len(bad)} pairs ended otherwise than they were made to:\n{bad}")
     print(f"every one of {len(pairs):,} pairs ended as it was made to")
 
