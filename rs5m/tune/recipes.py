@@ -2,7 +2,7 @@
 nothing is. Chapter: tune.
 
 rs5m/tune/recipes/NAME.toml gives each setting its value and its mark: published, with where from,
-or ours, with why. A file of one's own is a toml, too: `name = value` for what differs from the
+likely, with what it follows from, or ours, with why. A file of one's own is a toml, too: `name = value` for what differs from the
 recipe DEFAULT.
 """
 
@@ -22,7 +22,7 @@ import pandas as pd
 
 RECIPES = files("rs5m.tune") / "recipes"
 DEFAULT = "georsclip-b32"
-MARKS = ("published", "ours")
+MARKS = ("published", "likely", "ours")
 DATA = ("shards", "rsicd", "rsitmd", "ret2")
 KINDS = {bool: "true or false", int: "a whole number", float: "a number", str: "a word"}
 MODEL = ("model", "pretrained", "data")  # texts beside the settings
@@ -114,7 +114,7 @@ def _unknown(key: str, row: dict, known: Mapping) -> str:
 
 
 def table(name: str) -> pd.DataFrame:
-    """DataFrame setting, value, known (published or ours), source of a recipe."""
+    """DataFrame setting, value, known (one of MARKS), source of a recipe."""
     rows = [(setting, *row) for setting, row in get(name).marks.items()]
     return pd.DataFrame(rows, columns=["setting", "value", "known", "source"])
 

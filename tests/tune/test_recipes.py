@@ -283,4 +283,4 @@ def test_another_model_brings_none_of_the_recipes_weights():
 def test_the_overview_has_a_line_for_each():
     lines = recipes.overview().splitlines()
     assert [line.split()[0] for line in lines] == ALL
-    assert "ViT-B-32-quickgelu openai, full, epochs 1, batch 600, learning rate 1e-05" in lines[0]
+    assert "ViT-B-32-quickgelu openai, full, epochs 5, batch 600, learning rate 1e-05" in lines[0]
