@@ -1,9 +1,9 @@
 """Recipes: what is known of GeoRSCLIP's training, setting by setting, and what we chose where
 nothing is. Chapter: tune.
 
-rs5m/tune/recipes/NAME.toml gives each setting its value and its mark: published, with where from,
-likely, with what it follows from, or ours, with why. A file of one's own is a toml, too: `name = value` for what differs from the
-recipe DEFAULT.
+rs5m/tune/recipes/NAME.toml gives each setting its value and its mark: published, with where from;
+likely, with what it follows from; or ours, with why. A file of one's own is a toml, too:
+`name = value` for what differs from the recipe DEFAULT.
 """
 
 from __future__ import annotations
