@@ -254,3 +254,14 @@ def test_confusion_counts_what_each_class_is_called():
     assert found.tolist() == [[50, 50, 0], [50, 25, 25], [0, 0, 0]]
     hit = zeroshot.hits(image, classes, label)
     assert np.diag(found)[:2].mean() == pytest.approx(zeroshot.balanced(hit, label))
+
+
+def test_measure_is_accuracy_with_its_interval_and_hits():
+    image, classes = np.eye(3)[[0, 1, 1, 2, 0, 0]], np.eye(3)
+    label = np.array([0, 0, 1, 1, 1, 1])
+    found = zeroshot.measure(image, classes, label)
+    assert found.pop("hit").tolist() == [True, False, True, False, False, False]
+    assert (found.pop("low"), found.pop("high")) == zeroshot.interval(
+        zeroshot.hits(image, classes, label), label
+    )
+    assert found == zeroshot.accuracy(image, classes, label)
