@@ -28,12 +28,15 @@ def whole(path: str | Path) -> Iterator[Path]:
             )  # else a power cut after the rename leaves a name without bytes
         temporary.replace(path)
     except OSError as error:
-        cure = (
-            "free some space, then run it again" if error.errno == errno.ENOSPC else "run it again"
-        )
-        raise OSError(f"{path} could not be written ({error.strerror or error}): {cure}") from error
+        raise unwritten(path, error) from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def unwritten(path: str | Path, error: OSError) -> OSError:
+    """The error of a file that could not be written, with its name and the cure."""
+    cure = "free some space, then run it again" if error.errno == errno.ENOSPC else "run it again"
+    return OSError(f"{path} could not be written ({error.strerror or error}): {cure}")
 
 
 def sha256(path: str | Path) -> str:

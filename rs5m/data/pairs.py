@@ -104,9 +104,11 @@ def _fill(out: Path, found: Iterable[Pair], note: dict) -> None:
         raise ValueError(f"{', '.join(note['data'])} has no whole pair: {why}")
     total = counts.total()
     about = {"found": count + total, "packed": count, "left_out": dict(counts)}
-    (out / "data.json").write_text(json.dumps(about, indent=1))
+    with files.whole(out / "data.json") as temporary:
+        temporary.write_text(json.dumps(about, indent=1))
     save_left_out(out, left_out)
-    (out / NOTE).write_text(json.dumps(note, indent=1))
+    with files.whole(out / NOTE) as temporary:
+        temporary.write_text(json.dumps(note, indent=1))
 
 
 def _kept(found: Iterable[Pair], left_out: dict[str, list[str]]) -> Iterator[records.Record]:

@@ -19,7 +19,7 @@ from torch import nn
 
 from rs5m.clip.checkpoints import write
 from rs5m.data import runfolder
-from rs5m.files import whole
+from rs5m.files import unwritten, whole
 from rs5m.tune.distributed import rank
 
 CHECKPOINT, LOG, DAMAGED = "checkpoint.safetensors", "log.jsonl", "damaged.txt"
@@ -137,6 +137,15 @@ def spent(out: str | Path) -> float:
     return lines[-1].get("seconds", 0.0) if lines else 0.0
 
 
+@contextmanager
+def _saying(path: str | Path) -> Iterator[None]:
+    """A full disk is an OSError that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritten(path, error) from error
+
+
 class Log:
     """A line of JSON for every step in log.jsonl, and the same to TensorBoard if asked; the first
     process writes.
@@ -165,7 +174,7 @@ class Log:
     def damaged(self, names: list[str]) -> None:
         """Name the pairs that a batch went without: in damaged.txt, by every process."""
         if names and self.folder:
-            with (self.folder / DAMAGED).open("a") as stream:
+            with _saying(self.folder / DAMAGED), (self.folder / DAMAGED).open("a") as stream:
                 stream.write("".join(f"{name}\n" for name in names))
 
     def time(self, images: int) -> None:
@@ -180,8 +189,9 @@ class Log:
             record = {"step": step, **values, "images_per_second": round(self.speed, 1)}
             record["seconds"] = round(now - self.origin, 3)
             record = {name: v if math.isfinite(v) else None for name, v in record.items()}
-            self.file.write(json.dumps(record) + "\n")
-            self.file.flush()  # a reader follows the run
+            with _saying(self.file.name):
+                self.file.write(json.dumps(record) + "\n")
+                self.file.flush()  # a reader follows the run
         if self.board:
             for name, value in values.items():
                 self.board.add_scalar(name, value, step)
@@ -189,7 +199,8 @@ class Log:
     def flush(self) -> None:
         """Bring the lines to the disk, before a checkpoint counts on them."""
         if self.file:
-            os.fsync(self.file.fileno())
+            with _saying(self.file.name):
+                os.fsync(self.file.fileno())
 
     def close(self) -> None:
         """Close the files."""

@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from rs5m import dedup
 from rs5m.data import datasets, records
+from rs5m.files import whole
 
 PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
 BASES = (".", "rs5m_test_data")
@@ -209,7 +210,8 @@ def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
         "pairs": len(pairs),
         "unreadable": {path.name: reason for path, reason in sorted(unreadable.items())},
     }
-    (out / "data.json").write_text(json.dumps(counts, indent=1))
+    with whole(out / "data.json") as temporary:
+        temporary.write_text(json.dumps(counts, indent=1))
 
 
 def _record(path: Path, text: str) -> records.Record:

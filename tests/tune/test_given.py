@@ -5,9 +5,12 @@ from dataclasses import replace
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 import small_clip
 from small import encoded
+from small_disk import small_disk
 
 from rs5m import cli
 from rs5m.data import images
@@ -61,3 +64,58 @@ def test_a_folder_of_sidecars_is_packed(tmp_path):
         (tmp_path / f"{i}.txt").write_text("x")
     made = run.shards("shards", [str(tmp_path)], tmp_path.parent / f"{tmp_path.name}-out")
     assert [path.name for path in made] == ["train-00000.tar"]
+
+
+def test_a_disk_that_is_full_for_the_ledger_is_named_and_left_clean(tmp_path):
+    folder = tmp_path / "set"
+    folder.mkdir()
+    (folder / "0.jpg").write_bytes(encoded(np.zeros((20, 20, 3), np.uint8), "JPEG"))
+    rows = [("0.jpg", "x"), *((f"missing{i}.jpg", "x") for i in range(500))]
+    pd.DataFrame(rows, columns=["image", "caption"]).to_csv(folder / "pairs.csv", index=False)
+    given = "shards", [str(folder / "pairs.csv")]
+    with small_disk(tmp_path, "20k") as (disk, resize):
+        with pytest.raises(OSError, match="left_out.json could not be written .*: free some space"):
+            run.shards(*given, disk)
+        assert not list(disk.iterdir())
+        resize("1m")
+        assert [path.name for path in run.shards(*given, disk)] == ["train-00000.tar"]
+        named = json.loads((disk / "shards" / "left_out.json").read_text())
+        assert len(named["is missing"]) == 500
+
+
+CAPTIONS = {
+    "lists": (["a", "b"], {"pairs": 4}),
+    "null": (None, {"has no caption": 1}),
+    "empty": ("  ", {"has no caption": 1}),
+    "a number": (3, {"has a caption that is no text": 1}),
+    "numbers": ([1, 2], {"has a caption that is no text": 1}),
+    "an object": ({"a": 1}, {"has a caption that is no text": 1}),
+}
+
+
+@pytest.mark.parametrize("kind", CAPTIONS)
+def test_a_caption_that_is_no_text_is_left_out_by_its_reason(tmp_path, kind):
+    value, said = CAPTIONS[kind]
+    lines = []
+    for i in range(4):
+        (tmp_path / f"{i}.jpg").write_bytes(encoded(np.full((20, 20, 3), i, np.uint8), "JPEG"))
+        lines.append(json.dumps({"image": f"{i}.jpg", "caption": value if i == 3 else f"c {i}"}))
+    (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
+    run.shards("shards", [str(tmp_path / "pairs.jsonl")], tmp_path / "out")
+    about = json.loads((tmp_path / "out" / "shards" / "data.json").read_text())
+    assert about["found"] == 4 and about["left_out"] == {
+        k: v for k, v in said.items() if k != "pairs"
+    }
+    assert about["packed"] == said.get("pairs", 3)
+
+
+def test_a_struct_without_bytes_is_one_sentence(tmp_path):
+    image = [{"path": "0.jpg"}, {"path": "1.jpg"}]
+    table = tmp_path / "pairs.parquet"
+    pq.write_table(pa.table({"image": image, "caption": ["a", "b"]}), table)
+    with pytest.raises(ValueError, match="pairs.parquet has struct<path: string> in its column"):
+        run.shards("shards", [str(table)], tmp_path / "out")
+    image = [{"path": "0.jpg", "bytes": None}, {"path": "1.jpg", "bytes": None}]
+    pq.write_table(pa.table({"image": image, "caption": ["a", "b"]}), table)
+    with pytest.raises(ValueError, match=r"has no whole pair: 2 \(has no image\)"):
+        run.shards("shards", [str(table)], tmp_path / "out")

@@ -558,6 +558,18 @@ def test_a_full_disk_is_named_and_the_run_can_go_on(tmp_path):
         assert not list(disk.glob("*.tmp"))
 
 
+def test_a_disk_that_is_full_for_the_log_is_named_and_the_run_goes_on(tmp_path):
+    settings = replace(QUICK, batch_size=4)
+    _, losses = tune.fit(tiny(), memory(8), settings)
+    with small_disk(tmp_path, "64k") as (disk, resize):
+        (disk / "others").write_bytes(bytes(64 * 1024))
+        with pytest.raises(OSError, match="log.jsonl could not be written .*: free some space"):
+            tune.fit(tiny(), memory(8), settings, disk)
+        resize("30m")
+        assert tune.fit(tiny(), memory(8), settings, disk)[1] == losses
+        assert len((disk / "log.jsonl").read_text().splitlines()) == 4
+
+
 def test_tensorboard_is_optional(tmp_path, monkeypatch):
     monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
     with pytest.raises(ImportError, match="pip install tensorboard"):
