@@ -2,7 +2,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test book notebooks lint bench clean
+.PHONY: help setup reproduce test book notebooks lint bench mutate clients clean
 
 SCALE  ?= mini
 SCALES := mini local colab paper
@@ -55,6 +55,12 @@ lint: $(STAMP)  ## check the style of the code, of the chapters too
 
 bench: $(STAMP)  ## time the hot paths against their peers
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file; done
+
+mutate: $(STAMP)  ## how many sampled changes of the code its tests notice
+	@$(BIN)/python tools/mutate.py
+
+clients: $(STAMP)  ## what other programs say to the shards, tables and folders written here
+	@$(BIN)/python tools/clients.py
 
 clean:      ## remove what was run and rendered; .venv and results/ stay
 	@rm -rf runs _build .pytest_cache .ruff_cache .hypothesis
