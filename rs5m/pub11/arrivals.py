@@ -76,7 +76,7 @@ def _read(file: BinaryIO) -> tuple[int, list] | None:
     line = file.readline(LONGEST)
     try:
         _, _, _, size, digest = row = json.loads(line)
-        whole = line.endswith(b"\n") and zlib.crc32(content := file.read(size)) == digest
+        whole = line.endswith(b"\n") and zlib.crc32(file.read(size)) == digest
     except (ValueError, TypeError):
         return None
-    return (len(line), row) if whole and len(content) == size else None
+    return (len(line), row) if whole else None
