@@ -10,7 +10,7 @@ import pyarrow as pa
 from rs5m import web
 from rs5m.pub11.stages import FETCHED
 
-LONGEST = 2**16  # bytes of a line
+LONGEST = 2**17  # bytes of a line; a URL has at most 98,304
 
 
 class Arrivals:
