@@ -239,7 +239,7 @@ def test_webp_header_twin():
         data = encode(
             image, "WEBP", lossless=rng.random() < 0.5, exif=b"Exif" if rng.random() < 0.3 else b""
         )
-        assert images._webp_pixels(data) == size[0] * size[1]
+        assert images.webp_pixels(data) == size[0] * size[1]
 
 
 @pytest.mark.parametrize("size", [(31, 100), (100, 31), (1, 1), (31, 31)])
