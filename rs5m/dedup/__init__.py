@@ -5,22 +5,21 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "copies": [
-            "COARSE_FLOOR",
-            "CUT",
-            "FLAT",
-            "FLOOR",
+        "candidates": ["COARSE_FLOOR", "FLAT", "FLOOR"],
+        "clusters": [
             "MAX_DISTANCE",
             "MIN_SCORE",
+            "ROADS",
+            "WEAK",
             "exact",
-            "groups",
+            "explain",
             "groups_of",
             "keep_largest",
-            "leaks",
             "near_duplicates",
-            "scored_pairs",
+            "sides",
             "threshold_curve",
         ],
+        "copies": ["CUT", "groups", "leaks", "scored_pairs"],
         "hamming": ["components", "hash_pairs", "merge"],
         "thumbnails": [
             "CROPS",
@@ -34,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "signatures",
             "window_hashes",
         ],
-        "registration": ["bold", "coarse", "local", "look", "median", "paint", "warp"],
+        "structure": ["bold", "coarse", "local", "median", "paint"],
+        "registration": ["look", "warp"],
     },
 )

@@ -1,6 +1,4 @@
-"""All pairs of 64-bit hashes within a Hamming distance, exactly, and connected components. Chapter:
-dedup.
-"""
+"""All pairs of 64-bit hashes within a Hamming distance, exactly, and connected components."""
 
 from __future__ import annotations
 

@@ -7,7 +7,7 @@ cannot tell. What counts is the fine structure at equal local contrast: runways 
 edges with their like, copies share everything. A weak correlation counts only if it stands out from
 those at wrong shifts; where JPEG has erased the fine structure of one of two flat pictures, coarse
 structure stands in. All functions take batches: pictures (m, n, n) float32, poses (m, 4: scale y,
-shift y, scale x, shift x). Chapter: dedup.
+shift y, scale x, shift x).
 
 cv2.findTransformECC was tried in place of the fit: it takes half the time and finds plain copies as
 well, but it correlates the whole picture, so that strangers under one caption look alike and a copy
@@ -19,12 +19,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy.ndimage import gaussian_filter, maximum_filter, uniform_filter
 
-NOISE = 0.5  # grey levels of local contrast that re-encoding drowns
-LIGHT, GROUND = 170, 0.1  # grey level, share of pixels: from here a picture has a light ground
-ALONE = 4  # grey levels of deviation: less, and a light picture is snow or cloud, not ground
-SUBJECT = 0.12  # share of bold pixels from which they are the subject, not a text on it
+from rs5m.dedup.structure import bold, chance, coarse, isolated, local, on_light, paint
+
 EDGE = 0.2  # share of the contrast that a residual may have: edges of a cut-out never fit quite
 HOPE = 0.3  # a score that a better registration may still raise
 SURE = 0.95  # a score that needs no better registration
@@ -57,15 +54,6 @@ class Thresholds:
 
 
 THRESHOLDS = Thresholds()
-
-
-def median(x: np.ndarray) -> np.ndarray:
-    """Upper median of each picture (m, 1, 1); a sort is faster here than numpy's partition.
-    Chapter: dedup.
-    """
-    return np.sort(x.reshape(len(x), x.shape[1] * x.shape[2]), 1)[
-        :, x.shape[1] * x.shape[2] // 2, None, None
-    ]
 
 
 def _weights(scale: np.ndarray, shift: np.ndarray, n: int):
@@ -165,58 +153,6 @@ def _plausible(pose: np.ndarray, loose: np.ndarray) -> np.ndarray:
     return ok
 
 
-def local(x: np.ndarray, inside: np.ndarray):
-    """Fine structure at equal local contrast (m, n, n), so that no bold edge outvotes the rest; its
-    size (m,).
-    """
-    share = uniform_filter(inside, (0, 5, 5), mode="constant") + 1e-6
-    x = gaussian_filter(x, (0, 0.5, 0.5))
-    x = x - uniform_filter(inside * x, (0, 5, 5), mode="constant") / share
-    local = np.sqrt(uniform_filter(inside * x * x, (0, 5, 5), mode="constant") / share + NOISE**2)
-    return x / local, median(np.abs(x))[:, 0, 0]
-
-
-def _on_light(x: np.ndarray) -> np.ndarray:
-    """Whether pictures (m, n, n) hold a plain light ground, (m, 1, 1)."""
-    ordered = np.sort(x.reshape(len(x), -1), 1)
-    ground = ordered[:, int(0.98 * ordered.shape[1]), None, None]
-    plain = (np.abs(x - ground) <= 4).mean((1, 2), keepdims=True)
-    return (ground >= LIGHT) & (plain > GROUND)
-
-
-def isolated(x: np.ndarray) -> np.ndarray:
-    """Whether pictures (m, n, n) show something on a plain light ground, (m,)."""
-    return _on_light(x)[:, 0, 0] & (x.std((1, 2)) > ALONE)
-
-
-def bold(x: np.ndarray) -> np.ndarray:
-    """Pixels far from the picture's common grey, and their neighbours: one text on two lakes makes
-    no copies.
-
-    Chapter: dedup.
-    """
-    far = np.abs(x - median(x))
-    far = maximum_filter(far > 6 * median(far) + 15, (0, 3, 3))
-    return far & ~(_on_light(x) & (far.mean((1, 2), keepdims=True) > SUBJECT))
-
-
-def _chance(a, b, inside, reach: int = 4) -> np.ndarray:
-    """Root mean square correlation (m,) of two fine structures over all shifts too large to be a
-    registration.
-
-    Copies agree at one shift only. Smooth pictures, of few independent pixels, agree somewhere at
-    any shift.
-    """
-    units = []
-    for x in (a, b):
-        x = inside * (x - ((inside * x).sum((1, 2)) / (inside.sum((1, 2)) + 1e-9))[:, None, None])
-        units.append(np.fft.rfft2(x / (np.sqrt((x * x).sum((1, 2)))[:, None, None] + 1e-6)))
-    other = np.fft.irfft2(units[0] * units[1].conj(), s=a.shape[1:])
-    near = np.r_[:reach, 1 - reach : 0]
-    other[:, near[:, None], near] = 0
-    return np.sqrt((other * other).sum((1, 2)) / (a.shape[1] * a.shape[2] - len(near) ** 2))
-
-
 def _score(p, q, pose, limits: Thresholds):
     """Correlation of fine structure at `pose`, relative to what re-encoding leaves of it: 0 to 1, 0
     if implausible.
@@ -224,7 +160,7 @@ def _score(p, q, pose, limits: Thresholds):
     Twice: as it is, to tell what a better pose is worth a try for, and 0 where it is no better than
     chance.
     """
-    alone, loose = isolated(p) | isolated(q), (_on_light(p) & _on_light(q))[:, 0, 0]
+    alone, loose = isolated(p) | isolated(q), (on_light(p) & on_light(q))[:, 0, 0]
     v, inside = warp(p, pose)
     w = _robust(v, q, inside, 3)
     ignored = ((w < 0.25) & (inside > 0)).sum((1, 2)) / inside.sum((1, 2))
@@ -238,27 +174,9 @@ def _score(p, q, pose, limits: Thresholds):
     score = np.where(_plausible(pose, loose) & (ignored < 0.25), np.clip(score, 0, 1), 0)
     weak = np.flatnonzero((score > HOPE) & (found < 0.5))
     sure = score.copy()
-    by_chance = limits.chance * _chance(fv[weak], fq[weak], plain[weak])
+    by_chance = limits.chance * chance(fv[weak], fq[weak], plain[weak])
     sure[weak[found[weak] < by_chance]] = 0
     return score, sure
-
-
-def paint(x: np.ndarray) -> np.ndarray:
-    """Pictures with bold things such as texts painted over in their common grey. Chapter: dedup."""
-    return np.where(bold(x), median(x), x)
-
-
-def coarse(x: np.ndarray):
-    """Coarse structure of pictures (m, n, n) as unit vectors (m, n * n).
-
-    All that JPEG leaves of a flat picture are the means of its blocks. Chapter: dedup.
-    """
-    z = gaussian_filter(x, (0, 1, 1))
-    z = z - uniform_filter(z, (0, 17, 17))  # every sea has a gradient
-    z = z - z.mean((1, 2), keepdims=True)
-    cap = 6 * median(np.abs(z)) + 0.3
-    z = np.clip(z, -cap, cap).reshape(len(z), x.shape[1] * x.shape[2])
-    return z / (np.linalg.norm(z, axis=1, keepdims=True) + 1e-3)
 
 
 def _erased_score(p, q, limits: Thresholds = THRESHOLDS) -> np.ndarray:
@@ -274,36 +192,38 @@ def _erased_score(p, q, limits: Thresholds = THRESHOLDS) -> np.ndarray:
     a, b, whole = (x[erased] for x in (a, b, whole))
     a, b = (coarse(x).reshape(x.shape) for x in (a, b))
     found = (a * b).sum((1, 2))
-    real = found > limits.coarse_chance * _chance(a, b, whole, 6)
+    real = found > limits.coarse_chance * chance(a, b, whole, 6)
     score[flat[erased]] = np.where(real, np.clip(found / limits.coarse_left, 0, 1), 0)
     return score
 
 
-def look(p: np.ndarray, q: np.ndarray, limits: Thresholds = THRESHOLDS) -> np.ndarray:
-    """Score (m,) in [0, 1] of thumbnail pairs (m, 32, 32), registered; no motion is tried too, for
-    flat pictures.
+def scores(p: np.ndarray, q: np.ndarray, limits: Thresholds = THRESHOLDS):
+    """Scores (m,), (m,) in [0, 1] of thumbnail pairs (m, 32, 32) by fine structure, registered, and
+    by coarse structure; no motion is tried too, for flat pictures.
 
     0 where a picture holds no structure, or agrees with the other no better than by chance.
-    Chapter: dedup.
     """
     if not len(p):
-        return np.zeros(0)
+        return np.zeros(0), np.zeros(0)
     pose = np.tile(IDENTITY, (len(p), 1))
     plain = paint(p), paint(q)
     some = np.minimum(*(x.std((1, 2)) for x in plain)) >= limits.faint
-    hope, score = _score(p, q, pose, limits)
+    hope, fine = _score(p, q, pose, limits)
     alone = isolated(p) | isolated(q)  # what is left of them without bold things is bare ground
-    score = np.maximum(score, ~alone * _erased_score(*plain, limits))
+    erased = ~alone * _erased_score(*plain, limits)
     half = [x.reshape(len(x), x.shape[1] // 2, 2, x.shape[2] // 2, 2).mean((2, 4)) for x in (p, q)]
     for (a, b), least in ((half, 0), ((p, q), HOPE)):  # copies have 0.6 after the first round
-        rest = np.flatnonzero(some & (hope >= least) & (score < SURE))
+        rest = np.flatnonzero(some & (hope >= least) & (np.maximum(fine, erased) < SURE))
         if not len(rest):
             break
         for _ in range(3):
             pose[rest] = _step(a[rest], b[rest], pose[rest])
         again = _score(p[rest], q[rest], pose[rest], limits)
-        hope[rest], score[rest] = (
-            np.maximum(hope[rest], again[0]),
-            np.maximum(score[rest], again[1]),
-        )
-    return np.where(some, score, 0)
+        hope[rest] = np.maximum(hope[rest], again[0])
+        fine[rest] = np.maximum(fine[rest], again[1])
+    return np.where(some, fine, 0), np.where(some, erased, 0)
+
+
+def look(p: np.ndarray, q: np.ndarray, limits: Thresholds = THRESHOLDS) -> np.ndarray:
+    """The larger (m,) of the two `scores`."""
+    return np.maximum(*scores(p, q, limits))

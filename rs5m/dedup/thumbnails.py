@@ -2,7 +2,7 @@
 cropped out of it.
 
 Images go to 64 x 64 pixels one at a time, in threads; all that follows is done for a batch. A JPEG
-file is decoded at a reduced size, and for a hash its brightness alone. Chapter: dedup.
+file is decoded at a reduced size, and for a hash its brightness alone.
 """
 
 from __future__ import annotations
@@ -166,9 +166,7 @@ def _halved(x: np.ndarray) -> np.ndarray:
 
 
 def greys(images) -> np.ndarray:
-    """Grey thumbnails float32 (n, 32, 32) of PIL images, uint8 arrays or file names. Chapter:
-    dedup.
-    """
+    """Grey thumbnails float32 (n, 32, 32) of PIL images, uint8 arrays or file names."""
 
     def work(part):
         return _halved(np.stack([_small(_opened(i, "L")) for i in part]).astype(np.float32))
@@ -177,9 +175,7 @@ def greys(images) -> np.ndarray:
 
 
 def thumbnails(images) -> tuple[np.ndarray, np.ndarray]:
-    """Grey thumbnails float16 (n, 32, 32); mean and median colours float32 (n, 2, 3). Chapter:
-    dedup.
-    """
+    """Grey thumbnails float16 (n, 32, 32); mean and median colours float32 (n, 2, 3)."""
 
     def work(part):
         small = np.stack([_subject(_opened(i, "RGB")) for i in part])
@@ -224,9 +220,7 @@ def _hashes(thumb: np.ndarray, windows, side: int = 8) -> np.ndarray:
 
 
 def window_hashes(thumb: np.ndarray) -> np.ndarray:
-    """Hashes uint64 (n, 11) of thumbnails (n, 32, 32): the windows CROPS, then HALVES. Chapter:
-    dedup.
-    """
+    """Hashes uint64 (n, 11) of thumbnails (n, 32, 32): the windows CROPS, then HALVES."""
     return _hashes(thumb, CROPS + HALVES)[..., 0]
 
 
@@ -234,7 +228,7 @@ def image_hash(images, bits: int = 64) -> np.ndarray:
     """Perceptual hash uint64 (n,) for 64 bits, (n, 4) for 256: signs of the lowest DCT frequencies,
     mean left out.
 
-    `images`: PIL images, uint8 arrays or file names. ValueError for other `bits`. Chapter: dedup.
+    `images`: PIL images, uint8 arrays or file names. ValueError for other `bits`.
     """
     if bits not in (64, 256):
         raise ValueError(f"bits is {bits}: choose 64 or 256.")
@@ -250,14 +244,13 @@ def signatures(images) -> dict:
     uint64 (n, 11).
 
     `images`: iterable of PIL images, uint8 arrays or file names; about 2.2 kB an image is kept.
-    Chapter: dedup.
     """
     thumb, colour = thumbnails(images)
     return {"thumb": thumb, "colour": colour, "hash": window_hashes(thumb)}
 
 
 def signature(image) -> dict:
-    """`signatures` of one image, without the first axis. Chapter: dedup."""
+    """`signatures` of one image, without the first axis."""
     return {k: v[0] for k, v in signatures([image]).items()}
 
 

@@ -6,13 +6,14 @@ import zipfile
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 from PIL import Image, ImageDraw, ImageEnhance, ImageOps
 from scipy.ndimage import gaussian_filter
 from small import encoded
 
 from rs5m import dedup
-from rs5m.dedup import copies, hamming, registration, thumbnails
+from rs5m.dedup import clusters, copies, hamming, registration, structure, thumbnails
 
 
 def texture(seed: int, size: int = 128) -> Image.Image:
@@ -315,8 +316,8 @@ def test_chance_is_the_correlation_at_wrong_shifts():
     rough = r.normal(size=(2, 30, 32, 32)).astype(np.float32)
     smooth = gaussian_filter(rough, (0, 0, 3, 3), mode="wrap")
     whole = np.ones((30, 32, 32), np.float32)
-    assert np.median(registration._chance(*rough, whole)) == pytest.approx(1 / 32, rel=0.1)
-    assert np.median(registration._chance(*smooth, whole)) > 0.15
+    assert np.median(structure.chance(*rough, whole)) == pytest.approx(1 / 32, rel=0.1)
+    assert np.median(structure.chance(*smooth, whole)) > 0.15
 
 
 def test_brightened_until_cut_off_is_the_same_colour():
@@ -509,3 +510,71 @@ def test_letters_of_a_watermark_are_not_the_subject():
     assert boxed == ((40, 90, 30, 80), 255)
     grey[10:20, 10:30] = grey[95:105, 90:120] = 170
     assert thumbnails.subject(grey) == boxed
+
+
+def linked(*edges) -> pd.DataFrame:
+    """`scored_pairs` of the given (i, j, score)."""
+    table = pd.DataFrame(edges, columns=["i", "j", "score"])
+    return table.assign(
+        distance=[4 + 10 * (k == 0) for k in range(len(edges))], orientation=0, road=0
+    )
+
+
+def test_sides_equals_taking_each_edge_out():
+    r = np.random.default_rng(0)
+    for _ in range(40):
+        n = int(r.integers(2, 14))
+        i, j = np.triu_indices(n, 1)
+        some = r.random(len(i)) < 1.6 / n
+        i, j = i[some], j[some]
+        ids = hamming.components(n, i, j)
+        for k, side in enumerate(clusters.sides(n, i, j)):
+            rest = np.arange(len(i)) != k
+            parts = hamming.components(n, i[rest], j[rest])[ids == ids[i[k]]]
+            sizes = np.unique(parts, return_counts=True)[1]
+            assert side == (0 if len(sizes) == 1 else sizes.min())
+    assert len(clusters.sides(0, i[:0], j[:0])) == 0
+
+
+def test_one_weak_link_does_not_join_two_groups():
+    groups = [(0, 1, 0.95), (0, 2, 0.9), (1, 2, 0.8), (3, 4, 0.97)]
+    weak, strong = (2, 3, 0.8), (2, 3, 0.95)
+    assert dedup.groups_of(linked(*groups, weak), 6).tolist() == [0, 0, 0, 3, 3, 5]
+    assert dedup.groups_of(linked(*groups, strong), 6).tolist() == [0, 0, 0, 0, 0, 5]
+    second = (1, 4, 0.8)  # two pairs hold them together
+    assert dedup.groups_of(linked(*groups, weak, second), 6).tolist() == [0, 0, 0, 0, 0, 5]
+    assert dedup.groups_of(linked(weak), 6).tolist() == [0, 1, 2, 2, 4, 5]  # a pair is no group
+    assert dedup.groups_of(linked(*groups, (2, 5, 0.8)), 6).tolist() == [0, 0, 0, 3, 3, 0]
+    assert dedup.groups_of(linked(*groups, weak), 6, 0.9).tolist() == [0, 0, 0, 3, 3, 5]
+
+
+def test_a_chain_of_weak_links_falls_apart():
+    chain = linked(*((k, k + 1, 0.8) for k in range(9)))
+    assert np.unique(dedup.groups_of(chain, 10), return_counts=True)[1].max() == 2
+
+
+def test_explain_names_pairs_scores_and_cuts():
+    pairs = linked((0, 1, 0.95), (2, 3, 0.97), (1, 2, 0.8), (4, 5, 0.9), (0, 4, 0.3))
+    table = dedup.explain(pairs, 1, 6, names=list("abcdef"))
+    assert table[["first", "second", "score"]].to_numpy().tolist() == [
+        ["a", "b", 0.95],
+        ["b", "c", 0.8],
+    ]
+    assert table.outcome.tolist() == ["joined", "cut: the only link, and weak"]
+    assert table.proposed.tolist() == ["correlation", "hash"] and table.distance.tolist() == [14, 4]
+    assert "b" in table.to_string() and dedup.explain(pairs, 5, 6)["first"].tolist() == [4]
+    assert dedup.explain(pairs.iloc[:0], 0, 6).empty
+    with pytest.raises(ValueError, match="one of 6 pictures"):
+        dedup.explain(pairs, 6, 6)
+
+
+def test_the_road_of_a_score():
+    pictures = [texture(0), jpeg(texture(0), 40), drawn(1), jpeg(drawn(1), 40)]
+    seas = [sea(k, 1.2, smooth=3) for k in range(12)]
+    pictures += seas + [jpeg(s, 30) for s in seas]
+    pairs = dedup.scored_pairs(dedup.signatures(pictures))
+    road = {
+        (p.i, p.j): dedup.ROADS[p.road] for p in pairs[pairs.score >= dedup.MIN_SCORE].itertuples()
+    }
+    assert road[0, 1] == "fine structure" and road[2, 3] == "fine structure of the subject"
+    assert "coarse structure" in {road.get((4 + k, 16 + k)) for k in range(12)}

@@ -1,0 +1,77 @@
+"""Candidates: pairs worth a closer look, by hashes of windows, and flat pictures, whose hash is
+noise, by correlation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rs5m.dedup.hamming import hash_pairs
+from rs5m.dedup.registration import warp
+from rs5m.dedup.structure import bold, coarse, isolated, local, median, paint
+from rs5m.dedup.thumbnails import CROPS, HALVES, orient, window_hashes
+
+# grey levels (median deviation): below, the hash is mostly noise and candidates come from
+# correlation
+FLAT = 3.0
+# correlations of fine, coarse structure from which two flat pictures are candidates
+FLOOR, COARSE_FLOOR = 0.2, 0.4
+
+
+def _centre(x: np.ndarray, scale: float) -> np.ndarray:
+    """The central part of thumbnails (n, h, h), `scale` of the side, at full size."""
+    return warp(x, np.tile(np.float32([scale, (1 - scale) / 2] * 2), (len(x), 1)))[0]
+
+
+def _flat(x: np.ndarray) -> np.ndarray:
+    """Positions of low-contrast pictures; the median ignores a text on them."""
+    return np.flatnonzero((median(np.abs(x - median(x)))[:, 0, 0] < FLAT) & ~isolated(x))
+
+
+def _structure(x: np.ndarray) -> np.ndarray:
+    """Unit vectors (n, SIDE**2) of fine structure as the closer look sees it, but of a painted text
+    nothing.
+    """
+    x = np.where(bold(x), 0, local(paint(x), np.ones_like(x))[0]).reshape(len(x), -1)
+    return x / (np.linalg.norm(x, axis=1, keepdims=True) + 1e-6)
+
+
+def _blocks(x: np.ndarray) -> np.ndarray:
+    """Unit vectors (n, SIDE**2) of coarse structure without texts: what JPEG leaves of a flat
+    picture.
+    """
+    return coarse(paint(x))
+
+
+def _flat_pairs(a: np.ndarray, b: np.ndarray):
+    """Pairs of low-contrast thumbnails whose fine structure correlates; compares all, as few
+    pictures are flat.
+    """
+    fa = _flat(a) if len(a) else []
+    fb = fa if a is b else _flat(b) if len(b) else []
+    if not len(fa) or not len(fb):
+        return
+    whole, blocks = (how(a[fa]) for how in (_structure, _blocks))
+    views = [(blocks, blocks if a is b else _blocks(b[fb]), COARSE_FLOOR)]
+    views += [(whole, whole if a is b else _structure(b[fb]), FLOOR)]
+    views += [(whole, _structure(_centre(b[fb], scale)), FLOOR) for scale in (0.95, 0.9)]
+    for left, right, floor in views:
+        for s in range(0, len(left), 2000):
+            i, j = np.nonzero(left[s : s + 2000] @ right.T > floor)
+            yield fa[i + s], fb[j]
+
+
+def candidates(a: dict, b: dict, max_distance: int, how: int):
+    """Edges (i, j) worth a closer look between `a` in orientation `how` and `b`."""
+    thumb = b["thumb"].astype(np.float32)
+    turned = thumb if a is b and how == 0 else orient(a["thumb"].astype(np.float32), how)
+    hashes = a["hash"] if how == 0 else window_hashes(turned)
+    columns = [(0, k) for k in range(len(CROPS))] + [
+        (k, k) for k in range(len(CROPS), len(CROPS + HALVES))
+    ]
+    columns += [] if a is b else [(k, 0) for k in range(1, len(CROPS))]
+    for k, m in columns:
+        left = np.ascontiguousarray(hashes[:, k])
+        right = left if a is b and how == 0 and k == m else np.ascontiguousarray(b["hash"][:, m])
+        yield from hash_pairs(left, right, max_distance)
+    yield from _flat_pairs(turned, thumb)
