@@ -19,6 +19,7 @@ from pathlib import Path
 from rs5m import reach
 from rs5m.files import whole
 
+SHIPPED = Path(__file__).parent / "stored"  # a wheel has the project's results here
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
 
 
@@ -104,7 +105,7 @@ def save(name: str, scale: str, values: dict, seconds: float, seed: int = 0) -> 
         seed: of the run.
     """
     path = root() / "results" / scale / f"{name}.json"
-    origin, held = provenance(scale, seed), load(name, scale) or {}
+    origin, held = provenance(scale, seed), json.loads(path.read_text()) if path.is_file() else {}
     ran = {key: origin.pop(key) for key in ("commit", "device")}
     ran |= {"seconds": round(seconds, 1), "date": datetime.now(UTC).isoformat(timespec="seconds")}
     if json.loads(_text(values)) != held.get("values"):
@@ -119,12 +120,20 @@ def load(name: str, scale: str) -> dict | None:
 
     ran: seconds, date, commit and device of the last run here, or {} if it ran elsewhere.
     """
-    path, ran = root() / "results" / scale / f"{name}.json", _ran(name, scale)
+    path, ran = stored(f"{name}.json", scale), _ran(name, scale)
     if not path.is_file():
         return None
     return json.loads(path.read_text()) | {
         "ran": json.loads(ran.read_text()) if ran.is_file() else {}
     }
+
+
+def stored(file: str, scale: str) -> Path:
+    """The path of results/<scale>/<file>: the project's, else what the installed package ships, so
+    that a chapter that reports what others found runs alone.
+    """
+    own, shipped = root() / "results" / scale / file, SHIPPED / scale / file
+    return shipped if shipped.is_file() and not own.is_file() else own
 
 
 def measured(name: str, scale: str, here: bool, measure: Callable[[], dict]) -> dict | None:

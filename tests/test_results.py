@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -42,6 +43,24 @@ def test_what_is_saved_is_loaded(here):
     assert record["ran"]["seconds"] == 1.3 and record["ran"]["date"].endswith("+00:00")
     assert results.load("zeroshot", "local") is None, "another scale is another result"
     assert [p.name for p in path.parent.iterdir()] == ["zeroshot.json"], "no temporary file stays"
+
+
+def test_without_a_checkout_the_packages_results_are_loaded_until_a_run_makes_its_own(
+    tmp_path, monkeypatch
+):
+    results.save("clip", "mini", {"x": 1}, 0.1)
+    shipped = tmp_path / "stored"
+    shutil.copytree(results.root() / "results", shipped)
+    monkeypatch.setattr(results, "SHIPPED", shipped)
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    assert results.load("clip", "mini")["values"] == {"x": 1}
+    assert results.load("clip", "local") is None
+    results.save("clip", "mini", {"x": 1}, 0.1)  # the same values: its own file all the same
+    own = tmp_path / "empty/results/mini/clip.json"
+    assert own.read_bytes() == (shipped / "mini/clip.json").read_bytes()
+    results.save("clip", "mini", {"x": 2}, 0.1)
+    assert results.load("clip", "mini")["values"] == {"x": 2}
 
 
 def test_every_result_carries_its_provenance(here):
