@@ -108,11 +108,7 @@ class _Crawl:
         task = begin(*item, self.limits)
         with self.change:
             self._queue(task)
-            if self.idle:
-                self._wake()
-            elif self.ready and self.threads < self.workers:
-                self.threads += 1
-                threading.Thread(target=self._work, daemon=True).start()
+            self._wake()
         return True
 
     def read(self) -> tuple[int, Fetched]:
@@ -144,9 +140,14 @@ class _Crawl:
         self._offer(task.host)
 
     def _wake(self) -> None:
-        """Wake a thread where there is work for one; it wakes the next one."""
-        if self.ready and self.held < self.window:
+        """Wake or start a thread where there is work for one; it wakes the next one."""
+        if not self.ready or self.held >= self.window:
+            return
+        if self.idle:
             self.change.notify()
+        elif self.threads < self.workers:
+            self.threads += 1
+            threading.Thread(target=self._work, daemon=True).start()
 
     def _offer(self, name: str) -> None:
         """A host that has a URL and a free place is ready; one under suspicion has one place.

@@ -122,6 +122,27 @@ def test_a_network_that_is_down_for_a_while_condemns_no_host(monkeypatch):
     assert counts["timeout"] > 20 and counts["http_404"] > 400 and "dead_host" not in counts
 
 
+def test_urls_that_come_after_a_pause_have_all_the_workers(monkeypatch):
+    """The threads that a first URL needed are idle when many more come at once."""
+    together, most = [], []
+
+    def get(url, *_):
+        together.append(url)
+        most.append(len(together))
+        time.sleep(0.02)
+        together.remove(url)
+        return 404, {}, "http_404", None
+
+    monkeypatch.setattr(task, "get", get)
+
+    def urls():
+        yield "http://first.example/"
+        time.sleep(0.1)
+        yield from (f"http://host{i}.example/" for i in range(40))
+
+    assert len(many(urls(), LIMITS, workers=8)) == 41 and max(most) == 8
+
+
 def test_the_host_with_most_urls_is_not_left_over(monkeypatch):
     """Four requests at a time, two of them for the large host: its last but one is asked when about
     20 of 40 others have been, not after all of them.
