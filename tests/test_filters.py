@@ -1,5 +1,7 @@
 """Chapter filters: scores, the detector, the joint rule and its thresholds."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
@@ -117,3 +119,40 @@ def test_features_begin_with_the_vector_the_model_gives_and_do_not_depend_on_the
     assert scores[0] > 0.9 and scores[1] == pytest.approx(1 - scores[0], abs=1e-6), (
         "the two sides mirror each other"
     )
+
+
+def test_scores_are_a_soft_choice_between_the_two_sides():
+    """Against the formula: cosines times 100, over 10, through a softmax; what follows the
+    projected vector does not count.
+    """
+    text = np.eye(3)[:2]
+    vectors = np.array([[2.0, 0, 0], [0, 3, 0], [3, 4, 0], [0, 0, 1]])
+    scores = filters.score_features(np.hstack([vectors, 9 * np.ones((4, 2))]), text)
+    odds = np.exp(10 * np.array([1, -1, 0.6 - 0.8, 0]))
+    np.testing.assert_allclose(scores, odds / (1 + odds))
+
+
+def test_features_of_a_trunk_are_its_output_and_its_stages_means_and_deviations(monkeypatch):
+    """The first stage, whose channels are colours, is left out."""
+    import torch
+
+    stages = [torch.arange(2.0 * c * 6).reshape(2, c, 2, 3) ** 1.5 for c in (1, 2, 3, 4, 5)]
+
+    class Trunk:
+        def forward_intermediates(self, pixels, indices):
+            return stages[-1], [stages[i] for i in indices]
+
+        def forward_head(self, last):
+            return last.sum((2, 3))
+
+    visual = SimpleNamespace(trunk=Trunk(), head=lambda pooled: 2 * pooled)
+    monkeypatch.setattr(clip, "preprocess", lambda images, model: torch.zeros(2, 3, 4, 4))
+    model = SimpleNamespace(net=SimpleNamespace(visual=visual))
+    found = filters.features(model, [None, None])
+    pooled = stages[-1].sum((2, 3))
+    wanted = [2 * pooled, pooled]
+    for stage in stages[1:]:
+        flat = stage.reshape(2, stage.shape[1], 6)
+        wanted += [flat.mean(2), flat.std(2)]
+    np.testing.assert_allclose(found, np.concatenate(wanted, 1), rtol=1e-6)
+    assert filters.features(model, []).shape == (0, 0)

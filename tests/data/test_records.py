@@ -474,3 +474,14 @@ def test_no_damage_stops_the_index(tmp_path):
         path.write_bytes(broken)
         for image, captions in said(path).values():
             assert captions and len(image) <= 2000
+
+
+@pytest.mark.parametrize("layout", records.LAYOUTS)
+def test_keys_count_from_zero_and_whole_pairs_leave_nothing_over(tmp_path, layout):
+    path = tmp_path / "x.tar"
+    assert write(path, some(3), layout) == 3
+    with tarfile.open(path) as archive:
+        stems = sorted({name.partition(".")[0] for name in archive.getnames()})
+    assert stems == ["00000000", "00000001", "00000002"]
+    found = records.index(path)
+    assert found.others == {} and found.damaged == []
