@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+UMASK = os.umask(0)  # there is no way to read it without setting it
+os.umask(UMASK)
 POINTER = b"version https://git-lfs"  # how the text begins that a clone without Git LFS has
 
 
@@ -26,6 +28,7 @@ def whole(path: str | Path) -> Iterator[Path]:
             os.fsync(
                 stream.fileno()
             )  # else a power cut after the rename leaves a name without bytes
+        temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that nobody else can read
         temporary.replace(path)
     except OSError as error:
         raise unwritten(path, error) from error

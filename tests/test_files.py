@@ -65,3 +65,10 @@ def test_what_a_file_is_by_its_first_bytes(start, kind):
     if kind not in ("", "json"):
         with pytest.raises(ValueError, match=f"x is {kind}, not json"):
             files.refuse_other("x", start, "json")
+
+
+def test_what_is_written_whole_can_be_read_like_any_new_file(tmp_path):
+    (tmp_path / "plain").write_text("x")
+    with files.whole(tmp_path / "secret") as temporary:
+        temporary.touch(0o600)
+    assert (tmp_path / "secret").stat().st_mode == (tmp_path / "plain").stat().st_mode
