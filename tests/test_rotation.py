@@ -450,3 +450,15 @@ def test_from_pixels_to_the_choice():
     assert similarity[0, :, 0] == pytest.approx([1, 0, 0, 0], abs=0.05)
     assert texts[rotation.select(similarity[:, :1])[0]] == "bright in the upper left"
     assert {texts[rotation.select(similarity, c, best=2)[0]] for c in CRITERIA} == {"a bright spot"}
+
+
+def test_what_is_not_said_is_one_deviation_and_the_best_three():
+    similarity = np.random.default_rng(7).normal(size=(60, 6, 5))
+    usual = similarity.mean(1) - similarity.std(1)
+    assert rotation.scores(similarity) == pytest.approx(usual)
+    assert (rotation.select(similarity) == usual.argmax(1)).all()
+    for function in (rotation.scores, rotation.select):
+        found = function(similarity, "lowest_variance")
+        assert (found == function(similarity, "lowest_variance", best=3)).all()
+        assert (found != function(similarity, "lowest_variance", best=4)).any()
+    assert rotation.ANGLES == (0, 30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 330)
