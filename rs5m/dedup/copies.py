@@ -87,10 +87,10 @@ def _look(a: dict, b: dict, pair: np.ndarray, how: int, limits: Thresholds) -> p
     i, j = pair.T
     near = _same_colour(a["colour"][i], b["colour"][j])
     first, second = orient(a["thumb"][i], how).astype(np.float32), b["thumb"][j].astype(np.float32)
-    free = near | isolated(first) & isolated(second) | _grey(a["colour"][i]) | _grey(b["colour"][j])
-    i, j, near, first, second = (x[free] for x in (i, j, near, first, second))
-    fine, coarse = scores(first, second, limits)
     subject = isolated(first) & isolated(second)
+    free = near | subject | _grey(a["colour"][i]) | _grey(b["colour"][j])
+    i, j, near, subject, first, second = (x[free] for x in (i, j, near, subject, first, second))
+    fine, coarse = scores(first, second, limits)
     return pd.DataFrame(
         {
             "i": i,

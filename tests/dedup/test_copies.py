@@ -259,6 +259,9 @@ def sea(seed: int, deviation: float, size: int = 64, smooth: float = 2.0) -> Ima
 def test_an_empty_look():
     none = np.zeros((0, 32, 32), np.float32)
     assert registration.look(none, none).shape == (0,)
+    image = np.zeros((8, 8, 3), np.uint8)
+    red, green = image + np.uint8([90, 0, 0]), image + np.uint8([0, 90, 0])  # no pair has a colour
+    assert dedup.scored_pairs(dedup.signatures([red, green]), max_distance=64).empty
 
 
 def test_a_text_on_a_flat_picture_is_found():
