@@ -36,7 +36,7 @@ from rs5m import results, selo
 from rs5m.evaluate import localize
 from rs5m.zeroshot import normalise
 
-sys.path.append(str(Path(__file__).parents[1] / "tests"))
+sys.path.append(str(Path(__file__).parents[1] / "tests/helpers"))
 
 import slow_selo  # noqa: E402
 
