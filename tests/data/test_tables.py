@@ -29,7 +29,7 @@ def rows(path, *names):
 
 @pytest.fixture
 def small_blocks(monkeypatch):
-    monkeypatch.setattr(tables, "BLOCK", 200)
+    monkeypatch.setattr("rs5m.data.tables.lines.BLOCK", 200)
 
 
 @FEW
