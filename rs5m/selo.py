@@ -64,10 +64,9 @@ def _cells(
     for i, score in enumerate(scores):
         total[r0[i] : r1[i], c0[i] : c1[i]] += score
         count[r0[i] : r1[i], c0[i] : c1[i]] += 1
-    lowest = np.full_like(
-        total, scores.min()
-    )  # where no window looks; the official code divides by zero there
-    return np.divide(total, count, out=lowest, where=count > 0), tuple(np.diff(e) for e in edges)
+    # Where there is no window, the lowest score; the official code divides by zero there.
+    mean = np.divide(total, count, out=np.full_like(total, scores.min()), where=count > 0)
+    return mean, tuple(np.diff(edge) for edge in edges)
 
 
 def _check_windows(windows: np.ndarray, height: int, width: int) -> None:
@@ -86,8 +85,7 @@ def _spread(cells: np.ndarray, sides: tuple) -> np.ndarray:
 
 
 def mean_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> np.ndarray:
-    """For each pixel the mean score of the windows that hold it: float (height, width). Chapter:
-    selo.
+    """For each pixel the mean score of the windows that hold it: float (height, width).
 
     windows int (n, 4) like `windows`, scores (n,). Summed once for each cell between the windows'
     edges, not once a pixel: the same additions in the same order as a loop over pixels, so the same
@@ -123,9 +121,8 @@ def probability_map(
     mean, sides = _cells(windows, scores, height, width)
     mean = mean - mean.min()
     top = mean.max()
-    flat = top <= ROUNDING * np.abs(scores).max(
-        initial=0
-    )  # sums of equal scores differ in their last bits
+    # Sums of equal scores differ in their last bits.
+    flat = top <= ROUNDING * np.abs(scores).max(initial=0)
     stretched = np.zeros(mean.shape, np.uint8) if flat else np.uint8(255 * (mean / top))
     heat = cv2.medianBlur(_spread(stretched, sides), MEDIAN)
     if not jpeg:
@@ -142,9 +139,8 @@ def _highest(image: np.ndarray, size: int) -> np.ndarray:
     for axis in (0, 1):
         pad = [(0, 0), (0, 0)]
         pad[axis] = (size // 2, size - size // 2 - 1)
-        found = np.moveaxis(
-            np.pad(image, pad), axis, 0
-        )  # zeros never win; reflection brings nothing new into a window
+        # Zeros never win; reflection brings nothing new into a window.
+        found = np.moveaxis(np.pad(image, pad), axis, 0)
         reach = 1
         while reach < size:
             step = min(reach, size - reach)
@@ -158,7 +154,7 @@ def attention_centres(probability_map: np.ndarray) -> list[tuple[int, int]]:
     """Where a map looks: (x, y) of its smoothed local maxima with a probability of at least one
     half, highest first.
 
-    probability_map: uint8 (h, w), or floats in 0..1. Chapter: selo.
+    probability_map: uint8 (h, w), or floats in 0..1.
     """
     p, smooth = _probabilities(probability_map), probability_map
     if smooth.dtype != np.uint8:
@@ -200,7 +196,6 @@ def _whole(points: np.ndarray) -> bool:
 
 def mask(regions: Sequence, height: int, width: int) -> np.ndarray:
     """Pixels of a query's polygons, their outlines included: uint8 (height, width) of 0 and 1.
-    Chapter: selo.
 
     Vertices (x, y) are cut to whole pixels. What leaves the image is cut off. Where a polygon
     crosses itself, or two overlap, the pixels that lie inside twice are outside (even-odd rule), as
@@ -212,7 +207,7 @@ def mask(regions: Sequence, height: int, width: int) -> np.ndarray:
 
 
 def outside(regions: Sequence, height: int, width: int) -> float:
-    """The share of the polygons' vertices that lie outside an image of that size. Chapter: selo."""
+    """The share of the polygons' vertices that lie outside an image of that size."""
     points = np.concatenate(_polygons(regions))
     return float(((points < 0) | (points > (width, height))).any(1).mean())
 
@@ -236,9 +231,8 @@ def _circle(points: np.ndarray) -> tuple[np.ndarray, int]:
     least one pixel.
     """
     centre = np.array([int(sum(axis) / len(axis)) for axis in points.T])
-    return centre, max(
-        1, int(EXPAND * np.linalg.norm(points - centre, axis=1).mean())
-    )  # official: 0, then 0 / 0
+    radius = int(EXPAND * np.linalg.norm(points - centre, axis=1).mean())
+    return centre, max(1, radius)  # official: 0, then 0 / 0
 
 
 def metrics(probability_map: np.ndarray, regions: Sequence) -> dict[str, float]:
@@ -249,7 +243,7 @@ def metrics(probability_map: np.ndarray, regions: Sequence) -> dict[str, float]:
     from the regions'; Rda: whether they gather at one place; Rmi: their weighted sum. Polygons
     wholly outside the image have Rsu 0 (official code: NaN). A map without attention centres has
     Ras 1; the official code then uses the first polygon alone: 1 as well. ValueError without
-    polygons or for another kind of map. Paper: semantic localization. Chapter: selo.
+    polygons or for another kind of map. Paper: semantic localization.
     """
     _check_map(probability_map)
     centres = np.array(attention_centres(probability_map)).reshape(-1, 2)
@@ -273,18 +267,14 @@ def _check_map(probability_map: np.ndarray) -> None:
 
 
 def _rsu(probability_map: np.ndarray, inside: np.ndarray) -> float:
-    area, scale = (
-        int(inside.sum(dtype=np.int64)),
-        255.0 if probability_map.dtype == np.uint8 else 1.0,
-    )
+    area = int(inside.sum(dtype=np.int64))
     if not area:
         return 0.0
-    within, whole = (
-        part.sum(dtype=np.float64) / scale for part in (probability_map * inside, probability_map)
-    )
-    return float(
-        1 - np.exp(-0.707 * within / (whole - within + EPSILON) * (inside.size - area) / area)
-    )
+    scale = 255.0 if probability_map.dtype == np.uint8 else 1.0
+    within = (probability_map * inside).sum(dtype=np.float64) / scale
+    beyond = probability_map.sum(dtype=np.float64) / scale - within
+    # In the order of the official code, to the last bit.
+    return float(1 - np.exp(-0.707 * within / (beyond + EPSILON) * (inside.size - area) / area))
 
 
 def _offset(near: np.ndarray, middle: np.ndarray, radius: int) -> float:
