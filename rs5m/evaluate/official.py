@@ -17,7 +17,7 @@ from rs5m.clip import released
 from rs5m.data.datasets import LeftOut
 from rs5m.evaluate import cards, features, prompts, testsets
 from rs5m.evaluate.reporting import TITLES, column, show, sorted_out, write, write_predictions
-from rs5m.evaluate.scoring import SCORE, Found, protocol
+from rs5m.evaluate.scoring import SCORE, Found, Scored, protocol
 
 LAYOUT = (
     "eurosat-rgb/2750/, RESISC45/, AID/, rsitmd/, rsicd/ and AIR-SLT/ as in the hub's "
@@ -35,8 +35,7 @@ def run(
     words: prompts.Words = prompts.NONE,
     how: dict | None = None,
 ) -> dict:
-    """Evaluate a model on every set of the tasks that is in the folder; prints the table, writes
-    and returns the JSON.
+    """Evaluate a model on every set of the tasks in the folder: a table on the screen, and a JSON.
 
     ValueError for an unknown task, FileNotFoundError where the folder has no set of them.
 
@@ -60,32 +59,41 @@ def run(
     scored = {(f.task, f.name): SCORE[f.task](store, f, words) for f in found}
     for (task, name), result in scored.items():
         left_out += entries(task, name, result.skipped | result.strays)
-        if count := sum(map(len, result.skipped.values())):
-            why[task, name].append(f"files that could not be used: {count}")
-        if (kind := store.identity["image_precision"]) != "float32":
-            why[task, name].append(f"images were encoded in {kind}")
-    about["weights_sha256"] = store.identity["weights"]
-    about["quick_gelu"] = store.identity["quick_gelu"]
+        why[task, name] += _incomplete(result, store.identity["image_precision"])
     report = sorted_out(scored, why, column(model_name, checkpoint)) | {
         "left_out": left_out,
         "protocol": protocol(store, found, words),
-        "cards": {
-            name: cards.card(name) | {"known_by": cards.known_by(name)}
-            for name in map(_card, found)
-            if name in cards.known()
-        },
-        "model": about,
+        "cards": _cards(found),
+        "model": about | _network(store.identity),
         "sha256": store.digests,
         "provenance": _provenance(),
         "seconds": _seconds(store, began),
     }
     write(report, out)
-    if predictions:
-        write_predictions({name: s.predictions for (_, name), s in scored.items()}, predictions)
+    write_predictions({name: s.predictions for (_, name), s in scored.items()}, predictions)
     show(report)
-    print("{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"]), end="; ")
-    print(f"written to {out}")
+    said = "{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"])
+    print(f"{said}; written to {out}")
     return report
+
+
+def _incomplete(result: Scored, precision: str) -> list[str]:
+    """Why a score is not that of the whole set in the official numbers."""
+    count, told = sum(map(len, result.skipped.values())), []
+    if count:
+        told.append(f"files that could not be used: {count}")
+    if precision != "float32":
+        told.append(f"images were encoded in {precision}")
+    return told
+
+
+def _cards(found: list[Found]) -> dict[str, dict]:
+    names = [name for name in map(_card, found) if name in cards.known()]
+    return {name: cards.card(name) | {"known_by": cards.known_by(name)} for name in names}
+
+
+def _network(identity: dict) -> dict:
+    return {"weights_sha256": identity["weights"], "quick_gelu": identity["quick_gelu"]}
 
 
 def _provenance() -> dict:

@@ -132,8 +132,10 @@ def write(report: dict, out: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_predictions(tables: dict[str, pd.DataFrame | None], folder: str | Path) -> None:
-    """SET.parquet in the folder for each table there is."""
+def write_predictions(tables: dict[str, pd.DataFrame | None], folder: str | Path | None) -> None:
+    """SET.parquet in the folder for each table there is; nothing without a folder."""
+    if not folder:
+        return
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, table in tables.items():
         if table is not None:
