@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rs5m import cli, keywords, pub11
+from rs5m.commands.options import print_left_out
 from rs5m.data import images, runfolder
 from rs5m.pub11 import input
 from rs5m.web.urls import unescape
@@ -265,7 +266,7 @@ def test_rows_that_do_not_parse_are_counted_and_named(tmp_path, capsys):
     assert rest.row.tolist() == [1, 2, 4, 5]
     assert pd.read_parquet(out / "dropped.parquet").row.tolist() == [0, 3]
     capsys.readouterr()
-    cli._print_left_out(out)
+    print_left_out(out)
     assert "left out, rows: wrong_fields: 2 (a.csv row 1, a.csv row 2)" in capsys.readouterr().out
 
 
