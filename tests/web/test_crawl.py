@@ -122,6 +122,23 @@ def test_a_network_that_is_down_for_a_while_condemns_no_host(monkeypatch):
     assert counts["timeout"] > 20 and counts["http_404"] > 400 and "dead_host" not in counts
 
 
+def test_a_slow_reader_finds_the_window_full_and_still_gets_all(monkeypatch):
+    """Every thread waits for the reader, and no further URL comes in to wake one."""
+    monkeypatch.setattr(task, "get", lambda *_: (404, {}, "http_404", None))
+    found = []
+
+    def read():
+        urls = [f"http://host{i}.example/" for i in range(30)]
+        for place, _ in web.fetch_many(urls, LIMITS, workers=4, window=4):
+            time.sleep(0.01)
+            found.append(place)
+
+    reader = threading.Thread(target=read, daemon=True)
+    reader.start()
+    reader.join(10)
+    assert sorted(found) == list(range(30))
+
+
 def test_urls_that_come_after_a_pause_have_all_the_workers(monkeypatch):
     """The threads that a first URL needed are idle when many more come at once."""
     together, most = [], []
