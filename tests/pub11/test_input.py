@@ -14,7 +14,7 @@ from fake_pub11 import LIMITS, Cheap
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rs5m import cli, keywords, pub11
+from rs5m import keywords, pub11
 from rs5m.commands.options import print_left_out
 from rs5m.data import images, runfolder
 from rs5m.pub11 import input
