@@ -99,7 +99,13 @@ def _of_file(path: Path) -> Recipe:
         value = _checked(
             f"{path}: {key} = {json.dumps(row['value'], default=str)}", row["value"], default
         )
-        marks[key] = (value, row.get("known", "ours"), row.get("source", path.name))
+        known, source = row.get("known", "ours"), row.get("source", path.name)
+        if known not in MARKS or not isinstance(source, str):
+            raise ValueError(
+                f"{path}: [{key}] is {known!r} by {source!r}: give one of {', '.join(MARKS)}, and "
+                "a text"
+            )
+        marks[key] = (value, known, source)
     if marks["data"][0] not in DATA:
         raise ValueError(f"{path}: data is {marks['data'][0]!r}: give one of {', '.join(DATA)}")
     return _made(path.stem, marks)

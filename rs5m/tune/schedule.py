@@ -51,7 +51,15 @@ class Settings:
         for name in ("size", "batch_size", "epochs", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give 1 or more")
-        for name in ("weight_decay", "chunk", "warm_up", "max_norm", "keep_every", "seed"):
+        for name in (
+            "learning_rate",
+            "weight_decay",
+            "chunk",
+            "warm_up",
+            "max_norm",
+            "keep_every",
+            "seed",
+        ):
             if not getattr(self, name) >= 0:
                 raise ValueError(f"{name} is {getattr(self, name)}: give 0 or more")
         if not 0 < self.crop <= 1:

@@ -217,6 +217,7 @@ def test_what_the_defaults_draw_stays():
         ({"batch_size": 0}, "batch_size is 0: give 1 or more"),
         ({"epochs": -1}, "epochs is -1: give 1 or more"),
         ({"max_norm": -1.0}, "max_norm is -1.0: give 0 or more"),
+        ({"learning_rate": float("nan")}, "learning_rate is nan: give 0 or more"),
         ({"weight_decay": float("nan")}, "weight_decay is nan: give 0 or more"),
     ],
 )

@@ -252,6 +252,7 @@ def test_a_recipe_of_the_package_is_a_file_of_ones_own(name, tmp_path):
         ('data = "coco"', "data is 'coco': give one of shards, rsicd, rsitmd, ret2"),
         ("[epochs]\nknown = 'ours'", "own.toml: [epochs] has known: give it value"),
         ("[epochs]\nvalue = 3\nwhy = 'x'", "[epochs] has value, why: give it value, known"),
+        ("[epochs]\nvalue = 3\nknown = 'said'", "[epochs] is 'said' by 'own.toml': give one of"),
         ("epochs: 3", "own.toml is not toml (Expected '=' after a key"),
     ],
 )
