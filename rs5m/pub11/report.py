@@ -98,7 +98,10 @@ def words(out: Path, tally: Tally | None = None) -> str:
     ]
     if tally and tally.hosts:
         slow = (f"{name} ({seconds:.1f} s)" for name, seconds in tally.slowest())
-        dead = (f"{name} ({host.silent:,} URLs)" for name, host in tally.deadest())
+        dead = (
+            f"{name} ({host.silent:,} URL{'s' * (host.silent > 1)})"
+            for name, host in tally.deadest()
+        )
         lines.append(f"slowest hosts, by mean time of a URL: {', '.join(slow) or 'none'}")
         lines.append(f"hosts without an answer: {', '.join(dead) or 'none'}")
     if tally and tally.unheard:
