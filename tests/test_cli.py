@@ -13,6 +13,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import small_clip
 import torch
@@ -385,3 +386,86 @@ def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error, code, sente
     assert cli.main(["evaluate", "--out", "x.json"]) == code
     message = capsys.readouterr().err
     assert message.startswith("rs5m: ") and message.count("\n") == 1 and sentence in message
+
+
+# ---------------------------------------------------------------- odd data
+
+NAMES = [f"{i}.jpg" for i in range(10)]
+CAPTIONS = [f"caption {i}" for i in range(10)]
+ODD = {  # a table's columns, more arguments, what is said
+    "columns.csv": (
+        {"foo": NAMES, "bar": CAPTIONS},
+        "",
+        "columns.csv has no column 'image' or of a like name (it has foo, bar): name one with "
+        "--image-column",
+    ),
+    "named.csv": (
+        {"path": NAMES, "caption": CAPTIONS},
+        "--caption-column nope",
+        "named.csv has no column 'nope': --caption-column is one of path, caption",
+    ),
+    "two.csv": (
+        {"path": NAMES, "caption": CAPTIONS, "text": CAPTIONS},
+        "",
+        "two.csv has 2 columns called 'text' (caption, text): choose one with --caption-column",
+    ),
+    "numbers.parquet": (
+        {"path": NAMES, "caption": range(10)},
+        "",
+        "numbers.parquet has int64 in its column 'caption': give texts or lists of them there",
+    ),
+    "struct.parquet": (
+        {"image": [{"width": 3}] * 10, "caption": CAPTIONS},
+        "",
+        "struct.parquet has struct<width: int64> in its column 'image': give paths, bytes",
+    ),
+}
+
+
+def odd(folder: Path, name: str, columns: dict) -> Path:
+    """Ten pictures and a table beside them."""
+    for record, file in zip(pairs(10), NAMES, strict=True):
+        (folder / file).write_bytes(record.image)
+    frame = pd.DataFrame(columns)
+    (frame.to_csv if name.endswith("csv") else frame.to_parquet)(folder / name, index=False)
+    return folder / name
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_a_table_that_cannot_be_read_is_one_sentence(small_recipes, tmp_path, capsys, name):
+    columns, more, says = ODD[name]
+    assert cli.main(usual(odd(tmp_path, name, columns), tmp_path / "out", *more.split())) == 2
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("rs5m: ") and says in error
+    assert not (tmp_path / "out" / "run.json").exists()
+
+
+@pytest.mark.parametrize("kind", ["parquet", "json", "toml", "folder"])
+def test_half_of_what_is_needed_is_one_sentence(small_recipes, tmp_path, capsys, kind):
+    data, more = odd(tmp_path, "a.parquet", {"path": NAMES, "caption": CAPTIONS}), ()
+    says = "a.parquet is not a whole parquet file: fetch it again or leave it out"
+    if kind == "parquet":
+        data.write_bytes(data.read_bytes()[:-40])
+    elif kind == "json":
+        data, says = tmp_path / "coco.json", "coco.json has no "
+        data.write_text(json.dumps({"annotations": [{"image_id": 1, "caption": "x"}]}))
+    elif kind == "toml":
+        (tmp_path / "own.toml").write_text('epochs = "many"\n')
+        more, says = ("--recipe", tmp_path / "own.toml"), 'epochs = "many": give a whole number'
+    else:
+        (tmp_path / "empty").mkdir()
+        more, says = ("--validate", tmp_path / "empty"), "empty has no class folders with images"
+    assert cli.main(usual(data, tmp_path / "out", *more)) == 2
+    assert says in capsys.readouterr().err.splitlines()[-1]
+
+
+def test_rows_without_a_caption_or_outside_the_folder_are_left_out_by_name(
+    small_recipes, tmp_path, capsys
+):
+    captions = [["one", "two"]] * 6 + [None] * 2 + [["three"]] * 2
+    data = odd(tmp_path, "a.parquet", {"path": [*NAMES[:9], "../../up.jpg"], "caption": captions})
+    assert cli.main(usual(data, tmp_path / "out", "batch_size=4", "epochs=1")) == 0
+    about = json.loads((tmp_path / "out" / "run.json").read_text())["data"]
+    assert about["left_out"] == {"has no caption": 2, "is a path outside the folder": 1}
+    left = json.loads((tmp_path / "out" / "left_out.json").read_text())
+    assert sorted(map(len, left.values())) == [1, 2] and "7 of 10 pairs" in capsys.readouterr().out
