@@ -36,6 +36,7 @@ from PIL import Image
 
 from bench import selo as scene
 from rs5m import clip, pocket, results
+from rs5m.device import processors
 from rs5m.evaluate import features, official, testsets
 
 TARGET, SEED, QUALITY = 1.10, 0, 90
@@ -248,7 +249,7 @@ def main() -> None:
         "pictures": origin,
         "batch": clip.block(),
         "threads": torch.get_num_threads(),
-        "cpus": features.processors(),
+        "cpus": processors(),
         "load_average": os.getloadavg(),
         "runs": runs,
     }
