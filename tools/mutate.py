@@ -1,8 +1,8 @@
 """How many changes of the code do its tests notice? One change at a time, in a copy of the tree.
 
 A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
-into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests of its
-folder, without those marked slow. What no test notices is listed; a survivor that computes the same
+into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests in its folder
+that name it, without those marked slow. What no test notices is listed; a survivor that computes the same
 has its reason in the JSON's `equal`, which later runs keep.
 """
 
@@ -13,6 +13,7 @@ import json
 import multiprocessing
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -115,11 +116,13 @@ def _text(node: ast.AST) -> str:
     return f"({ast.unparse(node)})"
 
 
-def tests_of(module: str) -> str:
-    """The file or folder of tests that belongs to a module."""
-    path = Path("tests") / module
-    own = path.with_name(f"test_{path.name}.py")
-    return str(own if (ROOT / own).is_file() else path.parent)
+def tests_of(module: str) -> list[str]:
+    """The files of tests that belong to a module."""
+    path = ROOT / "tests" / module
+    files = sorted(path.parent.glob("test_*.py"))
+    own = [file for file in files if file.stem == f"test_{path.name}"]
+    named = [file for file in files if re.search(rf"\b{path.name}\b", file.read_text("utf-8"))]
+    return [str(file.relative_to(ROOT)) for file in own or named or files]
 
 
 def copy(folder: Path) -> None:
@@ -132,7 +135,7 @@ def copy(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
 
 
-def tested(folder: Path, tests: str, seconds: float) -> str:
+def tested(folder: Path, tests: list[str], seconds: float) -> str:
     """What the tests say of the copy: passed, failed, or too long."""
     child = multiprocessing.get_context("fork").Process(target=_run, args=(folder, tests))
     child.start()
@@ -144,7 +147,7 @@ def tested(folder: Path, tests: str, seconds: float) -> str:
     return "too long" if late else "failed" if child.exitcode else "passed"
 
 
-def _run(folder: Path, tests: str) -> None:
+def _run(folder: Path, tests: list[str]) -> None:
     os.setsid()
     os.chdir(folder)
     sys.path.insert(0, str(folder))
@@ -156,7 +159,7 @@ def _run(folder: Path, tests: str) -> None:
     import pytest
 
     options = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "--durations=0"]
-    code = int(pytest.main([*options, "--rootdir", str(folder), tests]))
+    code = int(pytest.main([*options, "--rootdir", str(folder), *tests]))
     os._exit(code)
 
 
@@ -165,7 +168,7 @@ def measure(module: str, folder: Path, share: float, seed: int, most: float) -> 
     path, tests, began = folder / f"rs5m/{module}.py", tests_of(module), time.perf_counter()
     source = path.read_text(encoding="utf-8")
     if (said := tested(folder, tests, most)) != "passed":
-        print(f"{module}: {tests} without a change: {said}", flush=True)
+        print(f"{module}: {' '.join(tests)} without a change: {said}", flush=True)
         return {}
     limit = 20 + 4 * (time.perf_counter() - began)
     all_of_them = changes(source)
