@@ -1,9 +1,9 @@
 """How many changes of the code do its tests notice? One change at a time, in a copy of the tree.
 
 A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
-into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests in its folder
-that name it, without those marked slow. What no test notices is listed; a survivor that computes the same
-has its reason in the JSON's `equal`, which later runs keep.
+into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests in its
+folder that name it, without those marked slow. What no test notices is listed; a survivor that
+computes the same has its reason in the JSON's `equal`, which later runs keep.
 """
 
 import argparse
