@@ -119,8 +119,12 @@ def left_out(out: Path) -> dict[str, list[str]]:
 
 def save(table: pa.Table, path: Path) -> None:
     """Write a table, whole or not at all; same rows, same bytes."""
-    with files.whole(path) as temporary:
-        pq.write_table(table, temporary, **_stored(table))
+    with (
+        files.whole(path) as temporary,
+        pq.ParquetWriter(temporary, table.schema, **_stored(table)) as writer,
+    ):
+        if len(table):  # Hugging Face's datasets reads no group of no rows
+            writer.write_table(table)
 
 
 def _stored(table: pa.Table) -> dict:
