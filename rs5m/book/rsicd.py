@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from rs5m import clip, dedup, files, intervals, results, retrieval, tune, zeroshot
-from rs5m.book import head, models, plots
+from rs5m.book import colour, head, models, plots
 from rs5m.book.scales import Scale, data_folder
 from rs5m.book.scorecard import NAMES
 from rs5m.clip import Model
@@ -73,11 +73,10 @@ def part(scale: Scale, name: str, images: datasets.Images, angles: Sequence[floa
         pictures = [datasets.decode(images.read(i))[0] for i in range(len(images.names))]
         if broken := [n for n, p in zip(images.names, pictures, strict=True) if p is None]:
             raise ValueError(f"{name}: {broken[0]} is not readable, one of {len(broken)}")
-        pixels = [picture.reshape(-1, 3) for picture in pictures]
         np.savez(
             out / "part.npz",
             features=head.features(models.general(scale), pictures, angles).astype(np.float16),
-            colours=np.array([[*p.mean(0), *p.std(0)] for p in pixels], np.float32),
+            colours=colour.numbers(pictures),
             **dedup.signatures(pictures),
         )
 
@@ -122,35 +121,6 @@ def mean_recall(image: np.ndarray, captions: list[tuple[str, ...]], known: dict)
     return retrieval.recall(image, text, owner)["mean_recall"]
 
 
-def colour_head(train: Part, captions: list, settings: tune.Settings, model: Model, known: dict):
-    """The fair baseline: mean and deviation of the three channels in place of the trunk, learned
-    from the same captions. A function from colours (n, 6) to vectors (n, dim).
-    """
-    centre, spread = train.colours.mean(0), train.colours.std(0)
-
-    def scaled(colours: np.ndarray) -> np.ndarray:
-        return np.c_[(colours - centre) / spread, np.ones(len(colours))].astype(np.float32)
-
-    width = head.weight(model).shape[0]
-    start = np.random.default_rng(0).normal(size=(width, 7), scale=0.02).astype(np.float32)
-    settings = replace(settings, learning_rate=1e-2, epochs=16)
-    fitted, _ = head.fit(model, scaled(train.colours)[:, None], captions, settings, start, known)
-    return lambda colours: scaled(colours) @ fitted.T
-
-
-def probe(features: np.ndarray, labels: np.ndarray) -> np.ndarray:
-    """Whether a logistic regression on half of a test set's labels is right (n,), halves in turn:
-    what the frozen trunk holds for someone with labels.
-    """
-    from sklearn.linear_model import LogisticRegression
-    from sklearn.model_selection import StratifiedKFold, cross_val_predict
-
-    halves = StratifiedKFold(2, shuffle=True, random_state=0)
-    regression = LogisticRegression(C=0.1, max_iter=300)
-    scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
-    return cross_val_predict(regression, scaled, labels, cv=halves) == labels
-
-
 def measure(scale: Scale) -> dict:
     """The whole experiment; seconds where the trunk's features are in runs/, else minutes.
 
@@ -178,7 +148,7 @@ def measure(scale: Scale) -> dict:
         head.fit(model, seen.features, captions, replace(run, seed=seed), known=known)[0]
         for seed in SEEDS
     ]
-    colour = colour_head(seen, captions, run, model, known)
+    six = colour.fit_head(seen.colours, captions, run, model, known)
     images = parts["rsicd-test"].features[:, 0]
     return {
         "images": int(keep.sum()),
@@ -186,7 +156,7 @@ def measure(scale: Scale) -> dict:
         "contact": {name: pairs["test"].nunique() for name, pairs in copies.items()},
         "settings": settings,
         "tests": {
-            name: _tested(model, found, parts[name], heads, colour) for name, found in sets.items()
+            name: _tested(model, found, parts[name], heads, six) for name, found in sets.items()
         },
         "retrieval": {
             "before": mean_recall(images @ head.weight(model).T, test.captions, known),
@@ -213,7 +183,7 @@ def _known(scale: Scale, model: Model, captions: list) -> dict[str, torch.Tensor
     return dict(zip(texts, features.to(clip.device()), strict=True))
 
 
-def _tested(model: Model, found: datasets.Classes, part: Part, heads: list, colour) -> dict:
+def _tested(model: Model, found: datasets.Classes, part: Part, heads: list, six) -> dict:
     """The arms on one test set."""
     classifier = zeroshot.classifier(prompts.class_text(model, found))
     labels, features = found.labels, part.features[:, 0]
@@ -221,10 +191,10 @@ def _tested(model: Model, found: datasets.Classes, part: Part, heads: list, colo
     def hit(vectors: np.ndarray) -> np.ndarray:
         return zeroshot.hits(vectors, classifier, labels)
 
-    general, colours = hit(features @ head.weight(model).T), hit(colour(part.colours))
+    general, colours = hit(features @ head.weight(model).T), hit(six(part.colours))
     tuned = [hit(features @ one.T) for one in heads]
     arms = {"colour": [colours], "general": [general], "tuned": tuned}
-    arms["labels"] = [probe(features, labels)]
+    arms["labels"] = [colour.probe(features, labels)]
     nothing = np.zeros(len(labels))
     return {
         "images": len(labels),

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from rs5m import dedup, pocket
-from rs5m.book import rsicd, scales
+from rs5m.book import colour, rsicd, scales
 
 MINI = scales.get("mini")
 
@@ -54,7 +54,7 @@ def test_the_settings_are_the_best_of_all_that_was_tried(monkeypatch):
 def test_colour_learns_what_colour_tells():
     part, captions, known, kind, text = world()
     settings = rsicd.replace(rsicd.SETTINGS, batch_size=120)
-    vectors = rsicd.colour_head(part, captions, settings, model(), known)(part.colours)
+    vectors = colour.fit_head(part.colours, captions, settings, model(), known)(part.colours)
     right = ((vectors @ text.T).argmax(1) == kind).mean()
     assert right > 0.5 > 1 / 12, "chance is one in twelve"
 
@@ -80,9 +80,9 @@ def test_turned_copies_of_a_test_image_are_contact():
 
 def test_a_probe_with_labels_is_cross_validated():
     part, _, _, kind, _ = world()
-    assert rsicd.probe(part.features[:, 0], kind).mean() > 0.8
+    assert colour.probe(part.features[:, 0], kind).mean() > 0.8
     shuffled = np.random.default_rng(1).permutation(kind)
-    assert rsicd.probe(part.features[:, 0], shuffled).mean() < 0.2, "it sees no label it is asked"
+    assert colour.probe(part.features[:, 0], shuffled).mean() < 0.2, "it sees no label it is asked"
 
 
 def test_without_data_what_was_stored_is_shown_and_without_that_nothing(monkeypatch):

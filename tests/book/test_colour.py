@@ -1,0 +1,73 @@
+"""Baselines: six numbers, what captions name, and a probe that cannot see what it is tested on."""
+
+import numpy as np
+import pytest
+
+from rs5m.book import colour
+from rs5m.data.datasets import Labelled
+from rs5m.tune import loader
+
+SHADES = ((30, 60, 160), (40, 140, 40), (190, 160, 90))
+CLASSES = ["open water", "cropland", "barren desert"]
+
+
+def pictures(count, seed=0):
+    generator = np.random.default_rng(seed)
+    label = np.arange(count) % 3
+    noise = generator.integers(-20, 20, (count, 9, 9, 3))
+    return np.clip(np.array(SHADES)[label][:, None, None] + noise, 0, 255).astype(np.uint8), label
+
+
+def test_six_numbers_are_mean_and_deviation_of_each_channel():
+    image = pictures(1)[0][0]
+    six = colour.numbers([image])[0]
+    for channel in range(3):
+        assert six[channel] == pytest.approx(image[..., channel].mean(), rel=1e-6)
+        assert six[3 + channel] == pytest.approx(image[..., channel].std(), rel=1e-6)
+    assert colour.numbers([]).shape == (0, 6)
+
+
+def test_a_caption_counts_where_it_names_one_class():
+    captions = [("Open Water near x",), ("farmland",), ("cropland by open water",), ("a town",)]
+    spellings = [("open water", "water"), ("cropland", "farmland"), ("barren desert",)]
+    assert colour.named(captions, spellings).tolist() == [0, 1, -1, -1]
+    savannas = [("savanna",), ("woody savanna",)]
+    texts = [("woody savanna",), ("savanna",), ("savanna and woody savanna",)]
+    assert colour.named(texts, savannas).tolist() == [1, 0, -1]
+
+
+def test_colour_is_learned_from_captions_and_not_from_the_test():
+    images, label = pictures(60)
+    tested, truth = pictures(30, seed=1)
+    captions = [(f"satellite view of {CLASSES[k]}",) for k in label]
+    seen, test = colour.numbers(images), colour.numbers(tested)
+    spellings = [(name,) for name in CLASSES]
+    assert (colour.from_captions(seen, captions, spellings, test) == truth).all()
+    wrong = [(CLASSES[(k + 1) % 3],) for k in label]  # learns what captions say, true or not
+    assert (colour.from_captions(seen, wrong, spellings, test) == (truth + 1) % 3).all()
+    silent = [("a picture",)] * len(label)
+    assert (colour.from_captions(seen, silent, spellings, test) == -1).all()
+
+
+def test_a_probe_is_at_chance_where_features_say_nothing():
+    generator = np.random.default_rng(0)
+    label = np.arange(900) % 3
+    right = colour.probe(generator.normal(size=(900, 5)), label).mean()
+    assert abs(right - 1 / 3) < 0.06
+    assert colour.probe(np.eye(3)[label] + 0.1 * generator.normal(size=(900, 3)), label).all()
+
+
+def test_the_baselines_of_a_test_set_have_levels_with_intervals():
+    images, label = pictures(60)
+    tested, truth = pictures(30, seed=1)
+    captions = [(f"satellite view of {CLASSES[k]}",) for k in label]
+    names = [str(i) for i in range(30)]
+    data = Labelled("pocket", list(tested), truth, CLASSES, names, [])
+    general = np.random.default_rng(0).normal(size=(30, 4)).astype(np.float32)
+    found = colour.hits(data, loader.Memory(list(images), captions, 9), general)
+    rows = colour.levels(found, truth)
+    assert list(rows) == [colour.CHANCE, colour.CAPTIONS, colour.LABELS, colour.PROBE]
+    assert rows[colour.CAPTIONS]["balanced"] == 100 == rows[colour.LABELS]["balanced"]
+    assert rows[colour.CHANCE]["balanced"] == pytest.approx(100 / 3)
+    assert all(row["low"] <= row["balanced"] <= row["high"] for row in rows.values())
+    assert rows[colour.PROBE]["balanced"] < 70
