@@ -78,8 +78,10 @@ def _model(recipe: Recipe, checkpoint: str | Path | None):
     import torch
 
     from rs5m import clip
+    from rs5m.tune.distributed import rank
 
-    if not (recipe.pretrained or checkpoint) and recipe.model in clip.open_clip.list_models():
+    bare = not (recipe.pretrained or checkpoint or rank())
+    if bare and recipe.model in clip.open_clip.list_models():
         tags = clip.open_clip.list_pretrained_tags_by_model(recipe.model)
         cure = f"--checkpoint, or --pretrained {' or '.join(tags)}" if tags else "--checkpoint"
         print(f"warning: {recipe.model} begins from random weights: give {cure}")
