@@ -17,36 +17,17 @@ import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
-from pathlib import Path, PurePath
-from typing import NamedTuple
+from pathlib import Path
 
-import pyarrow as pa
 from tqdm.auto import tqdm
 
 from rs5m import files
 from rs5m.data import datasets, images, records, shards, tables
+from rs5m.data.found import NO_IMAGE, Pair, found
 from rs5m.data.runfolder import NOTE, save_left_out
-from rs5m.data.tables import CAPTION_NAMES, FAULT
 
 TAR = 1000  # pairs of a shard
-METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
-IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")  # usual names, squeezed
-IMAGES += ("imagepath", "path", "filepath", "imagefile", "file", "filename")
-CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
-ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
-BOTH = ("--image-column", "--caption-column")
-NO_CAPTION, NO_IMAGE = "has no caption", "has no image"
-
-
-class Pair(NamedTuple):
-    """What was found: its name, what gives the image's bytes, its captions (any value), or why it
-    is left out.
-    """
-
-    name: str
-    read: Callable[[], bytes | None] | None = None
-    captions: object = None
-    fault: str | None = None
+NO_CAPTION = "has no caption"
 
 
 def packable(given: Sequence[str]) -> list[Path]:
@@ -80,7 +61,7 @@ def pack(given: Sequence[Path], out: Path, image: str = "", caption: str = "") -
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _fill(temporary, chain.from_iterable(_found(p, image, caption) for p in given), note)
+            _fill(temporary, chain.from_iterable(found(p, image, caption) for p in given), note)
             if not out.is_dir():  # another process may have been faster
                 temporary.replace(out)
         finally:
@@ -141,177 +122,3 @@ def _content(read: Callable[[], bytes | None] | None) -> tuple[bytes | None, str
         return None, NO_IMAGE
     whole = images.jpeg_size(data, images.DECODING)
     return data, None if whole else images.check(data, images.DECODING)
-
-
-# ---------------------------------------------------------------- what people have
-
-
-def _found(path: Path, image: str, caption: str) -> Iterator[Pair]:
-    if not path.is_dir():
-        if path.suffix.lower() == ".json" and (document := _json(path)):
-            return _coco(path, document)
-        return _table(path, image, caption)
-    every = list(files.walk(path))
-    hidden = [file for file in every if _is_hidden(file, path)]
-    rest = [file for file in every if file not in set(hidden)]
-    named = [file for file in rest if file.name.lower() in METADATA]
-    listed = named or [file for file in rest if file.suffix.lower() in tables.ENDINGS]
-    beside = {file.with_suffix("") for file in rest if file.suffix.lower() in (".txt", ".json")}
-    pictures = [file for file in rest if file.suffix.lower() in ENDINGS]
-    others = (Pair(file.relative_to(path).as_posix(), fault="is hidden") for file in hidden)
-    if not named and any(file.with_suffix("") in beside for file in pictures):
-        return chain(_beside(path, rest), others)
-    if not listed:
-        kinds = Counter(file.suffix.lower() or "no ending" for file in every)
-        has = ", ".join(f"{count} {ending}" for ending, count in kinds.most_common(5)) or "nothing"
-        raise ValueError(
-            f"{path} holds neither shards, tables, images with a .txt beside each, nor "
-            f"metadata.csv: it has {has}"
-        )
-    return chain(_listed(path, listed, rest, image, caption), others)
-
-
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
-
-
-def _listed(
-    folder: Path, listed: list[Path], every: list[Path], image: str, caption: str
-) -> Iterator[Pair]:
-    """The pairs of the tables in a folder, and the files that no table names."""
-    seen = set(listed)
-    for table in listed:
-        for pair in _table(table, image, caption):
-            yield pair
-            seen.add(table.parent / pair.name)
-    for file in every:
-        if file not in seen:
-            yield Pair(file.relative_to(folder).as_posix(), fault="is in no table")
-
-
-def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
-    """Images with a caption in a file beside them."""
-    samples: dict[str, dict[str, Path]] = {}
-    for file in every:
-        stem, kind = file.with_suffix("").relative_to(folder).as_posix(), file.suffix[1:].lower()
-        if kind not in (*records.PICTURES, "txt", "json") or kind in samples.get(stem, ()):
-            yield Pair(file.relative_to(folder).as_posix(), fault="belongs to no pair")
-        else:
-            samples.setdefault(stem, {})[kind] = file
-    for stem, paths in samples.items():
-        sample = {k: path.read_bytes() if k in records.TEXTS else b"" for k, path in paths.items()}
-        image, text, fault = records.parts(sample)
-        captions = () if fault else records.captions(text, sample[text])
-        name = f"{stem}.{image or next(iter(paths))}"
-        yield Pair(name, None if fault else paths[image].read_bytes, captions, fault)
-
-
-def _table(path: Path, image: str, caption: str) -> Iterator[Pair]:
-    table = tables.look(path)
-    if not (image or caption) and sorted(map(str.lower, table.names)) == ["filename", "title"]:
-        named = datasets.table_rows(path, ("UTF-8", "gb18030"))  # RSICD's is in either
-        return _files(path, ((file, title) for _, file, title in named))
-    where = tables.column(table, image, IMAGES, BOTH[0], _is_image, "paths, bytes or a struct")
-    words = tables.column(table, caption, CAPTIONS, BOTH[1], _is_caption, "texts or lists of them")
-    if where != image or words != caption:
-        print(
-            f"{path.name}: {where} is taken as the image and {words} as the caption "
-            f"({' and '.join(BOTH)} choose others)"
-        )
-    rows = tables.rows(table, [where, words])
-    kind = table.schema.field(where).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _inside(path, rows, where, words)
-    faults: list[Pair] = []
-    return chain(_files(path, _named(path, rows, where, words, faults)), faults)
-
-
-def _is_image(kind: pa.DataType) -> bool:
-    return tables.is_text(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
-
-
-def _is_caption(kind: pa.DataType) -> bool:
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return tables.is_text(kind.value_type if lists else kind)
-
-
-def _inside(path: Path, rows: Iterable[dict], where: str, words: str) -> Iterator[Pair]:
-    """Images whose bytes stand in the table."""
-    for i, row in enumerate(rows):
-        value = row.get(where)
-        struct = value if isinstance(value, dict) else {"bytes": value}
-        given = struct.get("path")
-        name = f"{path.stem}-{i}{'-' if given else '.jpg'}{PurePath(given).name if given else ''}"
-        data = struct.get("bytes")
-        yield Pair(name, data and (lambda data=data: data), row.get(words), row.get(FAULT))
-
-
-def _named(
-    path: Path, rows: Iterable[dict], where: str, words: str, faults: list[Pair]
-) -> Iterator[tuple[str, object]]:
-    for i, row in enumerate(rows):
-        file = row.get(where)
-        if row.get(FAULT) or not isinstance(file, str) or not file.strip():
-            faults.append(Pair(f"{path.name} row {i}", fault=row.get(FAULT) or NO_IMAGE))
-        else:
-            yield file.strip(), row.get(words)
-
-
-def _files(path: Path, rows: Iterable[tuple[str, object]]) -> Iterator[Pair]:
-    """Image files that a table names, each with all its captions; paths begin at the table's
-    folder, a folder in it or beside it.
-    """
-    captions: dict[str, list] = {}
-    for file, words in rows:
-        several = words if isinstance(words, list | tuple) else [words]
-        captions.setdefault(file, []).extend(several)
-    base = _base(path, list(islice(captions, 100)))
-    for file, texts in captions.items():
-        inside = PurePath(os.path.normpath(base / file))
-        if not inside.is_relative_to(base):
-            yield Pair(file, fault="is a path outside the folder")
-        elif not Path(inside).is_file():
-            yield Pair(file, fault="is missing")
-        else:
-            yield Pair(inside.relative_to(base).as_posix(), Path(inside).read_bytes, texts)
-
-
-def _base(path: Path, names: Sequence[str | PurePath]) -> Path:
-    """Where the images lie that a table names."""
-    here = path.absolute().parent
-    plain = (PurePath(name) for name in names)
-    names = [one for one in plain if not one.is_absolute() and ".." not in one.parts]
-    near = [one for top in (here, here.parent) for one in (top, *sorted(top.iterdir()))]
-    holds = (one for one in near if one.is_dir() and any((one / name).is_file() for name in names))
-    return next(holds, here)
-
-
-def _json(path: Path) -> dict | None:
-    """A json that is one object, None for what may be jsonl."""
-    content = files.content(path)
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    return document if isinstance(document, dict) and "images" in document else None
-
-
-def _coco(path: Path, document: dict) -> Iterator[Pair]:
-    try:
-        names = {one["id"]: str(one["file_name"]) for one in document["images"]}
-        captions: list[tuple[str, object]] = [(name, None) for name in names.values()]
-        strange = []
-        for number, one in enumerate(document["annotations"]):
-            if one["image_id"] in names:
-                captions.append((names[one["image_id"]], one["caption"]))
-            else:
-                strange.append(Pair(f"annotation {number}", fault="names no image"))
-    except (KeyError, TypeError) as error:
-        raise ValueError(
-            f"{path} is not COCO's captions (images with id and file_name, annotations with "
-            f"image_id and caption): {error!r} is not there"
-        ) from error
-    if not names:
-        raise ValueError(f"{path} names no images")
-    return chain(_files(path, captions), strange)
