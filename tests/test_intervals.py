@@ -109,3 +109,9 @@ def test_the_interval_of_a_share_draws_images_with_their_rows():
     free = np.random.default_rng(1).permutation(image[owner])
     low, high = intervals.clustered_share(free, owner)
     assert high - low < 0.7 * (alone[1] - alone[0])
+
+
+def test_percentiles_are_the_middle_of_the_draws():
+    draws = np.random.default_rng(0).permutation(201.0)
+    assert intervals.percentiles(draws) == pytest.approx((5, 195))
+    assert intervals.percentiles(draws, 0.5) == pytest.approx((50, 150))

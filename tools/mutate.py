@@ -174,7 +174,7 @@ def measure(module: str, folder: Path, share: float, seed: int, most: float) -> 
     all_of_them = changes(source)
     count = min(len(all_of_them), max(3, round(share * len(all_of_them))))
     survivors, tried = [], 0
-    for change in sorted(random.Random(f"{seed} {module}").sample(all_of_them, count)):
+    for change in random.Random(f"{seed} {module}").sample(all_of_them, count):
         if time.perf_counter() - began > most:
             break
         content = source.encode()
@@ -189,7 +189,7 @@ def measure(module: str, folder: Path, share: float, seed: int, most: float) -> 
     path.write_text(source, encoding="utf-8")
     found = {"changes": len(all_of_them), "tried": tried, "noticed": tried - len(survivors)}
     print(f"{module}: {found['noticed']} of {tried} noticed", flush=True)
-    return found | {"tests": tests, "survivors": survivors}
+    return found | {"tests": tests, "survivors": sorted(survivors, key=lambda one: one["line"])}
 
 
 def reasons(found: dict, before: dict) -> dict:
