@@ -112,6 +112,6 @@ def test_the_interval_of_a_share_draws_images_with_their_rows():
 
 
 def test_percentiles_are_the_middle_of_the_draws():
-    draws = np.random.default_rng(0).permutation(201.0)
+    draws = np.random.default_rng(0).permutation(np.arange(201.0))
     assert intervals.percentiles(draws) == pytest.approx((5, 195))
     assert intervals.percentiles(draws, 0.5) == pytest.approx((50, 150))
