@@ -2,8 +2,9 @@
 
 A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
 into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests in its
-folder that name it, without those marked slow. What no test notices is listed; a survivor that
-computes the same has its reason in the JSON's `equal`, which later runs keep.
+folder that name it; what these do not notice goes through all others that use the module. Those
+marked slow are left out. A survivor that computes the same has its reason in the JSON's `equal`,
+which later runs keep.
 """
 
 import argparse
@@ -33,6 +34,7 @@ MODULES = (
 )
 # torchvision comes by the first
 SLOW_START = ("rs5m.clip.openclip", "pandas", "pyarrow.parquet", "scipy.ndimage", "pytest")
+REPOSITORY = ("test_book", "test_layout", "test_readme")  # tests of files, not of what they do
 COMPARED = {
     ast.Lt: ast.LtE,
     ast.LtE: ast.Lt,
@@ -125,6 +127,15 @@ def tests_of(module: str) -> list[str]:
     return [str(file.relative_to(ROOT)) for file in own or named or files]
 
 
+def others(module: str, tests: list[str]) -> list[str]:
+    """The files of tests elsewhere that use a module by its name."""
+    used = re.compile(rf"\b{Path(module).name}\.\w")
+    files = sorted((ROOT / "tests").rglob("test_*.py"))
+    files = [file for file in files if file.stem not in REPOSITORY]
+    found = [str(file.relative_to(ROOT)) for file in files if used.search(file.read_text("utf-8"))]
+    return [file for file in found if file not in tests]
+
+
 def copy(folder: Path) -> None:
     """The files of the tree, as they are now, without what git ignores."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
@@ -163,33 +174,60 @@ def _run(folder: Path, tests: list[str]) -> None:
     os._exit(code)
 
 
+class Copy:
+    """A copy of the tree in which one module is changed and changed back."""
+
+    def __init__(self, folder: Path, module: str, most: float):
+        self.folder, self.module, self.most = folder, module, most
+        self.path = folder / f"rs5m/{module}.py"
+        self.source = self.path.read_bytes()
+        self.tests = tests_of(module)
+        self.others = others(module, self.tests)
+        self.limits: dict[bool, float] = {}
+
+    def begin(self, far: bool) -> bool:
+        """Whether the near or far tests pass as things are, which sets their limit."""
+        if far not in self.limits:
+            began, tests = time.perf_counter(), self.others if far else self.tests
+            self.path.write_bytes(self.source)
+            passed = bool(tests) and tested(self.folder, tests, self.most) == "passed"
+            self.limits[far] = 20 + 4 * (time.perf_counter() - began) if passed else 0
+        return bool(self.limits[far])
+
+    def notices(self, change: Change, far: bool) -> bool:
+        """Whether the near or far tests notice a change."""
+        if not self.begin(far):
+            return False
+        after = change.after.encode()
+        self.path.write_bytes(self.source[: change.start] + after + self.source[change.end :])
+        said = tested(self.folder, self.others if far else self.tests, self.limits[far])
+        self.path.write_bytes(self.source)
+        return said != "passed"
+
+
 def measure(module: str, folder: Path, share: float, seed: int, most: float) -> dict:
     """The sampled changes of a module, how many were noticed, and the survivors."""
-    path, tests, began = folder / f"rs5m/{module}.py", tests_of(module), time.perf_counter()
-    source = path.read_text(encoding="utf-8")
-    if (said := tested(folder, tests, most)) != "passed":
-        print(f"{module}: {' '.join(tests)} without a change: {said}", flush=True)
+    here, began = Copy(folder, module, most), time.perf_counter()
+    if not here.begin(far=False):
+        print(f"{module}: {' '.join(here.tests)} do not pass without a change", flush=True)
         return {}
-    limit = 20 + 4 * (time.perf_counter() - began)
-    all_of_them = changes(source)
+    all_of_them = changes(here.source.decode())
     count = min(len(all_of_them), max(3, round(share * len(all_of_them))))
     survivors, tried = [], 0
     for change in random.Random(f"{seed} {module}").sample(all_of_them, count):
         if time.perf_counter() - began > most:
             break
-        content = source.encode()
-        changed = content[: change.start] + change.after.encode() + content[change.end :]
-        path.write_bytes(changed)
         tried += 1
-        if tested(folder, tests, limit) == "passed":
-            code = source.splitlines()[change.line - 1].strip()
-            told = {"line": change.line, "code": code}
-            survivors.append(told | {"before": change.before, "after": change.after})
-            print(f"{module}:{change.line}: {change.before} -> {change.after}", flush=True)
-    path.write_text(source, encoding="utf-8")
+        if here.notices(change, far=False) or here.notices(change, far=True):
+            continue
+        code = here.source.decode().splitlines()[change.line - 1].strip()
+        told = {"line": change.line, "code": code, "before": change.before, "after": change.after}
+        survivors.append(told)
+        print(f"{module}:{change.line}: {change.before} -> {change.after}", flush=True)
     found = {"changes": len(all_of_them), "tried": tried, "noticed": tried - len(survivors)}
     print(f"{module}: {found['noticed']} of {tried} noticed", flush=True)
-    return found | {"tests": tests, "survivors": sorted(survivors, key=lambda one: one["line"])}
+    survivors.sort(key=lambda one: one["line"])
+    return found | {"tests": here.tests, "survivors": survivors}
 
 
 def reasons(found: dict, before: dict) -> dict:
