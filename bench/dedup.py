@@ -10,7 +10,8 @@ DIR holds ucm_q92.zip and eurosat_rgb.zip. `--no-deps`, since imagededup asks fo
 torchvision, gigabytes that its hashes never use; this file stands in for the two modules that
 import them. Each side runs in a process of its own, in turn, from the same JPEG files (or decoded
 images) to groups; imports are not timed. Without --peer-python that part is skipped and the JSON
-says so. `--only million,planted,peers` names the parts to run, the others stay as stored.
+says so. `--only million,planted,kinds,peers` names the parts to run, the others stay as stored;
+`kinds` is of made stock pictures (bench/stock.py).
 
 Thresholds were chosen on one half of both data sets; the reported copies and the peers' files are
 of the other half. Chapter: dedup.
@@ -25,19 +26,20 @@ import os
 import platform
 import resource
 import statistics
-import subprocess
 import sys
 import tempfile
 import time
-import types
 import zipfile
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import stock
+from dedup_sides import DISTANCE, PAIRS, SIDES, call
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
 ROOT = Path(__file__).resolve().parents[1]
-DISTANCE = 10  # imagededup's default, for both other packages
 FEATURELESS = (
     1.5  # grey levels of a picture's standard deviation: re-encoding erases what little there is
 )
@@ -202,87 +204,7 @@ def million(distance: int = 8, n: int = 1_000_000) -> dict:
     }
 
 
-# ---------------------------------------------------------------- sides: files to cluster ids
-
-
-def unite(n: int, edges) -> list[int]:
-    """Smallest member per component; plain: the other environment promises no scipy.sparse."""
-    parent = list(range(n))
-
-    def find(x):
-        while parent[x] != x:
-            parent[x] = x = parent[parent[x]]
-        return x
-
-    for i, j in edges:
-        a, b = find(i), find(j)
-        parent[max(a, b)] = min(a, b)
-    return [find(x) for x in range(n)]
-
-
-def run_imagehash(files):
-    import imagehash
-
-    hashes = [imagehash.phash(Image.open(f) if isinstance(f, Path) else f) for f in files]
-    return unite(
-        len(files),
-        ((i, j) for i, a in enumerate(hashes) for j in range(i) if a - hashes[j] <= DISTANCE),
-    )
-
-
-def run_imagededup(files):
-    from imagededup.methods import PHash
-
-    method = PHash(verbose=False)
-    if isinstance(files[0], Path):
-        found = method.find_duplicates(
-            image_dir=str(files[0].parent), max_distance_threshold=DISTANCE
-        )
-        place = {f.name: k for k, f in enumerate(files)}
-    else:
-        codes = {
-            str(k): method.encode_image(image_array=np.asarray(i)) for k, i in enumerate(files)
-        }
-        found = method.find_duplicates(encoding_map=codes, max_distance_threshold=DISTANCE)
-        place = {k: int(k) for k in codes}
-    return unite(len(files), ((place[a], place[b]) for a, others in found.items() for b in others))
-
-
-def run_hash(files):
-    from rs5m import dedup
-
-    return dedup.near_duplicates(dedup.image_hash(files)).tolist()  # at our default distance
-
-
-def run_look(files):
-    from rs5m import dedup
-
-    return dedup.groups(dedup.signatures(files)).tolist()
-
-
-SIDES = {
-    "imagehash": run_imagehash,
-    "imagededup": run_imagededup,
-    "rs5m_hash": run_hash,
-    "rs5m": run_look,
-}
-
-
-def side(name: str, folder: Path, decoded: bool) -> dict:
-    """One timed run. Imports, and decoding if `decoded`, are done before the clock starts."""
-    files = sorted(folder.glob("*.jpg"))
-    files = [Image.open(f).convert("RGB") for f in files] if decoded else files
-    if name == "imagehash":
-        import imagehash  # noqa: F401
-    elif name == "imagededup":
-        for module in ("methods.cnn", "utils.models"):  # its networks need torch, its hashes do not
-            sys.modules["imagededup." + module] = types.SimpleNamespace(CNN=None, CustomModel=None)
-        import imagededup.methods  # noqa: F401
-    else:
-        import rs5m.dedup  # noqa: F401
-    start = time.perf_counter()
-    ids = SIDES[name](files)
-    return {"seconds": time.perf_counter() - start, "ids": [int(k) for k in ids]}
+# ---------------------------------------------------------------- other packages
 
 
 def cluster_scores(ids, origin, source, kind) -> dict:
@@ -296,18 +218,8 @@ def cluster_scores(ids, origin, source, kind) -> dict:
         "precision": right / pairs if pairs else 1.0,
         "pairs": int(pairs),
         "largest_cluster": int(cluster.max()),
-        "recall_by_kind": {k: hit[kind == k].mean() for k in COPY},
+        "recall_by_kind": {k: hit[kind == k].mean() for k in dict.fromkeys(kind)},
     }
-
-
-def call(python: str, *arguments) -> dict:
-    env = os.environ | {"PYTHONPATH": str(ROOT)}
-    done = subprocess.run([python, __file__, *arguments], capture_output=True, text=True, env=env)
-    if done.returncode:
-        raise SystemExit(
-            f"{arguments} failed under {python}: {done.stderr.strip().splitlines()[-1]}"
-        )
-    return json.loads(done.stdout.strip().splitlines()[-1])
 
 
 def peers(
@@ -326,7 +238,6 @@ def peers(
                 runs[name].append(
                     call(
                         sys.executable if name.startswith("rs5m") else python,
-                        "--side",
                         name,
                         "--data",
                         folder,
@@ -355,6 +266,29 @@ def peers(
     return out
 
 
+def kinds(python: str | None, seed: int = 11, strangers: int = 600, copies: int = 240) -> dict:
+    """Recall by kind of copy, and precision, of accepted pairs among made stock pictures."""
+    images = stock.strangers(seed, strangers)
+    made, source, kind = stock.copied(seed + 1000, images, copies, tuple(stock.KINDS))
+    origin, out = np.r_[np.arange(strangers), source], {}
+    with tempfile.TemporaryDirectory() as folder:
+        for k, image in enumerate(images + made):
+            image.save(Path(folder) / f"{k:06d}.jpg", quality=95)
+        for name in PAIRS:
+            if (peer := "imagededup" in name) and not python:
+                print(f"{name} was not run: name its environment with --peer-python.")
+                continue
+            said = call(python if peer else sys.executable, name, "--data", folder)
+            i, j = np.array(said["pairs"]).reshape(-1, 2).T
+            hit = np.isin(np.arange(strangers, len(origin)), j[i == origin[j]])
+            out[name] = {
+                "pairs": len(i),
+                "precision": float((origin[i] == origin[j]).mean()) if len(i) else 1.0,
+                "recall": {str(k): float(hit[kind == k].mean()) for k in dict.fromkeys(kind)},
+            }
+    return {"seed": seed, "strangers": strangers, "copies": copies, "methods": out}
+
+
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument(
@@ -365,17 +299,8 @@ def main():
     parser.add_argument("--peer-python")
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "dedup.json")
-    parser.add_argument("--only", default="million,planted,peers")
-    parser.add_argument("--decoded", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--side", choices=[*SIDES, "million"], help=argparse.SUPPRESS)
+    parser.add_argument("--only", default="million,planted,kinds,peers")
     a = parser.parse_args()
-    if a.side:
-        print(
-            json.dumps(
-                million() if a.side == "million" else side(a.side, a.data, a.decoded), default=float
-            )
-        )
-        return
     result = json.loads(a.out.read_text()) if a.out.exists() else {}
     result |= {
         "date": time.strftime("%Y-%m-%d"),
@@ -384,12 +309,15 @@ def main():
         "machine": f"{platform.machine()}, {os.cpu_count()} cores",
     }
     if "million" in a.only:
-        result["million"] = call(sys.executable, "--side", "million")
+        with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
+            result["million"] = fresh.submit(million).result()
     if "planted" in a.only:
         result["planted"] = {
             "chosen_on": planted_scores(a.data, 0, 0),
             "reported_on": planted_scores(a.data, 5, 1),
         }
+    if "kinds" in a.only:
+        result["kinds"] = kinds(a.peer_python)
     if "peers" in a.only:
         result["peers"] = "not run: no --peer-python"
     if "peers" in a.only and a.peer_python:
