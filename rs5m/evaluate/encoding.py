@@ -43,6 +43,14 @@ def lookup(model: Model) -> np.ndarray:
     return np.ascontiguousarray(table[0, :, :, 0].T.numpy()[:, None])
 
 
+def square(content: bytes, size: int) -> np.ndarray | None:
+    """What a network of `size` pixels sees of an encoded image: uint8 (size, size, 3); None where
+    the image cannot be read.
+    """
+    image, _ = pictures.read(content, pictures.DECODING)
+    return None if image is None else clip.square(image, size)
+
+
 def _load(images: Images, table: np.ndarray, indices: range, into: np.ndarray) -> list[str | None]:
     """Fills `into` (b, size, size, 3) with what the network reads of these images; the reason of
     each unreadable one, which leaves its place as it is.

@@ -24,7 +24,7 @@ from rs5m import clip, results
 from rs5m.clip import Model, activation
 from rs5m.data import datasets
 from rs5m.data.datasets import Images
-from rs5m.evaluate.encoding import Encoded, encode
+from rs5m.evaluate.encoding import Encoded, encode, square  # noqa: F401  (asked for here)
 
 LIBRARIES = ("torch", "open_clip_torch", "timm", "transformers", "pillow", "opencv-python-headless")
 TEXTS = 2048  # texts between two steps of the bar; a multiple of the batch of clip.encode_texts

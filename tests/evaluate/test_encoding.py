@@ -14,7 +14,7 @@ from rs5m import clip
 from rs5m.clip import model
 from rs5m.data import datasets
 from rs5m.data.datasets import Images
-from rs5m.evaluate import encoding
+from rs5m.evaluate import encoding, features
 from rs5m.vectors import normalise
 
 
@@ -28,6 +28,14 @@ def test_pixels_are_those_of_preprocess_to_the_bit(monkeypatch, ahead, workers):
     whole = clip.preprocess([datasets.decode(c)[0] for c in found], model)
     assert [reason for _, reasons in got for reason in reasons] == [None] * 23
     assert torch.equal(torch.cat([p for p, _ in got]), whole)
+
+
+def test_a_file_is_seen_as_the_network_sees_it():
+    model, found = small(), contents()[:3]
+    seen = [features.square(content, model.image_size) for content in found]
+    whole = clip.crop([datasets.decode(content)[0] for content in found], model.image_size)
+    assert np.array_equal(np.stack(seen), whole.permute(0, 2, 3, 1).numpy())
+    assert features.square(b"no image", 32) is None
 
 
 def test_vectors_are_those_of_encode_images():
