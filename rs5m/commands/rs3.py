@@ -1,16 +1,20 @@
 """`rs5m rs3`: from labelled images to image-text pairs."""
 
 import argparse
+import re
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 
 from rs5m import results
-from rs5m.book import scales
-from rs5m.commands.options import LAYOUT, LAYOUTS, NEW
+from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
 
+FIRST, SECOND = "ViT-H-14", "RN50x64-quickgelu"  # the paper's two rankers
+POCKET = "pocket"
 EXAMPLE = """
-  rs5m rs3 --images chips --metadata metadata.parquet --out captioned
+  rs5m rs3 --images chips --metadata metadata.parquet --captioner blip2-folder --out captioned
+  rs5m rs3 --images chips --captioner pocket --model pocket --out tried
 """
 
 
@@ -21,54 +25,84 @@ def add(commands) -> None:
         "A folder or zip of fMoW's or BigEarthNet's json documents, or its metadata.parquet "
         "(default: none)."
     )
-    captioner = (
-        "A folder of rs5m.captions.prefix or BLIP-2, or BLIP-2's name on the hub (default: the one "
-        "of the scale)."
-    )
-    adapter = "A folder with peft's adapter for BLIP-2 (default: none)."
     part = "The share of this process, every N-th shard from I; the last joins (default: 0/1)."
     add.add_argument("--images", required=True, metavar="PATH", help=images)
     add.add_argument("--metadata", default="", metavar="PATH", help=metadata)
     add.add_argument("--out", required=True, metavar="PATH", help=NEW)
     add.add_argument("--layout", default=LAYOUTS[0], choices=LAYOUTS, metavar="NAME", help=LAYOUT)
-    scale = f"The scale whose models rank, of {', '.join(scales.SCALES)} (default: %(default)s)."
-    add.add_argument("--scale", default="mini", metavar="NAME", help=scale)
-    add.add_argument("--captioner", default="", metavar="NAME", help=captioner)
-    add.add_argument("--adapter", default="", metavar="FOLDER", help=adapter)
+    _add_models(add)
     orders = ("metadata-first", "visual-first")
     order = "What a caption begins with, metadata-first or visual-first (default: %(default)s)."
     add.add_argument("--order", default=orders[0], choices=orders, metavar="ORDER", help=order)
+    kinds = ("rotation", "top", "drawn")
+    choice = (
+        "The caption of a pair: rotation, the one that fits the turned image best, top, the best "
+        "ranked one, or drawn, one of these two by chance, as the published RS3 has it (default: "
+        "%(default)s); pairs.parquet has both."
+    )
+    add.add_argument("--choice", default=kinds[0], choices=kinds, metavar="RULE", help=choice)
     add.add_argument("--part", default="0/1", metavar="I/N", help=part)
     add.set_defaults(run=run)
 
 
+def _add_models(add) -> None:
+    captioner = (
+        "A folder of BLIP-2 or of rs5m.captions.prefix, BLIP-2's name on the hub, or pocket, the "
+        "small captioner that this book trains on its own made web (default: "
+        "Salesforce/blip2-opt-6.7b, 31 GB)."
+    )
+    adapter = "A folder with peft's adapter for BLIP-2 (default: none)."
+    first = (
+        "The model that ranks first and sees the turned images: a name of open_clip, a released "
+        "GeoRSCLIP, or pocket, the small pair of rankers of this book (default: %(default)s with "
+        "LAION's weights, as in the paper)."
+    )
+    second = "The model that ranks what the first keeps (default: %(default)s, as in the paper)."
+    weights = "A file of weights for {}, in place of those of the hub (default: none)."
+    add.add_argument("--captioner", default="", metavar="NAME", help=captioner)
+    add.add_argument("--adapter", default="", metavar="FOLDER", help=adapter)
+    for name, default, text in (("", FIRST, first), ("second-", SECOND, second)):
+        add.add_argument(f"--{name}model", default=default, metavar="NAME", help=text)
+        file = weights.format(f"--{name}model")
+        add.add_argument(f"--{name}checkpoint", default="", metavar="FILE", help=file)
+
+
 @results.in_cache()
 def run(arguments: argparse.Namespace) -> None:
-    """`rs5m rs3`: run the stages and print what became of the images."""
+    """`rs5m rs3`: check all that was typed, run the stages, and tell what became of the images."""
+    print(f"rs5m rs3: checking {arguments.images} and the models", flush=True)
     from rs5m import rs3
+    from rs5m.rs3 import report
     from rs5m.rs3.input import listed
 
-    listed(Path(arguments.images))  # bad input is reported before any captioner is loaded
-    scale, part = scales.get(arguments.scale), _part(arguments.part)
+    listed(Path(arguments.images))  # bad input is reported before any model is asked for
+    part = _part(arguments.part)
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])
     if found.left_out:
         first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
         print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
-    captioner, identity = _captioner(arguments.captioner, arguments.adapter, scale)
-    identity += f", {_rankers_name(scale)}"
-    order = arguments.order.replace("-", " ")
-    settings = rs3.Settings(order=order, part=part, layout=arguments.layout)
+    captioner, writer = _captioner(arguments.captioner, arguments.adapter)
+    rankers, judges = _rankers(arguments)
+    settings = rs3.Settings(
+        order=arguments.order.replace("-", " "),
+        part=part,
+        layout=arguments.layout,
+        choice=arguments.choice,
+    )
     out = rs3.run(
         arguments.images,
         arguments.out,
         captioner,
-        partial(_rankers, scale),
+        rankers,
         found,
-        identity,
+        f"{writer}, {judges}",
         settings,
     )
     if (out / "dropped.parquet").is_file():
+        report.write(out, Path(arguments.images))
         print(rs3.summary(out).to_string(index=False))
+        print(f"samples of what was kept and dropped: {out / report.PAGE}")
+        print_left_out(out)
 
 
 def _part(text: str) -> tuple[int, int]:
@@ -78,42 +112,71 @@ def _part(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def _captioner(name: str, adapter: str, scale: scales.Scale) -> tuple:
+def _captioner(name: str, adapter: str) -> tuple[Callable, str]:
     """What loads the captioner, and its name; a local folder's name goes with a digest of its
     files.
     """
     from rs5m import captions
-    from rs5m.book import models
     from rs5m.captions import prefix
     from rs5m.rs3.input import folder_digest
 
-    folder, bare = Path(name), not name and scale.model == "pocket"
-    small = bool(name) and (folder / "captioner.json").is_file()
-    if adapter and (small or bare):
+    folder, small = Path(name), bool(name) and (Path(name) / "captioner.json").is_file()
+    if adapter and (small or name == POCKET):
         raise ValueError(
             f"--adapter {adapter} belongs to BLIP-2: name one with --captioner, or leave the "
             "adapter out"
         )
-    if bare:
-        from rs5m.book import runs
-
-        # trained now if need be
-        return partial(_pocket_captioner, scale), runs.captioner_folder(scale).name
+    if name == POCKET:
+        return _pocket_captioner()
     name = name or captions.BLIP2
     local = folder != Path() and folder.is_dir()
+    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
+        raise FileNotFoundError(f"--captioner {name} is no folder, and no OWNER/NAME of the hub")
     # a folder is found again by another path
     identity = [folder.resolve().name, folder_digest(folder)] if local else [name]
     identity += [f"adapter {folder_digest(Path(adapter))}"] if adapter else []
     if small:
-        prefix.load(folder)  # a broken one is reported before any ranker is tuned
-        return lambda: _quiet(prefix.load(folder, models.general(scale))), " ".join(identity)
+        prefix.load(folder)  # a broken one is reported before any ranker is asked for
+        return partial(_prefix, folder), " ".join(identity)
+    if not local:
+        _ask_hub(name)
     return lambda: captions.Blip2Captioner(name, adapter or None, quiet=True), " ".join(identity)
 
 
-def _pocket_captioner(scale: scales.Scale) -> SimpleNamespace:
-    from rs5m.book import runs
+def _ask_hub(name: str) -> None:
+    """Say what a captioner of the hub weighs; OSError with the ways out where there is none."""
+    from huggingface_hub import HfApi, try_to_load_from_cache
 
-    return _quiet(runs.captioner(scale))
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return
+    print(f"asking the hub for {name}", flush=True)
+    try:
+        held = HfApi().model_info(name, files_metadata=True, timeout=10).siblings or []
+    except Exception as error:  # the hub's own, its HTTP client's and plain ones
+        raise OSError(
+            f"{name} is no folder here, and the hub does not give it ({type(error).__name__}): "
+            "name a folder of BLIP-2 with --captioner, connect to the hub, or try --captioner "
+            "pocket"
+        ) from error
+    size = sum(one.size or 0 for one in held if one.rfilename.endswith(".safetensors"))
+    print(f"the captioner is fetched when its turn comes: {size / 1e9:,.1f} GB", flush=True)
+
+
+def _prefix(folder: Path) -> SimpleNamespace:
+    """A captioner of rs5m.captions.prefix, whose general model is the pocket's."""
+    from rs5m.book import models, scales
+    from rs5m.captions import prefix
+
+    return _quiet(prefix.load(folder, models.general(scales.get("mini"))))
+
+
+def _pocket_captioner() -> tuple[Callable, str]:
+    """The book's small captioner, trained now if need be."""
+    from rs5m.book import runs, scales
+
+    scale = scales.get("mini")
+    print("the small captioner knows the book's made web alone; trained once, then kept")
+    return lambda: _quiet(runs.captioner(scale)), runs.captioner_folder(scale).name
 
 
 def _quiet(made) -> SimpleNamespace:
@@ -121,20 +184,19 @@ def _quiet(made) -> SimpleNamespace:
     return SimpleNamespace(generate=partial(made.generate, quiet=True))
 
 
-def _rankers_name(scale: scales.Scale) -> str:
-    """The rankers in run.json; the pocket's are tuned now if need be."""
-    if scale.model == "pocket":
-        from rs5m.book import runs
+def _rankers(arguments: argparse.Namespace) -> tuple[Callable, str]:
+    """What loads the two rankers, and their names with digests of what is loaded."""
+    if arguments.model == POCKET and not arguments.checkpoint:
+        from rs5m.book import runs, scales
 
-        return runs.rankers_folder(scale).name
-    return f"{scale.model} and RN50x64 at {scale.image_size} pixels"
+        scale = scales.get("mini")
+        print("the small rankers know the book's made web alone; tuned once, then kept")
+        return partial(runs.rankers, scale), runs.rankers_folder(scale).name
+    from rs5m.clip import hub
 
-
-def _rankers(scale: scales.Scale) -> tuple:
-    from rs5m.book import models
-
-    if scale.model == "pocket":
-        from rs5m.book import runs
-
-        return runs.rankers(scale)
-    return models.general(scale), models.second(scale)
+    pair = (
+        (arguments.model, arguments.checkpoint),
+        (arguments.second_model, arguments.second_checkpoint),
+    )
+    names = ", ".join(hub.identity(*one) for one in pair)
+    return lambda: tuple(hub.model_of(*one) for one in pair), names

@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from rs5m import files, filters, intervals
+from rs5m.clip import hub
 from rs5m.data import datasets, images, sheet, tables
-from rs5m.pub11.judge import Named, model_of
+from rs5m.pub11.judge import Named
 
 FOLDS = 5
 POCKET_SIZE = 224  # pixels for the pocket's tower, at which a detector works best
@@ -107,7 +108,7 @@ def fit(given: Examples, name: str, checkpoint: str, out: str | Path) -> str:
             f"{counts[0]} pictures of remote sensing and {counts[1]} others: give {FOLDS} of each "
             "at least"
         )
-    model = model_of(name, checkpoint, POCKET_SIZE if name == "pocket" else 0)
+    model = hub.model_of(name, checkpoint, POCKET_SIZE if name == "pocket" else 0)
     vectors = filters.features(model, given.pictures)
     likely = _cross_validated(vectors, given.labels)
     threshold = _best(likely, given.labels)

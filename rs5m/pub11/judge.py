@@ -9,15 +9,14 @@ joined. Chapter: filters.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
 
 from rs5m import files, filters
+from rs5m.clip import hub
 
-NAME, PRETRAINED = "ViT-B-32-quickgelu", "openai"
-WEIGHTS = "open_clip_model.safetensors"  # of the default, on the hub
+NAME = "ViT-B-32-quickgelu"
 KEEP_BY = {  # what keeps a picture -> the rule of `filters.Thresholds`, which says what drops it
     "score": "score",
     "detector": "probability",
@@ -26,10 +25,7 @@ KEEP_BY = {  # what keeps a picture -> the rule of `filters.Thresholds`, which s
 }
 NOBODY = "none"
 SCORE, PROBABILITY = 0.5, 0.5  # as likely a view from above as not
-WAYS_OUT = (
-    "name a file of its weights with --checkpoint, connect to the hub (or point HF_HOME at a "
-    "folder that has them), or do without: --model pocket, or --keep-by none"
-)
+WAYS_OUT = f"{hub.WAYS_OUT}, or --keep-by none"
 
 
 @dataclass(frozen=True)
@@ -106,7 +102,8 @@ class Named:
     def _model(self):
         """The model, at the pixels that the detector was fitted at or at its own."""
         about = filters.about_detector(Path(self.detector)) if self.detector else {}
-        return model_of(self.name, self.checkpoint, int(about.get("image_size", 0)))
+        size = int(about.get("image_size", 0))
+        return hub.model_of(self.name, self.checkpoint, size, WAYS_OUT)
 
     def prepare(self, out: Path) -> None:
         """Nothing has to be left in the run's folder."""
@@ -135,47 +132,3 @@ class Named:
         if self.rule == NOBODY:
             return [None] * len(score)
         return filters.joint_all(score, probability, self.thresholds())
-
-
-@cache
-def model_of(name: str, checkpoint: str, size: int = 0):
-    """A model by name, loaded once for the check and the run; size: pixels for the pocket's, 0 for
-    the model's own. OSError with the ways out where its weights are not available.
-    """
-    from rs5m import clip
-    from rs5m.clip.released import RELEASED
-
-    if name == "pocket" and size and not checkpoint:
-        from rs5m.clip.pocket import pocket_model
-
-        return pocket_model(size)
-    tag = PRETRAINED if name == NAME and not checkpoint else None
-    if name not in (NAME, "pocket", *RELEASED) and not checkpoint and ":" not in name:
-        raise ValueError(f"--model {name} needs weights: name their file with --checkpoint")
-    try:
-        if tag:
-            _ask_hub(name, tag)
-        return clip.load(name, tag, checkpoint or None)
-    except OSError as error:
-        raise OSError(f"{error}; or {WAYS_OUT}") from error
-
-
-def _ask_hub(name: str, tag: str) -> None:
-    """Say what is about to be fetched, if anything is; OSError where the hub does not answer, at
-    once and not after the minute in which open_clip tries again.
-    """
-    from huggingface_hub import get_hf_file_metadata, hf_hub_url, try_to_load_from_cache
-
-    from rs5m.clip import open_clip
-
-    repo = open_clip.get_pretrained_cfg(name, tag)["hf_hub"].rstrip("/")
-    if isinstance(try_to_load_from_cache(repo, WEIGHTS), str):
-        return
-    print(f"judge: asking the hub for the weights of {name}", flush=True)
-    try:
-        size = get_hf_file_metadata(hf_hub_url(repo, WEIGHTS), timeout=10).size
-    except Exception as error:  # the hub's own, its HTTP client's and plain ones
-        raise OSError(
-            f"the hub does not give the weights of {name} ({type(error).__name__})"
-        ) from error
-    print(f"judge: fetching {(size or 0) / 1e6:,.0f} MB", flush=True)

@@ -15,6 +15,7 @@ when the rankers enter it.
 from __future__ import annotations
 
 import gc
+import hashlib
 import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -39,12 +40,15 @@ from rs5m.rs3.stages import TEXT, Rankers, Shard, choose, read, write
 
 __all__ = ["Metadata", "Settings", "choices", "join", "pairs", "read_records", "run", "summary"]
 ORDERS = ("metadata first", "visual first")
+CHOICES = ("rotation", "top", "drawn")
 SHARD = 256  # images of one shard: what a killed run may have to do again
 PAIRS = pa.schema(
     {
         "name": TEXT,
         "file": TEXT,
         "visual": TEXT,
+        "top_cap": TEXT,  # the release's names: the best ranked, and the one that turning chose
+        "ssl_cap": TEXT,
         "metadata": TEXT,
         "rotation_safe": TEXT,
         "caption": TEXT,
@@ -74,6 +78,9 @@ class Settings:
         angles: degrees.
         shard_size: images of one shard.
         layout: the members' names in the shards, one of `records.LAYOUTS`.
+        choice: one of `CHOICES`: the visual caption is the one that turning chose, the best ranked
+            one, or one of these two drawn by the image's name, as in the release (author, official
+            tracker, issue 5).
     """
 
     order: str = ORDERS[0]
@@ -83,12 +90,14 @@ class Settings:
     angles: tuple[float, ...] = tuple(rotation.ANGLES)
     shard_size: int = SHARD
     layout: str = records.LAYOUTS[0]
+    choice: str = CHOICES[0]
 
     def __post_init__(self):
         for kind, value, known in (
             ("order", self.order, ORDERS),
             ("criterion", self.criterion, rotation.CRITERIA),
             ("layout", self.layout, records.LAYOUTS),
+            ("choice", self.choice, CHOICES),
         ):
             if value not in known:
                 raise ValueError(f"unknown {kind} {value!r}: choose one of {', '.join(known)}")
@@ -110,6 +119,7 @@ class Settings:
             "angles": [float(angle) for angle in self.angles],
             "shard": self.shard_size,
             "layout": self.layout,
+            "choice": self.choice,
         }
 
 
@@ -232,12 +242,14 @@ def _finish(
     for number, shard in enumerate(shards):
         written = read(shard_path(out, "write", number), shard, ["name", "file", "reason"])
         chosen = read(
-            shard_path(out, "choose", number), shard, ["name", "kept", "dropped", "chosen", "score"]
+            shard_path(out, "choose", number),
+            shard,
+            ["name", "kept", "dropped", "ranked", "chosen", "score"],
         )
         for image, choice in zip(written.to_pylist(), chosen.to_pylist(), strict=True):
             dropped += _drops(image, choice)
             if choice["chosen"] is not None:
-                made.append(_pair(image, choice, given.get(image["name"]), settings.order))
+                made.append(_pair(image, choice, given.get(image["name"]), settings))
     places = runfolder.write_tars(
         out, "rs3-train", len(made), lambda part: _records(made[part], images), settings.layout
     )
@@ -261,15 +273,20 @@ def _drops(image: dict, choice: dict) -> list[dict]:
     return [{"name": image["name"]} | drop for drop in drops]
 
 
-def _pair(image: dict, choice: dict, record: Record | None, order: str) -> dict:
+def _pair(image: dict, choice: dict, record: Record | None, settings: Settings) -> dict:
     full, safe = (
         (sentence(record), sentence(record, rotation_safe_only=True)) if record else ("", "")
     )
-    visual = choice["kept"][choice["chosen"]]
+    places = {"rotation": choice["chosen"], "top": choice["ranked"][0]}
+    drawn = ("rotation", "top")[hashlib.sha256(image["name"].encode()).digest()[0] % 2]
+    texts = {rule: choice["kept"][place] for rule, place in places.items()}
+    visual, order = (texts | {"drawn": texts[drawn]})[settings.choice], settings.order
     pair = {
         "name": image["name"],
         "file": image["file"],
         "visual": visual,
+        "top_cap": texts["top"],
+        "ssl_cap": texts["rotation"],
         "metadata": full,
         "rotation_safe": safe,
         "caption": join(visual, full if order == ORDERS[0] else safe, order),

@@ -47,7 +47,7 @@ def tables(out):
 
 
 def test_nobody_judges_and_no_model_is_loaded(site, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(judge, "model_of", lambda *_: pytest.fail("a model was loaded"))
+    monkeypatch.setattr(judge.hub, "model_of", lambda *_: pytest.fail("a model was loaded"))
     assert cli.main(command(site, tmp_path / "out", "--keep-by", "none")) == 0
     assert "no judge" in capsys.readouterr().out
     kept, dropped = tables(tmp_path / "out")

@@ -605,8 +605,7 @@ def test_the_command_prints_what_became_of_the_images(
     folder, documents, tmp_path, monkeypatch, capsys
 ):
     monkeypatch.setattr(rs3_command, "_captioner", lambda *_: (Cheap, "cheap"))
-    monkeypatch.setattr(rs3_command, "_rankers", lambda _: cheap_rankers())
-    monkeypatch.setattr(rs3_command, "_rankers_name", lambda _: "cheap")
+    monkeypatch.setattr(rs3_command, "_rankers", lambda _: (cheap_rankers, "cheap"))
     arguments = ("--images", folder, "--metadata", documents, "--order", "visual-first")
     assert command(tmp_path, *arguments) == 0
     lines = " ".join(capsys.readouterr().out.split())
@@ -623,6 +622,9 @@ def test_the_command_prints_what_became_of_the_images(
     ):
         assert line in lines
     assert rs3.pairs(tmp_path / "out").caption.str.startswith("A ").any()
+    page = (tmp_path / "out/report.html").read_text()
+    assert "18 of 22 images became pairs" in page and page.count("data:image/jpeg") == 18
+    assert "Captions dropped: another script <small>10 of 19</small>" in page
     assert command(tmp_path, *arguments, "--part", "1/2") == 0, "already whole"
 
 
@@ -635,7 +637,8 @@ def test_the_command_prints_what_became_of_the_images(
         "bare",
         "zip",
         "part",
-        "scale",
+        "captioner",
+        "model",
         "adapter",
         "folder",
         "surrogate",
@@ -657,10 +660,13 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
         (tmp_path / "m.zip").mkdir() if case == "bare" else None
     if case == "part":
         more, named = ["--part", "2/2"], "2/2"
-    if case == "scale":
-        more, named = ["--scale", "huge"], "huge"
+    if case == "captioner":
+        more, named = ["--captioner", "nowhere"], "nowhere is no folder"
+    if case == "model":
+        monkeypatch.setattr(rs3_command, "_captioner", lambda *_: (Cheap, "cheap"))
+        more, named = ["--model", "ViT-B-16"], "ViT-B-16 needs weights"
     if case == "adapter":
-        more, named = ["--adapter", "lora"], "lora belongs to BLIP-2"
+        more, named = ["--captioner", "pocket", "--adapter", "lora"], "lora belongs to BLIP-2"
     if case == "folder":
         (tmp_path / "c").mkdir()
         (tmp_path / "c/captioner.json").write_text("{")
@@ -676,6 +682,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
     [
         {"order": "x"},
         {"criterion": "x"},
+        {"choice": "x"},
         {"part": (2, 2)},
         {"candidates": 0},
         {"shard_size": 0},
@@ -688,20 +695,37 @@ def test_bad_settings_are_refused_before_any_work(option, folder, tmp_path):
     assert not (tmp_path / "out").exists()
 
 
-def test_a_local_captioner_is_remembered_by_its_files(tmp_path):
-    folder, paper = tmp_path / "blip", scales.get("paper")
+@pytest.mark.parametrize("choice", ["top", "drawn"])
+def test_the_caption_is_the_best_ranked_or_drawn_as_in_the_release(
+    choice, folder, finished, tmp_path, given
+):
+    made = rs3.pairs(small_run(folder, tmp_path / "out", given, choice=choice))
+    usual, ranks = rs3.pairs(finished), rs3.choices(finished).set_index("name")
+    assert made.name.tolist() == usual.name.tolist()
+    for row, turned in zip(made.itertuples(), usual.itertuples(), strict=True):
+        image = ranks.loc[row[1]]
+        assert row.ssl_cap == turned.ssl_cap == turned.visual == image.kept[image.chosen]
+        assert row.top_cap == turned.top_cap == image.kept[image.ranked[0]]
+    expected = {"top": [made.top_cap], "drawn": [made.top_cap, made.ssl_cap]}[choice]
+    assert all(any(made.visual[i] == one[i] for one in expected) for i in range(len(made)))
+    if choice == "drawn":
+        apart = made[made.top_cap != made.ssl_cap]
+        assert 0 < (apart.visual == apart.top_cap).sum() < len(apart), "both are drawn"
+
+
+def test_a_local_captioner_is_remembered_by_its_files(tmp_path, monkeypatch):
+    monkeypatch.setattr(rs3_command, "_ask_hub", lambda name: None)
+    folder = tmp_path / "blip"
     folder.mkdir()
     (folder / "config.json").write_text("{}")
-    first = rs3_command._captioner(str(folder), "", paper)[1]
-    assert first == rs3_command._captioner(f"{folder}/../blip", "", paper)[1] and first.startswith(
-        "blip "
-    )
-    assert first != rs3_command._captioner(str(folder), str(folder), paper)[1]
+    first = rs3_command._captioner(str(folder), "")[1]
+    assert first == rs3_command._captioner(f"{folder}/../blip", "")[1] and first.startswith("blip ")
+    assert first != rs3_command._captioner(str(folder), str(folder))[1]
     (folder / "config.json").write_text("{ }")
-    assert first != rs3_command._captioner(str(folder), "", paper)[1]
-    assert rs3_command._captioner("", "", paper)[1] == captions.BLIP2
+    assert first != rs3_command._captioner(str(folder), "")[1]
+    assert rs3_command._captioner("", "")[1] == captions.BLIP2
     with pytest.raises(FileNotFoundError, match="lora is not a folder"):
-        rs3_command._captioner("", "lora", paper)
+        rs3_command._captioner("", "lora")
 
 
 @pytest.mark.slow

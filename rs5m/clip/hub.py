@@ -1,0 +1,94 @@
+"""Models by name, and what the hub gives for them, said before it is fetched. Chapter: clip."""
+
+from __future__ import annotations
+
+from functools import cache
+from pathlib import Path
+
+from rs5m import files
+from rs5m.clip.released import RELEASED, fetch
+
+TAGS = {  # the general weights that the paper's models stand on, by architecture
+    "ViT-B-32-quickgelu": "openai",
+    "RN50x64-quickgelu": "openai",
+    "ViT-H-14": "laion2b_s32b_b79k",
+}
+WEIGHTS = "open_clip_model.safetensors"  # of one of TAGS, on the hub
+WAYS_OUT = (
+    "name a file of its weights with --checkpoint, connect to the hub (or point HF_HOME at a "
+    "folder that has them), or do without: --model pocket"
+)
+
+
+@cache
+def model_of(name: str, checkpoint: str, size: int = 0, ways_out: str = WAYS_OUT):
+    """A model by name, loaded once for the check and the run; size: pixels for the pocket's, 0 for
+    the model's own. ValueError for a name that needs a file of weights; OSError with the ways out
+    where its weights are not available.
+    """
+    from rs5m import clip
+
+    if name == "pocket" and size and not checkpoint:
+        from rs5m.clip.pocket import pocket_model
+
+        return pocket_model(size)
+    tag = _tag(name, checkpoint)
+    try:
+        if tag:
+            weights(name)
+        return clip.load(name, tag, checkpoint or None)
+    except OSError as error:
+        raise OSError(f"{error}; or {ways_out}") from error
+
+
+def identity(name: str, checkpoint: str = "", ways_out: str = WAYS_OUT) -> str:
+    """A model's name with a digest of the weights that will be loaded, fetched if need be; nothing
+    is built. Errors as in `model_of`.
+    """
+    tag = _tag(name, checkpoint)
+    try:
+        if checkpoint:
+            path = Path(checkpoint)
+        elif name in RELEASED:
+            path = fetch(name)
+        elif tag:
+            path = weights(name)
+        else:  # the pocket's, or an address that names its folder
+            return name
+        return f"{name} {files.sha256(path)[:12]}"
+    except OSError as error:
+        raise OSError(f"{error}; or {ways_out}") from error
+
+
+def weights(name: str) -> Path:
+    """The file of one of TAGS in the hub's cache. What is about to be fetched is said; OSError
+    where the hub does not answer, at once and not after the minute in which open_clip tries again.
+    """
+    from huggingface_hub import (
+        get_hf_file_metadata,
+        hf_hub_download,
+        hf_hub_url,
+        try_to_load_from_cache,
+    )
+
+    from rs5m.clip import open_clip
+
+    repo = open_clip.get_pretrained_cfg(name, TAGS[name])["hf_hub"].rstrip("/")
+    held = try_to_load_from_cache(repo, WEIGHTS)
+    if isinstance(held, str):
+        return Path(held)
+    print(f"asking the hub for the weights of {name}", flush=True)
+    try:
+        size = get_hf_file_metadata(hf_hub_url(repo, WEIGHTS), timeout=10).size
+        print(f"fetching {name}: {(size or 0) / 1e6:,.0f} MB", flush=True)
+        return Path(hf_hub_download(repo, WEIGHTS))
+    except Exception as error:  # the hub's own, its HTTP client's and plain ones
+        status = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
+        raise OSError(f"the hub does not give the weights of {name} ({status})") from error
+
+
+def _tag(name: str, checkpoint: str) -> str | None:
+    tag = None if checkpoint else TAGS.get(name)
+    if not (tag or checkpoint or name in ("pocket", *RELEASED) or ":" in name):
+        raise ValueError(f"{name} needs weights: name their file with --checkpoint")
+    return tag
