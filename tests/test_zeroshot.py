@@ -265,3 +265,8 @@ def test_measure_is_accuracy_with_its_interval_and_hits():
         zeroshot.hits(image, classes, label), label
     )
     assert found == zeroshot.accuracy(image, classes, label)
+
+
+def test_logits_are_a_hundred_cosines():
+    image, classes = np.array([[3.0, 4], [0, -2]]), np.eye(2)
+    assert zeroshot.logits(image, classes) == pytest.approx(np.array([[60, 80], [0, -100]]))

@@ -150,15 +150,18 @@ def tested(folder: Path, tests: list[str], seconds: float) -> str:
     """What the tests say of the copy: passed, failed, or too long."""
     child = multiprocessing.get_context("fork").Process(target=_run, args=(folder, tests))
     child.start()
-    child.join(seconds)
-    late = child.is_alive()
-    with contextlib.suppress(ProcessLookupError):
-        os.killpg(child.pid, signal.SIGKILL)  # what a test has started, too
-    child.join()
+    try:
+        child.join(seconds)
+        late = child.is_alive()
+    finally:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # what a test has started, too
+        child.join()
     return "too long" if late else "failed" if child.exitcode else "passed"
 
 
 def _run(folder: Path, tests: list[str]) -> None:
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
     os.chdir(folder)
     sys.path.insert(0, str(folder))
@@ -252,6 +255,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--most", type=float, default=600, help="seconds for one module")
     parser.add_argument("--out", type=Path, help="a JSON to write or go on with")
     options = parser.parse_args(arguments)
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # by way of every finally
     for name in SLOW_START:
         __import__(name)  # once, before the tests fork
     for name in [name for name in sys.modules if name.partition(".")[0] == "rs5m"]:
