@@ -485,3 +485,10 @@ def test_keys_count_from_zero_and_whole_pairs_leave_nothing_over(tmp_path, layou
     assert stems == ["00000000", "00000001", "00000002"]
     found = records.index(path)
     assert found.others == {} and found.damaged == []
+
+
+def test_without_a_word_the_members_are_webdatasets(tmp_path):
+    assert write(tmp_path / "x.tar", some(1)) == 1
+    with tarfile.open(tmp_path / "x.tar") as archive:
+        endings = {name.partition(".")[2] for name in archive.getnames()}
+    assert endings == {"jpg", "txt", "json"}
