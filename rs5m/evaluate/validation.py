@@ -9,7 +9,7 @@ import numpy as np
 
 from rs5m import clip, results, retrieval, zeroshot
 from rs5m.clip import Model
-from rs5m.data import pairs
+from rs5m.data import datasets, pairs
 from rs5m.data.datasets import Captions, Classes, Images
 from rs5m.evaluate import features, prompts, testsets
 from rs5m.tune.kept import Validation
@@ -63,10 +63,12 @@ def _classes(folder: Path) -> tuple[Classes, Score, str]:
             f"{folder} has no class folders with images: name a folder with a folder of images for "
             "each class, or a table of images and captions"
         )
-    text = _remembered(lambda model: prompts.class_text(model, data))
+    if data.left_out:
+        print(f"{data.name}: left out of the validation: {datasets.in_words(data.left_out)}")
+    text, encode = _remembered(lambda model: prompts.class_text(model, data)), _images(data)
 
     def score(model: Model) -> dict[str, float]:
-        encoded = features.encode(model, data.images, quiet=True)
+        encoded = encode(model)
         label, classifier = data.labels[encoded.kept], zeroshot.classifier(text(model))
         return zeroshot.accuracy(encoded.vectors, classifier, label, (1,))
 
@@ -86,15 +88,30 @@ def _captions(
     groups = [source.captions(i) for i in range(len(source))]
     images = Images(source.names, source.content)
     data = Captions(Path(path).name, images, groups, {})
-    text = _remembered(lambda model: clip.encode_texts(model, [one for g in groups for one in g]))
+    texts, encode = [one for group in groups for one in group], _images(data)
+    text = _remembered(lambda model: clip.encode_texts(model, texts))
 
     def score(model: Model) -> dict[str, float]:
-        encoded = features.encode(model, images, quiet=True)
+        encoded = encode(model)
         place = {int(i): row for row, i in enumerate(encoded.kept)}
         of = np.array([place.get(i, -1) for i, group in enumerate(groups) for _ in group])
         return retrieval.recall(encoded.vectors, text(model)[of >= 0], of[of >= 0])
 
     return data, score, "mean_recall"
+
+
+def _images(data: Classes | Captions) -> Callable[[Model], features.Encoded]:
+    """The vectors of a set's images; what is unreadable is told the first time."""
+    told = []
+
+    def encode(model: Model) -> features.Encoded:
+        encoded = features.encode(model, data.images, data.name, quiet=True)
+        if not told:
+            datasets.tell_skipped(data.name, encoded.skipped)
+            told.append(True)
+        return encoded
+
+    return encode
 
 
 def _remembered(encode: Callable[[Model], np.ndarray]) -> Callable[[Model], np.ndarray]:
