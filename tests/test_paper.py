@@ -122,7 +122,7 @@ def test_value_of_an_unknown_column_lists_the_columns():
 
 
 def test_unknown_claim_lists_the_ids():
-    with pytest.raises(ValueError, match="'XYZ'.*ZSC, RSCTIR, SELO, SCALE, GAP, ROT"):
+    with pytest.raises(ValueError, match="'XYZ'.*ZSC, RSCTIR, SELO, SCALE, GAP, HALVES, ROT"):
         paper.claim("XYZ")
 
 

@@ -10,20 +10,20 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-from sklearn.linear_model import LogisticRegression
-from sklearn.model_selection import StratifiedKFold, cross_val_predict
-from sklearn.pipeline import make_pipeline
-from sklearn.preprocessing import StandardScaler
 
-from rs5m import intervals, tune
-from rs5m.book import head, testing
-from rs5m.clip import Model
-from rs5m.data.datasets import Labelled
-from rs5m.tune import loader
+from rs5m import intervals
+
+if TYPE_CHECKING:  # the scorecard reads names here and needs no torch
+    from rs5m import tune
+    from rs5m.clip import Model
+    from rs5m.data.datasets import Labelled
+    from rs5m.tune import loader
 
 CHANCE, CAPTIONS = "chance", "six colour numbers, same captions"
+MOST = 20_000  # pairs that colour learns from, drawn at random where there are more
 LABELS, PROBE = "six colour numbers, labels", "linear probe of the general model, labels"
 
 
@@ -33,23 +33,30 @@ def numbers(images: Sequence[np.ndarray]) -> np.ndarray:
     return np.array([[*p.mean(0), *p.std(0)] for p in pixels], np.float32).reshape(-1, 6)
 
 
-def named(captions: Sequence[Sequence[str]], spellings: Sequence[Sequence[str]]) -> np.ndarray:
-    """The one class that an image's captions name, -1 for none or several: (n,).
+def mentions(
+    captions: Sequence[Sequence[str]], spellings: Sequence[Sequence[str]]
+) -> list[set[int]]:
+    """The classes that the captions of each image name.
 
     spellings: the ways to write each class, compared in lower case; the longest match counts, so
     that a woody savanna is no savanna.
     """
     words = sorted(((w.lower(), c) for c, of in enumerate(spellings) for w in of), key=_longest)
-    found = np.full(len(captions), -1)
-    for i, texts in enumerate(captions):
-        text, hits = " ".join(texts).lower(), set()
+    found = []
+    for texts in captions:
+        text, hits = " | ".join(texts).lower(), set()
         for word, c in words:
             if word in text:
                 hits.add(c)
                 text = text.replace(word, "|")
-        if len(hits) == 1:
-            found[i] = hits.pop()
+        found.append(hits)
     return found
+
+
+def named(captions: Sequence[Sequence[str]], spellings: Sequence[Sequence[str]]) -> np.ndarray:
+    """The one class that an image's captions name, -1 for none or several: (n,)."""
+    found = mentions(captions, spellings)
+    return np.array([next(iter(hits)) if len(hits) == 1 else -1 for hits in found])
 
 
 def _longest(word: tuple[str, int]) -> int:
@@ -65,9 +72,13 @@ def from_captions(
     Args:
         colours: `numbers` of the pairs' images (n, 6).
         captions: of each of them.
-        spellings: see `named`.
+        spellings: see `mentions`.
         tested: `numbers` of the images to classify (m, 6).
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
     label = named(captions, spellings)
     learned = label >= 0
     if len(np.unique(label[learned])) < 2:
@@ -80,6 +91,9 @@ def probe(features: np.ndarray, labels: np.ndarray, strength: float = 0.1) -> np
     """Whether a logistic regression on half of a test set's labels is right (n,), halves in turn:
     what features (n, width) hold for someone with labels.
     """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold, cross_val_predict
+
     halves = StratifiedKFold(2, shuffle=True, random_state=0)
     regression = LogisticRegression(C=strength, max_iter=300)
     scaled = (features - features.mean(0)) / (features.std(0) + 1e-6)
@@ -99,6 +113,8 @@ def fit_head(
         model: whose head gives the width.
         known: `rs5m.book.head.text_features` of the captions.
     """
+    from rs5m.book import head
+
     centre, spread = colours.mean(0), colours.std(0)
 
     def scaled(values: np.ndarray) -> np.ndarray:
@@ -121,8 +137,11 @@ def hits(
         pairs: of the tuning run (`rs5m.book.domain.source`).
         general: vectors (n, dim) of the test set by the general model.
     """
+    from rs5m.book import testing
+
     tested = numbers(data.images)
-    batch = pairs[np.arange(len(pairs)), None]
+    drawn = np.random.default_rng(0).permutation(len(pairs))[:MOST]
+    batch = pairs[np.sort(drawn), None]
     seen = numbers(batch.pixels.permute(0, 2, 3, 1).numpy())
     captions = [pairs.captions(i) for i in batch.index]
     spellings = list(zip(*testing.spellings(data).values(), strict=True))
@@ -142,3 +161,29 @@ def levels(found: dict[str, np.ndarray], labels: np.ndarray) -> dict[str, dict]:
         one = intervals.gain_over_seeds(nothing, [hit], labels)
         rows[name] = {"balanced": one["gain"], "low": one["low"], "high": one["high"]}
     return rows
+
+
+def against(gain: dict) -> str:
+    """Who wins, in words, from a tuned model's gain over six colour numbers and its interval."""
+    size = f"{abs(gain['gain']):.1f} points"
+    interval = f"{gain['low']:+.1f} to {gain['high']:+.1f}"
+    if gain["low"] > 0:
+        return f"the tuned model is ahead of them by {size} ({interval})"
+    if gain["high"] < 0:
+        return f"they beat the tuned model by {size} ({interval})"
+    return f"the tuned model cannot be told apart from them ({interval})"
+
+
+def carried(gains: np.ndarray, classes: Sequence[str], count: int = 4) -> str:
+    """Which classes carry a gain in balanced accuracy, and which lose, in words.
+
+    gains: points of each class.
+    """
+    order, share = np.argsort(-gains), gains / len(gains)
+    first, lost = order[:count], order[gains[order] < 0][::-1]
+    text = f"{', '.join(f'{classes[c]} ({gains[c]:+.0f})' for c in first)} carry "
+    text += f"{share[first].sum():.1f} of its {share.sum():.1f} points"
+    if len(lost):
+        text += "; " + ", ".join(f"{classes[c]} ({gains[c]:+.0f})" for c in lost)
+        text += " lose" if len(lost) > 1 else " loses"
+    return text

@@ -82,7 +82,8 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     base = Settings(
         learning_rate=scale.learning_rate, batch_size=scale.batch_size, lock_text=scale.lock_text
     )
-    chosen = replace(base, **({"epochs": scale.epochs} | changes))
+    # where the scale counts steps, it has no epochs
+    chosen = replace(base, **({"epochs": max(1, scale.epochs)} | changes))
     if scale.steps and pairs and "epochs" not in changes:
         each = max(1, pairs // chosen.batch_size)  # steps of an epoch
         chosen = replace(chosen, epochs=max(1, round(scale.steps / each)))

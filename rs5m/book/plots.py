@@ -114,9 +114,13 @@ def intervals(
     """
     lines, models = list(dict.fromkeys(r[0] for r in rows)), list(dict.fromkeys(r[1] for r in rows))
     colours = dict(zip(models, COLOURS, strict=False))
-    figure, axis = plt.subplots(figsize=(7.5, 1.3 + 0.7 * len(lines)))
+    columns = len(models) if len(models) < 5 else 2  # of the legend
+    below = 0.25 * (-(-len(models) // columns) - 1)  # inches that further rows of it take
+    many = max(0, len(models) - 5)
+    step, height = min(0.16, 0.8 / len(models)), 0.7 + 0.12 * many
+    figure, axis = plt.subplots(figsize=(7.5, 1.3 + below + height * len(lines)))
     for line, model, value, low, high in rows:
-        y = lines.index(line) + 0.16 * (models.index(model) - (len(models) - 1) / 2)
+        y = lines.index(line) + step * (models.index(model) - (len(models) - 1) / 2)
         error = [[max(value - low, 0)], [max(high - value, 0)]]
         axis.errorbar(value, y, xerr=error, fmt="o", color=colours[model], capsize=3, label=model)
     axis.set_yticks(range(len(lines)), lines)
@@ -126,9 +130,9 @@ def intervals(
     axis.set(xlabel=x, xlim=limits)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     figure.legend(
-        handles.values(), handles.keys(), loc="lower center", ncols=len(models), frameon=False
+        handles.values(), handles.keys(), loc="lower center", ncols=columns, frameon=False
     )
-    figure.tight_layout(rect=(0, 0.08, 1, 1))
+    figure.tight_layout(rect=(0, 0.08 + below / figure.get_figheight(), 1, 1))
     return figure
 
 

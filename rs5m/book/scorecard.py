@@ -8,8 +8,10 @@ number here.
 import json
 from pathlib import Path
 
+import pandas as pd
+
 from rs5m import intervals, paper, results
-from rs5m.book import plots, scales, weights
+from rs5m.book import colour, contact, plots, scales, weights
 from rs5m.evaluate.reporting import TITLES, TUNED, names
 
 NAMES = {
@@ -23,11 +25,11 @@ GAINS = {  # claims on a gain by tuning: the result that holds it, and what is m
     "RSCTIR": ("retrieval", "mean recall"),
     "SELO": ("selo", "Rmi"),
 }
+LEVEL = {"ZSC": "balanced", "RSCTIR": "mean_recall", "SELO": "rmi"}  # of GAINS, in a result
 SEEN = {  # what the pairs of a run know of a test set
-    ("pocket", "pub11+rs3"): "RS3 names the same land covers on other continents",
+    ("pocket", "pub11+rs3"): "the captions name the same land covers on other continents",
     ("eurosat", "pub11+rs3"): "RS3 captions other images of the same set",
     ("ucm", "pub11+rs3"): "RS3's captioner learned from its training split",
-    ("eurosat", "ucm"): "no caption touched it",
     ("ucm", "ucm"): "its training split was seen",
 }
 ABOVE = (0, float("inf"))  # a claim without a number: any gain counts
@@ -98,6 +100,10 @@ def _published_weights(claim: str) -> list[dict]:
             by[weights.MANY],
             reason=why,
             line=f"{claim}: WHU-RS19, published {name}",
+            before=values["models"][name.replace("GeoRSCLIP", "CLIP")][weights.MANY]["top1"],
+            after=values["models"][name][weights.MANY]["top1"],
+            chance=100 / len(weights.CLASSES),
+            contact=contact.UNKNOWN,  # of RS5M's pairs
         )
         for name, by in values["gains"].items()
         if name.startswith("GeoRSCLIP")
@@ -123,6 +129,11 @@ def _real_captions(claim: str) -> list[dict]:
             reason=f"{why}; over colour from the same captions "
             f"{found['over colour']['gain']:+.1f} points",
             line=f"{claim}: {NAMES[name]}, tuned on RSICD",
+            before=found["arms"]["general"]["gain"],
+            after=found["arms"]["tuned"]["gain"],
+            chance=found["chance"],
+            colour=found["arms"]["colour"]["gain"],
+            contact=contact.said(values.get("named", {}).get(name), name, "rsicd"),
         )
         for name, found in values["tests"].items()
     ]
@@ -142,10 +153,47 @@ def _gains(claim: str) -> list[dict]:
             gain,
             reason=_setting(test, run, values),
             line=f"{claim}: {NAMES.get(test, test)}, tuned on {run}",
+            contact=contact.said(_contact(scale, test, run), test, run),
+            **_levels(claim, run, values),
         )
         for scale, test, values in found(name)
         for run, gain in values["gain"].items()
     ]
+
+
+def _levels(claim: str, run: str, values: dict) -> dict:
+    """before and after, and chance and colour where the result has them."""
+    models, without = values["models"], values.get("baselines", {})
+    known = {
+        "before": models.get("general", {}).get(LEVEL[claim]),
+        "after": models.get(run, {}).get(LEVEL[claim]),
+        "chance": without.get(colour.CHANCE, {}).get("balanced"),
+        "colour": without.get(colour.CAPTIONS, {}).get("balanced"),
+    }
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def _contact(scale: str, test: str, run: str) -> dict | None:
+    """What chapter zeroshot counted on the pairs of that run."""
+    record = results.load("zeroshot", scale)
+    tests = record["values"]["tests"] if record else {}
+    return tests.get(test, {}).get("contact", {}).get(run)
+
+
+def _halves(claim: str) -> list[dict]:
+    """What PUB11, RS3 and both are worth at each scale, by chapter tune."""
+    lines = []
+    for scale in scales.SCALES:
+        record = results.load("tune", scale)
+        test = scales.get(scale).tests[0]
+        for name, gain in (record["values"].get("worth", {}) if record else {}).items():
+            run = {"PUB11": "pub11", "RS3": "rs3"}.get(name, "pub11+rs3")
+            reason = f"other towers, small images, {len(gain['seeds'])} seeds, equal steps"
+            what = f"{NAMES.get(test, test)}: gain by tuning on {name}"
+            touch = contact.said(_contact(scale, test, run), test, run)
+            more = {"paper": ABOVE, "reason": reason, "contact": touch}
+            lines.append(_row(claim, scale, what, gain, **more))
+    return lines
 
 
 def _setting(test: str, run: str, values: dict) -> str:
@@ -208,7 +256,8 @@ def _rotation(claim: str) -> list[dict]:
         chosen, built = (results.load(name, scale) for name in ("rotation", "rs3"))
         if scale == first:  # the halves are the pocket world's at every scale: one row
             gain = chosen["values"]["halves_gain_of_free"]["mean_minus_deviation"]
-            lines.append(_row(claim, scale, HALVES[0], gain, paper=ABOVE, reason=HALVES[1]))
+            more = {"paper": ABOVE, "reason": HALVES[1], "contact": contact.MADE}
+            lines.append(_row(claim, scale, HALVES[0], gain, **more))
         if chosen:
             lines.append(
                 _row(
@@ -230,8 +279,50 @@ CLAIMS = {  # claim: what a row without a run says, who would write its result, 
     "SELO": ("Rmi, gain", "chapter selo", _gains),
     "SCALE": ("pairs built", "chapters pub11 and rs3", _size),
     "GAP": ("general model behind the domain model", "chapter zeroshot", _gap),
+    "HALVES": ("gain by each half of the pairs", "chapter tune", _halves),
     "ROT": ("captions kept by rotation invariance", "chapters rotation and rs3", _rotation),
 }
+
+
+def outcome(row: dict) -> str:
+    """`rs5m.paper.verdict` of a row of `rows`, with what "not reproduced" hides parted: opposite
+    (the interval lies on the other side of zero), undecided (it holds zero and meets the paper's
+    range), too small (it ends below the range).
+    """
+    said = paper.compare([row])["verdict"][0]
+    if said != "not reproduced":
+        return said
+    if row["high"] < 0:
+        return "opposite"
+    least = row["paper"][0] if "paper" in row else paper.claim(row["claim"])["low"]
+    return "undecided" if row["high"] >= least else "too small"
+
+
+def clean(row: dict) -> bool:
+    """Whether a row has a number and its pairs had no contact with the test."""
+    return row.get("ours") is not None and row.get("contact") == contact.NONE
+
+
+def table(lines: list[dict]) -> pd.DataFrame:
+    """`rows` as a table: what a gain leads from and to, chance, colour, contact and outcome."""
+
+    def number(row: dict, key: str) -> str:
+        digits = 3 if row.get("claim") == "SELO" else 1
+        return f"{row[key]:.{digits}f}" if key in row else "—"
+
+    compared = paper.compare(lines)
+    more = {
+        "before → after": [
+            f"{number(r, 'before')} → {number(r, 'after')}" if "after" in r else "—" for r in lines
+        ],
+        "chance": [number(row, "chance") for row in lines],
+        "colour": [number(row, "colour") for row in lines],
+        "contact with the test": [row.get("contact", "—") for row in lines],
+        "outcome": [outcome(row) for row in lines],
+    }
+    kept = ["claim", "what", "paper", "this run"]
+    return compared[kept].assign(**more).assign(reason=compared["reason"])
+
 
 # ---------------------------------------------------------------- published numbers
 
@@ -369,7 +460,9 @@ def figure(path: Path | None = None):
         for model, value in values["models"].items():
             kind = "general" if model == "general" else f"tuned on {model}"
             points.append((line, kind, value["balanced"], value["low"], value["high"]))
-    drawn = plots.intervals(points, "balanced zero-shot accuracy, %")
+        for kind, value in values.get("baselines", {}).items():
+            points.append((line, kind, value["balanced"], value["low"], value["high"]))
+    drawn = plots.intervals(points, "balanced accuracy, %")
     if path:
         drawn.savefig(path, dpi=130, bbox_inches="tight", metadata={"Software": None})
     return drawn

@@ -71,3 +71,14 @@ def test_the_baselines_of_a_test_set_have_levels_with_intervals():
     assert rows[colour.CHANCE]["balanced"] == pytest.approx(100 / 3)
     assert all(row["low"] <= row["balanced"] <= row["high"] for row in rows.values())
     assert rows[colour.PROBE]["balanced"] < 70
+
+
+def test_who_wins_is_said_by_the_interval():
+    assert "ahead of them by 6.0" in colour.against({"gain": 6.0, "low": 2.0, "high": 9.0})
+    assert "beat the tuned model by 6.0" in colour.against({"gain": -6.0, "low": -9.0, "high": -2})
+    assert "cannot be told apart" in colour.against({"gain": 1.0, "low": -2.0, "high": 4.0})
+
+
+def test_the_classes_that_carry_a_gain_are_named():
+    said = colour.carried(np.array([80.0, -36, 10, 2]), ["a", "b", "c", "d"], count=2)
+    assert said == "a (+80), c (+10) carry 22.5 of its 14.0 points; b (-36) loses"

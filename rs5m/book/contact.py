@@ -1,0 +1,65 @@
+"""What the pairs of a tuning run have to do with a test set, counted on the pairs. Chapter:
+zeroshot.
+
+Written with a test set's results; the scorecard reads it.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rs5m.book import colour
+
+if TYPE_CHECKING:  # the scorecard reads names here and needs no torch
+    from rs5m.book.scales import Scale
+    from rs5m.data.datasets import Labelled
+    from rs5m.tune import loader
+
+NONE, NAMES, SAME_SET, SPLIT, MADE, UNKNOWN = (
+    "none",
+    "class names in captions",
+    "same set",
+    "own training split",
+    "made for it",
+    "not computed",
+)
+
+
+def measure(
+    scale: Scale, run: tuple[str, ...], data: Labelled, pairs: loader.Shards | loader.Memory
+) -> dict:
+    """The closest contact: level, pairs, and how many of them name a class of the test set.
+
+    Args:
+        scale: tells which images RS3 captioned.
+        run: names of the pairs.
+        data: the whole test set, images that RS3 captioned among them.
+        pairs: of the run.
+    """
+    from rs5m.book import testing
+
+    captions = [pairs.captions(i) for i in range(len(pairs))]
+    spellings = list(zip(*testing.spellings(data).values(), strict=True))
+    named = sum(bool(found) for found in colour.mentions(captions, spellings))
+    level = NAMES if named else NONE
+    if data.name in run and scale.name != "mini":  # a set's name stands for its training split
+        level = SPLIT
+    elif "rs3" in run and _captioned(scale) & {Path(name).stem for name in data.names}:
+        level = SAME_SET
+    return {"level": level, "pairs": len(pairs), "named": named}
+
+
+def _captioned(scale: Scale) -> set[str]:
+    from rs5m.book import runs
+
+    return {path.stem for path in (runs.labelled_set(scale) / "images").iterdir()}
+
+
+def said(found: dict | None, test: str, run: str) -> str:
+    """The contact in words; of a result that was stored without it, what the names tell."""
+    if found is None:
+        return SPLIT if run == test else UNKNOWN
+    if found["level"] != NAMES:
+        return found["level"]
+    return f"{NAMES} ({found['named']:,} of {found['pairs']:,} pairs)"
