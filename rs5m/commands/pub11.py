@@ -88,11 +88,13 @@ def _add_download(add) -> None:
     )
     host = "The requests that one host has to bear at a time (default: %(default)s)."
     loopback = "Let URLs reach this machine, as those of the pocket web do (default: refused)."
+    private = "Let URLs reach private networks, such as 10.0.0.0/8 (default: refused)."
     add.add_argument("--workers", type=int, default=64, metavar="N", help=workers)
     add.add_argument("--timeout", type=float, default=10.0, metavar="SECONDS", help=timeout)
     add.add_argument("--retries", type=int, default=2, metavar="N", help=retries)
     add.add_argument("--per-host", type=int, default=4, metavar="N", help=host)
     add.add_argument("--allow-loopback", action="store_true", help=loopback)
+    add.add_argument("--allow-private", action="store_true", help=private)
 
 
 @results.in_cache()
@@ -110,6 +112,7 @@ def run(arguments: argparse.Namespace) -> None:
         retries=arguments.retries,
         per_host=arguments.per_host,
         allow_loopback=arguments.allow_loopback,
+        allow_private=arguments.allow_private,
     )
     judge = _judge(arguments)
     # a shell may have expanded the pattern

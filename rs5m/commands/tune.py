@@ -1,7 +1,9 @@
 """`rs5m tune`: from a general model to a domain model, by a recipe."""
 
 import argparse
+from dataclasses import replace
 from functools import partial
+from pathlib import Path
 
 from rs5m.commands.options import NEW
 
@@ -72,10 +74,15 @@ def _add_data(add) -> None:
         "paths and captions; COCO's captions json; a folder with metadata.csv or metadata.jsonl, "
         "or with a .txt beside each image; or the folder of the recipe's set."
     )
+    private = (
+        "Let URLs of shards reach this machine and private networks, such as 10.0.0.0/8 (default: "
+        "refused)."
+    )
     image = "The table's column of images or paths (default: the one called image, path or alike)."
     caption = "The table's column of captions (default: the one called text, caption or alike)."
     out = f"The folder to write: {NEW}."
     add.add_argument("--data", required=True, nargs="+", metavar="PATH", help=data)
+    add.add_argument("--allow-private", action="store_true", help=private)
     add.add_argument("--image-column", default="", metavar="NAME", help=image)
     add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
     add.add_argument("--out", required=True, metavar="PATH", help=out)
@@ -138,7 +145,7 @@ def run(arguments: argparse.Namespace) -> None:
     )
     said = tune(
         recipe,
-        arguments.data,
+        fetched(arguments.data) if arguments.allow_private else arguments.data,
         arguments.out,
         arguments.checkpoint,
         arguments.workers,
@@ -148,3 +155,13 @@ def run(arguments: argparse.Namespace) -> None:
     )
     if said:  # the first process of several
         print(said)
+
+
+def fetched(data: list[str]) -> list[str]:
+    """The data, with the shards at URLs on this machine, from private networks and itself, too."""
+    from rs5m.data.shards import local
+    from rs5m.web.download import LIMITS
+
+    limits = replace(LIMITS, allow_private=True, allow_loopback=True)
+    there = [[Path(one)] if "://" not in one else local(one, limits) for one in data]
+    return [str(path) for paths in there for path in paths]

@@ -28,7 +28,7 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
     there already, in the size in which it came.
 
     One process at a time, by the requests and redirects of `rs5m.web`: to public addresses only,
-    unless the limits allow loopback. OSError that tells the status.
+    unless the limits allow others. OSError that tells the status.
     """
     asked = normalise(url)
     if asked is None:
@@ -46,7 +46,8 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
                 size.write_text(_bytes(path))
     except Stop as stop:
         private = stop.status == "refused_address"
-        hint = "this address is private: fetch it yourself" if private else "check the address"
+        cure = "allow it with --allow-private, or fetch it yourself"
+        hint = f"this address is private: {cure}" if private else "check the address"
         raise OSError(
             f"{url} could not be fetched ({stop.status}): {hint}, or name a file on this machine"
         ) from stop

@@ -27,6 +27,7 @@ class Limits:
     silent: int = 3  # requests in a row without an answer in time: then a host is given up
     redirects: int = 5
     allow_loopback: bool = False
+    allow_private: bool = False
     user_agent: str = "rs5m/0.1 (image-text dataset builder; honours X-Robots-Tag)"
 
     def __post_init__(self):

@@ -53,7 +53,8 @@ class Lines:
         """
         port = parts.port or PORTS[parts.scheme]
         addresses = self._addresses(parts.hostname, port, end)
-        if any(refused(address, limits.allow_loopback) for address in addresses):
+        allowed = limits.allow_loopback, limits.allow_private
+        if any(refused(address, *allowed) for address in addresses):
             raise Stop("refused_address")  # one of several, too: a mixed answer is a trick
         for address in addresses:
             key = (parts.scheme, parts.hostname, port, address)
@@ -136,7 +137,8 @@ def _connect(
         try:
             line.connect()
             line.auto_open = 0  # never again by itself: nobody would check the peer
-            if refused(line.sock.getpeername()[0], limits.allow_loopback):
+            peer = line.sock.getpeername()[0]
+            if refused(peer, limits.allow_loopback, limits.allow_private):
                 raise Stop("refused_address")
             return address, line
         except FAULTS as error:

@@ -27,11 +27,16 @@ ROBOT_VALUES = frozenset(
 )
 NAT64 = ipaddress.ip_network("64:ff9b::/96")
 TUNNELS = "2001::/23 2002::/16"  # Teredo, 6to4
-# and IANA's blocks that some Pythons take for public, and Azure's own host inside Azure
+PRIVATE = [
+    ipaddress.ip_network(block)
+    for block in ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "fc00::/7")
+]
+# and IANA's blocks that some Pythons take for public, Azure's own host inside Azure, and Amazon's
 ALSO_SPECIAL = [
     ipaddress.ip_network(block)
     for block in (
-        f"{TUNNELS} 192.0.0.0/24 192.88.99.0/24 64:ff9b:1::/48 3fff::/20 168.63.129.16/32"
+        f"{TUNNELS} 192.0.0.0/24 192.88.99.0/24 64:ff9b:1::/48 3fff::/20 168.63.129.16/32 "
+        "fd00:ec2::/32"
     ).split()
 ]
 
@@ -80,10 +85,11 @@ def _escape(text: str) -> str:
     return quote(re.sub("%([0-9A-Fa-f]{2})|%", one, text), safe="%:/?[]@!$&'()*+,;=")
 
 
-def refused(address: str, allow_loopback: bool = False) -> bool:
+def refused(address: str, allow_loopback: bool = False, allow_private: bool = False) -> bool:
     """Whether an IP address is out of bounds: anything but public unicast.
 
-    `allow_loopback` adds loopback and nothing else. An IPv4 address inside an IPv6 one (mapped,
+    `allow_loopback` adds loopback and nothing else, `allow_private` the networks of `PRIVATE`, but
+    no host by which a cloud tells its secrets. An IPv4 address inside an IPv6 one (mapped,
     NAT64) is judged itself; 6to4 and Teredo, which tunnel, are refused.
     """
     ip = ipaddress.ip_address(address.partition("%")[0])
@@ -95,6 +101,8 @@ def refused(address: str, allow_loopback: bool = False) -> bool:
         return refused(str(ipaddress.IPv4Address(int(ip) & 0xFFFFFFFF)))
     if any(ip in block for block in ALSO_SPECIAL) or getattr(ip, "is_site_local", False):
         return True
+    if allow_private and any(ip in block for block in PRIVATE):
+        return False
     return (
         ip.is_private or ip.is_link_local or ip.is_multicast or ip.is_reserved or not ip.is_global
     )

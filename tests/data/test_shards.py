@@ -12,6 +12,7 @@ from types import SimpleNamespace
 
 import pytest
 
+from rs5m.commands import tune
 from rs5m.data import shards
 from rs5m.data.records import Record, read, write
 from rs5m.web import download
@@ -182,6 +183,8 @@ def test_private_addresses_are_refused_unless_allowed(site):
     with pytest.raises(OSError, match=r"refused_address\): this address is private"):
         shards.local([f"{site.url}/ok/a.tar"])
     assert not site.hits
+    (path,) = tune.fetched([f"{site.url}/ok/a.tar"])  # --allow-private
+    assert site.hits and list(read([Path(path)])) == PAIRS
 
 
 def test_a_shard_larger_than_the_cap_is_not_kept(site):

@@ -131,12 +131,20 @@ fe80::1%eth0 fc00::1 fd00:ec2::254 ff02::1 2001:db8::1 fec0::1 ::ffff:10.0.0.1
 """.split()
 
 
+PRIVATE = """
+10.0.0.1 172.16.0.1 172.31.255.255 192.168.1.1 fc00::1 ::ffff:10.0.0.1
+""".split()
+
+
 def test_addresses():
     for address in OUT_OF_BOUNDS:
         assert web.refused(address), address
         assert web.refused(address, allow_loopback=True), address
+        private = address in PRIVATE
+        assert web.refused(address, allow_private=True) != private, address
     for address in ["127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1"]:
         assert web.refused(address) and not web.refused(address, allow_loopback=True)
+        assert web.refused(address, allow_private=True), address
     for address in [
         "8.8.8.8",
         "93.184.216.34",
