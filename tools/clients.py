@@ -38,6 +38,9 @@ STEPS = 20
 class Everything:
     """A judge that keeps every picture."""
 
+    def about(self) -> str:
+        return "judge: it keeps every picture"
+
     def identity(self) -> list:
         return ["everything"]
 

@@ -39,6 +39,10 @@ class Model:
             print(worth(), flush=True)
         return [self.scale, "pocket"]
 
+    def about(self) -> str:
+        """What it is worth on photographs."""
+        return worth()
+
     def prepare(self, out: Path) -> None:
         """Leave the detector of the pocket world in `out`, with its validation split."""
         from rs5m.book import scales

@@ -56,6 +56,10 @@ class Named:
         tower = "" if self.rule == NOBODY else filters.tower_digest(self._model())
         return [self.name, tower, detector, self.rule, list(self.thresholds()[:2])]
 
+    def about(self) -> str:
+        """What it is and what its detector's validation found."""
+        return self.check()
+
     def thresholds(self) -> filters.Thresholds:
         """Of score and probability, and the rule that joins them."""
         _, own = self._detector() if self.detector else (None, None)

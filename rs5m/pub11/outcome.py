@@ -53,6 +53,9 @@ class Judge(Protocol):
         raised here.
         """
 
+    def about(self) -> str:
+        """One sentence on what it is worth, for run.json and report.html."""
+
     def prepare(self, out: Path) -> None:
         """Leave in the run's folder what `load` and `reasons` need there."""
 

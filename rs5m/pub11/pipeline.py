@@ -93,7 +93,7 @@ def run(
     check_labels(paths if labels else [], labels)
     facts = _facts(judge, limits, shard_size, terms, paths, columns, layout)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
-    with runfolder.claim(out, facts, notes={"images": images.RULE}):
+    with runfolder.claim(out, facts, notes={"images": images.RULE, "judge": judge.about()}):
         runner()
         if not (out / "dropped.parquet").is_file():
             judge.prepare(out)

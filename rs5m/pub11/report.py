@@ -4,6 +4,7 @@ what was kept and of what was dropped for each reason. Chapter: pub11.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from itertools import chain
@@ -37,6 +38,7 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
     """
     kept, dropped = (pd.read_parquet(out / f"{name}.parquet") for name in ("kept", "dropped"))
     attrition = pd.read_parquet(out / "attrition.parquet")
+    notes = json.loads((out / "run.json").read_text())["notes"]
     counts = reasons(out)
     fates = [("Kept", kept)]
     fates += [
@@ -56,7 +58,8 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
         f"{total.remaining:,} of {total.pairs_listed:,} listed pairs were kept. Below are the "
         f"counts by collection, reason and host, then up to {sheet.EACH} samples of the pairs that "
         "were kept and of those that were dropped for each reason, drawn by chance. All pairs are "
-        f"in kept.parquet, dropped.parquet and unmatched/ beside this page. Images: {images.RULE}."
+        f"in kept.parquet, dropped.parquet and unmatched/ beside this page. Images: {images.RULE}. "
+        f"J{notes['judge'][1:]}."
     )
     if more > 0:
         lead += f" {more} rare reasons have no samples here."
