@@ -44,9 +44,6 @@ class Everything:
     def identity(self) -> list:
         return ["everything"]
 
-    def about(self) -> str:
-        return "judge: keeps every picture"
-
     def prepare(self, out: Path) -> None:
         pass
 
