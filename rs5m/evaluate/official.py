@@ -50,7 +50,7 @@ def run(
         words: names and prompts of one's own classes.
         how: keywords for `rs5m.evaluate.features.encode`.
     """
-    began, out = time.perf_counter(), _writable(Path(out))
+    began, out = time.perf_counter(), _writable(Path(out), predictions)
     found, left_out = find(chosen(tasks), data)
     _check_words(words, found)
     why = {(f.task, f.name): _differences(f) for f in found}
@@ -224,8 +224,16 @@ def entries(task: str, name: str, left_out: LeftOut) -> list[dict]:
     ]
 
 
-def _writable(out: Path) -> Path:
+def _writable(out: Path, predictions: str | Path | None) -> Path:
     if out.is_dir():
         raise IsADirectoryError(f"{out} is a folder: name a file for the JSON")
+    if predictions:
+        try:
+            Path(predictions).mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = error.strerror.lower()
+            raise ValueError(
+                f"--predictions {predictions} cannot be made a folder ({reason}): name another"
+            ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     return out

@@ -396,6 +396,10 @@ BAD = {
         "the pocket world has no set of selo: give another task",
     ),
     "out is a folder": ({"out": "empty"}, "empty is a folder: name a file"),
+    "predictions in a file": (
+        {"predictions": "data/rsitmd/rsitmd_test.csv"},
+        "rsitmd_test.csv cannot be made a folder (file exists): name another",
+    ),
     "checkpoint": ({"checkpoint": "absent.pt"}, "absent.pt is not there: give a checkpoint"),
     "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': choose pocket, GeoRSCLIP-ViT-B-32"),
 }
