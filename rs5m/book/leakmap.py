@@ -144,7 +144,8 @@ def table(values: dict) -> pd.DataFrame:
         NAMES[a]: {"images": n} | {NAMES[b]: values["copies"][a].get(b) for b in values["images"]}
         for a, n in values["images"].items()
     }
-    return pd.DataFrame(rows).T.astype("Int64").astype(object).fillna("")
+    columns = ["images", *(NAMES[name] for name in values["images"])]
+    return pd.DataFrame(rows).T[columns].astype("Int64").astype(object).fillna("")
 
 
 def headline(values: dict | None) -> dict[str, float]:

@@ -37,6 +37,7 @@ def test_the_table_has_no_number_where_a_set_meets_itself():
         "copies": {"ucm": {"whurs19": 2}, "whurs19": {"ucm": 3}},
     }
     table = leakmap.table(values)
+    assert table.columns.tolist() == ["images", "UC Merced", "WHU-RS19"]
     assert table.loc["UC Merced"].tolist() == [5, "", 2]
     assert table.loc["WHU-RS19"].tolist() == [4, 3, ""]
 
