@@ -26,6 +26,17 @@ NONE, NAMES, SAME_SET, SPLIT, MADE, UNKNOWN = (
 )
 
 
+def count(captions: list, data: Labelled) -> dict:
+    """How many images' captions name a class of a test set, and the level of contact if that is
+    all.
+    """
+    from rs5m.book import testing
+
+    spellings = list(zip(*testing.spellings(data).values(), strict=True))
+    named = sum(bool(found) for found in colour.mentions(captions, spellings))
+    return {"level": NAMES if named else NONE, "pairs": len(captions), "named": named}
+
+
 def measure(
     scale: Scale, run: tuple[str, ...], data: Labelled, pairs: loader.Shards | loader.Memory
 ) -> dict:
@@ -37,17 +48,12 @@ def measure(
         data: the whole test set, images that RS3 captioned among them.
         pairs: of the run.
     """
-    from rs5m.book import testing
-
-    captions = [pairs.captions(i) for i in range(len(pairs))]
-    spellings = list(zip(*testing.spellings(data).values(), strict=True))
-    named = sum(bool(found) for found in colour.mentions(captions, spellings))
-    level = NAMES if named else NONE
+    found = count([pairs.captions(i) for i in range(len(pairs))], data)
     if data.name in run and scale.name != "mini":  # a set's name stands for its training split
-        level = SPLIT
+        found["level"] = SPLIT
     elif "rs3" in run and _captioned(scale) & {Path(name).stem for name in data.names}:
-        level = SAME_SET
-    return {"level": level, "pairs": len(pairs), "named": named}
+        found["level"] = SAME_SET
+    return found
 
 
 def _captioned(scale: Scale) -> set[str]:

@@ -19,6 +19,7 @@ import torch
 
 from rs5m import clip, dedup, files, intervals, results, retrieval, tune, zeroshot
 from rs5m.book import colour, head, models, plots
+from rs5m.book import contact as touch
 from rs5m.book.scales import Scale, data_folder
 from rs5m.book.scorecard import NAMES
 from rs5m.clip import Model
@@ -125,7 +126,7 @@ def measure(scale: Scale) -> dict:
     """The whole experiment; seconds where the trunk's features are in runs/, else minutes.
 
     Keys: images, left_out (training images by the test set that holds a copy), contact (images of
-    that set with a copy in the training half), settings, `tests`
+    that set with a copy in the training half), named (`rs5m.book.contact.count`), settings, `tests`
     (set -> arm -> balanced accuracy with its interval; the gain over the general model and over the
     colour baseline over seeds and images), retrieval (mean recall on RSICD's test half before and
     after; not the published protocol: smaller images, nine tenths of them).
@@ -154,6 +155,7 @@ def measure(scale: Scale) -> dict:
         "images": int(keep.sum()),
         "left_out": {name: pairs["train"].nunique() for name, pairs in copies.items()},
         "contact": {name: pairs["test"].nunique() for name, pairs in copies.items()},
+        "named": {name: touch.count(captions, found) for name, found in sets.items()},
         "settings": settings,
         "tests": {
             name: _tested(model, found, parts[name], heads, six) for name, found in sets.items()

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from rs5m.book import colour
+from rs5m.book import colour, contact, scales
 from rs5m.data.datasets import Labelled
 from rs5m.tune import loader
 
@@ -82,3 +82,24 @@ def test_who_wins_is_said_by_the_interval():
 def test_the_classes_that_carry_a_gain_are_named():
     said = colour.carried(np.array([80.0, -36, 10, 2]), ["a", "b", "c", "d"], count=2)
     assert said == "a (+80), c (+10) carry 22.5 of its 14.0 points; b (-36) loses"
+
+
+def test_contact_is_counted_on_the_captions():
+    images, label = pictures(3)
+    data = Labelled("pocket", list(images), label, CLASSES, ["a", "b", "c"], [])
+    texts = [("open water at sea",), ("a town",), ("Cropland",)]
+    found = contact.count(texts, data)
+    assert found == {"level": contact.NAMES, "pairs": 3, "named": 2}
+    assert contact.count(texts[1:2], data)["level"] == contact.NONE
+    assert contact.said(found, "pocket", "pub11") == "class names in captions (2 of 3 pairs)"
+    assert contact.said(None, "ucm", "ucm") == contact.SPLIT
+    assert contact.said(None, "ucm", "rs3") == contact.UNKNOWN
+
+
+def test_a_run_on_a_sets_training_split_is_contact():
+    images, label = pictures(3)
+    data = Labelled("ucm", list(images), label, CLASSES, ["a", "b", "c"], [])
+    pairs = loader.Memory(list(images), [("a town",)] * 3, 9)
+    local, mini = scales.get("local"), scales.get("mini")
+    assert contact.measure(local, ("ucm",), data, pairs)["level"] == contact.SPLIT
+    assert contact.measure(mini, ("pub11",), data, pairs)["level"] == contact.NONE
