@@ -1,19 +1,16 @@
-"""Duplicates: exact bytes, then perceptual hashes that propose pairs, then a closer look at every
-proposed pair.
+"""Near-copies: perceptual hashes that propose pairs, then a closer look at every proposed pair.
 
 A hash alone cannot separate copies from look-alikes: crops and captions move 16 of 64 bits, lakes
 agree by chance. So `signatures` makes thumbnails and hashes of crop windows, `hamming` finds all
 pairs of near hashes, `registration` moves one picture onto the other and correlates their
 structure, and this module joins the three. On plain ground the subject alone is compared. Flat
-pictures, whose hash is noise, are proposed by correlation instead. Clusters are the connected
-components of the accepted pairs.
+pictures, whose hash is noise, are proposed by correlation instead. `clusters` joins the accepted
+pairs to groups.
 
 * paper, PUB11: duplicates removed after the download, the largest copy kept
 * not in the paper: crops, captions and the eight orientations; test images inside a training set
 * [NOT IMPLEMENTED] copies that keep less than about 85 % of the picture
 * impossible: copies of plain pictures, such as open sea, whose structure re-encoding has erased
-
-Cluster ids are the smallest position in the cluster, so `ids[i] == i` marks its first member.
 """
 
 from __future__ import annotations
