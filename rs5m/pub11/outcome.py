@@ -54,7 +54,7 @@ class Judge(Protocol):
         """
 
     def about(self) -> str:
-        """One sentence on what it is worth, for run.json and report.html."""
+        """One sentence on what it is worth, for run.json and report.html; need not be there."""
 
     def prepare(self, out: Path) -> None:
         """Leave in the run's folder what `load` and `reasons` need there."""

@@ -93,7 +93,7 @@ def run(
     check_labels(paths if labels else [], labels)
     facts = _facts(judge, limits, shard_size, terms, paths, columns, layout)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
-    with runfolder.claim(out, facts, notes={"images": images.RULE, "judge": judge.about()}):
+    with runfolder.claim(out, facts, notes=_notes(judge)):
         runner()
         if not (out / "dropped.parquet").is_file():
             judge.prepare(out)
@@ -105,6 +105,12 @@ def run(
         if not (out / report.PAGE).is_file():
             report.write(out, paths, *columns)
     return out
+
+
+def _notes(judge: Judge) -> dict:
+    """What run.json says beside the facts."""
+    about = {"judge": judge.about()} if hasattr(judge, "about") else {}
+    return {"images": images.RULE} | about
 
 
 def _facts(

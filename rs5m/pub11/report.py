@@ -58,9 +58,10 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
         f"{total.remaining:,} of {total.pairs_listed:,} listed pairs were kept. Below are the "
         f"counts by collection, reason and host, then up to {sheet.EACH} samples of the pairs that "
         "were kept and of those that were dropped for each reason, drawn by chance. All pairs are "
-        f"in kept.parquet, dropped.parquet and unmatched/ beside this page. Images: {images.RULE}. "
-        f"J{notes['judge'][1:]}."
+        f"in kept.parquet, dropped.parquet and unmatched/ beside this page. Images: {images.RULE}."
     )
+    if "judge" in notes:
+        lead += f" J{notes['judge'][1:]}."
     if more > 0:
         lead += f" {more} rare reasons have no samples here."
     tables = [
