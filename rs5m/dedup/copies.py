@@ -29,6 +29,8 @@ from rs5m.dedup.thumbnails import CROPS, INVERSE, orient, signatures, window_has
 
 OTHER_COLOUR = 0.8  # factor on the score of pictures on light ground, or grey, in other colours
 CUT = 225  # mean level of a channel some of whose pixels are probably cut off at 255
+COLUMNS = dict.fromkeys(("i", "j", "distance", "orientation"), np.int64)
+COLUMNS |= {"score": np.float64, "road": np.int8}  # of `scored_pairs`
 
 
 def _same_colour(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -132,25 +134,17 @@ def scored_pairs(
                     lambda some, how=how: _look(a, b, some, how, limits),
                     np.split(pair, range(512, len(pair), 512)),
                 )
-    columns = {
-        "i": np.int64,
-        "j": np.int64,
-        "distance": np.int64,
-        "orientation": np.int64,
-        "score": np.float64,
-        "road": np.int8,
-    }
     table = (
         pd.concat(tables)
         if tables
-        else pd.DataFrame({k: np.empty(0, t) for k, t in columns.items()})
+        else pd.DataFrame({k: np.empty(0, t) for k, t in COLUMNS.items()})
     )
     if same:
         table[["i", "j"]] = np.sort(table[["i", "j"]].to_numpy(), axis=1)
     table = table.sort_values(
         ["i", "j", "score", "orientation"], ascending=[True, True, False, True]
     )
-    return table.drop_duplicates(["i", "j"], ignore_index=True).astype(columns)
+    return table.drop_duplicates(["i", "j"], ignore_index=True).astype(COLUMNS)
 
 
 def groups(
