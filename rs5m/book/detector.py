@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 
 from rs5m import filters, intervals, results
-from rs5m.book import plots
+from rs5m.book import criteria, plots
 from rs5m.book.rsicd import folder as rsicd_folder
 from rs5m.book.scales import Scale, data_folder
 from rs5m.book.wordlists import JUDGED, READINGS
@@ -184,7 +184,8 @@ def measure(scale: Scale) -> dict:
     many judged pictures it takes. The detector of the wide reading, fitted on all, is written to
     results/local.
 
-    Keys: hits; readings: wide, strict -> arm -> `figures`; by the wide reading curve: judged
+    Keys: hits; readings: wide, strict -> arm -> `figures`; added: by reading what the prompts'
+    score adds to the detector's AUC; by the wide reading curve: judged
     pictures -> auc, and strengths: C -> auc.
     """
     with np.load(data_folder(scale) / JUDGED) as held:
@@ -199,14 +200,19 @@ def measure(scale: Scale) -> dict:
     def alone(x, y):
         return learn(x[:0], y[:0])
 
-    readings = {}
+    readings, added, model = {}, {}, _model()
+    prompted = criteria.score_odds(model, unseen)
     for name, right in READINGS.items():
         x, label = _asked(hits, kinds, name, right)
         found = {"pocket web": figures(_odds(pocket, x), label, _odds(pocket, unseen))}
         for arm, way in (("real sets alone", alone), ("judged hits too", learn)):
             score, others = cross_validated(x, label, unseen, way)
             found[arm] = figures(score, label, others)
-        readings[name] = found
+        asked = criteria.score_odds(model, x)
+        found[criteria.SCORE] = figures(asked, label, prompted)
+        both, rest = criteria.joined(asked, score, label, (prompted, others))
+        found[criteria.JOINED] = figures(both, label, rest)
+        readings[name], added[name] = found, criteria.added(score, both, label)
     x, label = _asked(hits, kinds, "wide", READINGS["wide"])
 
     def auc(way: Callable, size: int = 0) -> dict[str, float]:
@@ -216,6 +222,7 @@ def measure(scale: Scale) -> dict:
     return {
         "hits": len(kinds),
         "readings": readings,
+        "added": added,
         "curve": {str(size): auc(learn, size) for size in SIZES},
         "strengths": {str(c): auc(partial(learn, strength=c)) for c in STRENGTHS},
     }

@@ -1,0 +1,71 @@
+"""What each of the two criteria is worth on the judged pictures: the prompts' score, the detector,
+and the two joined. Chapter: filters.
+"""
+
+import numpy as np
+import torch
+
+from rs5m import filters, intervals
+from rs5m.intervals import in_words
+from rs5m.zeroshot import logits
+
+SCORE, JOINED = "score of the prompts", "score and detector"
+FOLDS = 5
+
+
+def score_odds(model, inner: np.ndarray) -> np.ndarray:
+    """Log-odds (n,) of the prompts' score from inner vectors, whose first part is the pooled output
+    that the tower projects.
+    """
+    head = model.net.visual.head.proj
+    with torch.inference_mode():
+        pooled = torch.from_numpy(inner[:, : head.in_features]).to(head.weight)
+        vectors = head(pooled).float().cpu().numpy()
+    found = logits(vectors, filters.prompts(model)) / 10
+    return found[:, 0] - found[:, 1]
+
+
+def joined(
+    score: np.ndarray, detector: np.ndarray, label: np.ndarray, others: tuple
+) -> tuple[np.ndarray, np.ndarray]:
+    """Log-odds of a regression on both criteria, cross-validated, and of others: (n,), (m,).
+
+    Args:
+        score: log-odds of the prompts' score, (n,).
+        detector: log-odds of a detector that did not learn from the picture, (n,).
+        label: bool (n,).
+        others: score and detector of the other pictures, (m,) each.
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.model_selection import StratifiedKFold
+
+    both, rest, found = np.stack([score, detector], 1), np.stack(others, 1), np.zeros(len(label))
+    centre, spread = both.mean(0), both.std(0)
+    both, rest, more = (both - centre) / spread, (rest - centre) / spread, 0.0
+    for train, test in StratifiedKFold(FOLDS, shuffle=True, random_state=0).split(both, label):
+        head = LogisticRegression().fit(both[train], label[train])
+        found[test] = head.decision_function(both[test])
+        more = more + head.decision_function(rest) / FOLDS
+    return found, more
+
+
+def added(detector: np.ndarray, both: np.ndarray, label: np.ndarray) -> dict[str, float]:
+    """What the score adds to the detector's AUC: value, low, high, over pictures."""
+
+    def difference(a, b, truth):
+        return filters.auc(b, truth) - filters.auc(a, truth)
+
+    found = intervals.bootstrap(difference, detector, both, label)
+    return dict(zip(("value", "low", "high"), found, strict=True))
+
+
+def words(values: dict | None) -> str:
+    """What joining the two criteria changes, in a sentence."""
+    if not values or "added" not in values:
+        return "What the score adds to the detector is not stored here."
+    gain = values["added"]["wide"]
+    adds = "adds to" if gain["low"] > 0 else "takes from" if gain["high"] < 0 else "leaves as it is"
+    return (
+        f"Joining it with the prompts' score {adds} what the detector is worth: "
+        f"{in_words(gain, digits=3, sign='+')} of the AUC by the wide reading."
+    )
