@@ -101,6 +101,11 @@ class Named:
         return said
 
     def _detector(self):
+        if not Path(self.detector).is_file():
+            raise FileNotFoundError(
+                f"--detector {self.detector} is not a file: check its spelling, or write one with "
+                "`rs5m detector fit`"
+            )
         return filters.load_detector(Path(self.detector))
 
     def _model(self):

@@ -110,7 +110,7 @@ def test_a_wrong_detector_is_refused_before_any_work(case, site, small_model, tm
         "nan": "not finite",
         "cut": "is not a detector",
         "other": "is not a detector",
-        "missing": "detector.npz",
+        "missing": "is not a file: check its spelling",
         "length": "differ in length",
     }
     if case == "tower":
