@@ -65,7 +65,9 @@ def _add_data(add) -> None:
 
 
 def _add_machine(add) -> None:
-    batch = "The images that are encoded at a time (default: 32 on a CPU, 256 on a GPU)."
+    batch = (
+        "The images that are encoded at a time (default: 16 on each core of a CPU, 256 on a GPU)."
+    )
     workers = "The threads that decode images (default: one for each processor, at most 16)."
     precision = (
         "The numbers in which images are encoded, float32 as in the official evaluation or "
