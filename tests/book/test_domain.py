@@ -62,11 +62,11 @@ def test_the_domain_model_is_made_once(tmp_path, monkeypatch, capsys, changes):
     stand_ins(monkeypatch, tmp_path)
     scale = replace(scales.get("mini"), **SMALL)
     first, losses = domain.domain_model(scale, **changes)
-    assert len(losses) == 3 and "computed" in capsys.readouterr().out, (
+    assert len(losses) == 3 and "computed" in capsys.readouterr().err, (
         "an epoch is three batches, the nearest to 2"
     )
     second, again = domain.domain_model(scale, **changes)
-    assert again == losses and "loaded" in capsys.readouterr().out
+    assert again == losses and "loaded" in capsys.readouterr().err
     pixels, captions = some_pairs(8)
     source = domain.source(scale, scale.runs[0])
     assert isinstance(source, loader.Shards) and len(source) == 104
@@ -83,7 +83,7 @@ def test_the_domain_model_is_made_once(tmp_path, monkeypatch, capsys, changes):
     assert (words[0] == words[1]).all() and words[0] == pytest.approx(words[2], abs=1e-5)
     domain.domain_model(scale, seed=1, **changes)
     domain.domain_model(scale, ("rs3",), **changes)
-    said = [line for line in capsys.readouterr().out.splitlines() if line.startswith("tuned-")]
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("tuned-")]
     assert ["computed" in line for line in said] == [True, True], (
         "other settings, other pairs: another model"
     )
@@ -92,7 +92,7 @@ def test_the_domain_model_is_made_once(tmp_path, monkeypatch, capsys, changes):
         tmp_path / "rs3-train-0000.tar", [records.Record(encoded(pixels[0]), "0.png", "other")] * 40
     )
     domain.domain_model(scale, **changes)
-    assert "computed" in capsys.readouterr().out, "other data under the same name: another model"
+    assert "computed" in capsys.readouterr().err, "other data under the same name: another model"
 
 
 def test_runs_of_other_sizes_take_equally_many_steps():
