@@ -125,7 +125,7 @@ def test_the_command_scores_files_and_refuses_a_model_beside_them(tmp_path, arra
         by_hand(arrays["image"], arrays["single"], arrays["label"])
     )
     for more, sentence in (
-        (["--features", str(path), "--model", "pocket"], "leave them out"),
+        (["--features", str(path), "--model", "pocket"], "needs no --model: leave it out"),
         ([], "give --model and --data"),
     ):
         assert cli.main(["evaluate", "--out", str(out), *more]) == 2
