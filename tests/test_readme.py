@@ -16,6 +16,7 @@ from rs5m.book import scorecard
 
 ROOT = Path(__file__).parents[1]
 TEXT = (ROOT / "README.md").read_text(encoding="utf-8")
+EMPTY = "<!-- cost:start -->\n<!-- cost:end -->"
 TIMING = {
     "run": "cold",
     "seconds": 840,
@@ -33,6 +34,9 @@ def copy(tmp_path, monkeypatch) -> Path:
     for name in ("_toc.yml", "README.md"):
         shutil.copy(ROOT / name, tmp_path)
     (tmp_path / "results/mini/timing.json").write_text(json.dumps(TIMING))
+    # what the page states today would stay, where it is off by less than half
+    today = re.sub(r"<!-- cost:start -->.*?<!-- cost:end -->", EMPTY, TEXT, flags=re.DOTALL)
+    (tmp_path / "README.md").write_text(today)
     monkeypatch.chdir(tmp_path)
     readme.main([])
     readme.main(["--check"])
