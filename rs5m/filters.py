@@ -65,7 +65,7 @@ def features(model, images, batch: int = 32) -> np.ndarray:
 
     The projected vector first; behind it, where the tower is a timm trunk, its pooled output and
     the means and deviations of its inner stages: drawn maps differ from views in texture, not in
-    content. Chapter: filters.
+    content.
     """
     import torch
 
@@ -106,8 +106,7 @@ def prompts(model) -> np.ndarray:
     """Unit vectors (2, dim), as of two classes: all prompts of views from above, all prompts of
     everything else.
 
-    An ensemble for each side, not the best single prompt: the chapter measures both. Chapter:
-    filters.
+    An ensemble for each side, not the best single prompt: the chapter measures both.
     """
     from rs5m import clip
 
@@ -132,15 +131,13 @@ def score(model, images) -> np.ndarray:
     """Vision-language score in 0..1 (n,): how much nearer an image is to views from above than to
     everything else.
 
-    Paper: PUB11, outliers by a vision-language model. Chapter: filters.
+    Paper: PUB11, outliers by a vision-language model.
     """
     return score_features(features(model, images), prompts(model))
 
 
 def fit_detector(vectors: np.ndarray, labels: np.ndarray, seed: int = 0) -> Detector:
-    """A detector from features (n, dim) and labels bool (n,). ValueError where a class is missing.
-    Chapter: filters.
-    """
+    """A detector from features (n, dim) and labels bool (n,); ValueError where one is missing."""
     from sklearn.linear_model import LogisticRegression
 
     labels = np.asarray(labels, bool)
@@ -267,8 +264,7 @@ def words(about: dict) -> str:
 def joint(score: float, probability: float, thresholds: Thresholds) -> str | None:
     """Why an image is dropped by the joint rule, or None to keep it.
 
-    Paper: PUB11, outliers; the paper does not say how; `choose_thresholds` decides. Chapter:
-    filters.
+    Paper: PUB11, outliers; the paper does not say how; `choose_thresholds` decides.
     """
     return joint_all(np.array([score]), np.array([probability]), thresholds)[0]
 
@@ -297,7 +293,7 @@ def choose_thresholds(
     precision.
 
     scores, probabilities (n,), labels bool (n,). Candidates: 41 quantiles of each. Ties go to the
-    rule and to the thresholds that keep more, and between those to the middle. Chapter: filters.
+    rule and to the thresholds that keep more, and between those to the middle.
     """
     labels = np.asarray(labels, bool)
     grid = np.linspace(0, 1, 41)
