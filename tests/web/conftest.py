@@ -55,10 +55,16 @@ def names(monkeypatch):
 
 @pytest.fixture
 def no_connection(monkeypatch):
-    tried = []
-    monkeypatch.setattr(
-        socket.socket, "connect", lambda self, address: tried.append(address) or 1 / 0
-    )
+    """What this test tries to connect to; threads that an earlier test left connect as ever."""
+    tried, earlier, connect = [], set(threading.enumerate()), socket.socket.connect
+
+    def note(line, address):
+        if threading.current_thread() in earlier - {threading.main_thread()}:
+            return connect(line, address)
+        tried.append(address)
+        raise ConnectionAbortedError("no connection in this test")
+
+    monkeypatch.setattr(socket.socket, "connect", note)
     return tried
 
 
