@@ -43,6 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self):
         site, host = self.server, self.headers["Host"].split(":")[0]
         name = self.path.strip("/").split("?")[0].split("/")[0]
+        self.over = False
         with site.lock:
             site.hits[self.path] += 1
             site.seen.append(dict(self.headers))
@@ -53,10 +54,16 @@ class Handler(http.server.BaseHTTPRequestHandler):
         try:
             getattr(self, "on_" + name.replace("-", "_"), self.on_missing)(count)
         finally:
-            with site.lock:
-                site.open[host] -= 1
+            self.end()
+
+    def end(self):
+        """No longer open: said before the answer, after which the client may ask the next."""
+        with self.server.lock:
+            self.server.open[self.headers["Host"].split(":")[0]] -= not self.over
+        self.over = True
 
     def reply(self, code=200, body=BODY, **headers):
+        self.end()
         self.send_response(code)
         headers = {"Content_Length": str(len(body))} | headers
         for key, values in headers.items():
@@ -258,4 +265,5 @@ def alone(**changed):
     return web.Limits(**vars(LIMITS) | {"per_host": 1} | changed)
 
 
-QUICK = web.Limits(**vars(LIMITS) | {"timeout": 0.4, "connect": 0.4})
+QUICK = web.Limits(**vars(LIMITS) | {"timeout": 0.4, "connect": 0.4})  # where nobody answers
+PATIENT = web.Limits(**vars(LIMITS) | {"timeout": 1.2, "connect": 1.2})  # where some hosts do

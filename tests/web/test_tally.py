@@ -1,6 +1,6 @@
 """What a crawl has met, by status and host."""
 
-from faulty_site import BODY, QUICK
+from faulty_site import BODY, PATIENT, QUICK
 
 from rs5m import web
 
@@ -9,11 +9,11 @@ def test_the_tally_knows_counts_bytes_and_the_hosts(site, deaf):
     urls = [f"{deaf}/{i}" for i in range(8)] + [f"{site.base}/ok?{i}" for i in range(3)] + ["x"]
     tally = web.Tally()
     assert not tally.unheard, "nothing was asked"
-    for place, got in web.fetch_many(urls, QUICK):
+    for place, got in web.fetch_many(urls, PATIENT):
         tally.add(urls[place], got)
     assert tally.statuses == {"ok": 3, "timeout": 5, "dead_host": 3, "bad_url": 1}
     assert tally.bytes == 3 * len(BODY)
-    assert tally.slowest()[0][0] == "127.0.0.9" and 0.35 < tally.slowest()[0][1] < 0.6
+    assert tally.slowest()[0][0] == "127.0.0.9" and tally.slowest()[0][1] > 1.1, "of those asked"
     ((name, host),) = tally.deadest()
     assert name == "127.0.0.9" and (host.results, host.asked, host.failed, host.silent) == (
         8,
