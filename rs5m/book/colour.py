@@ -127,6 +127,20 @@ def fit_head(
     return lambda values: scaled(values) @ fitted.T
 
 
+def answers(data: Labelled, pairs: loader.Shards | loader.Memory) -> np.ndarray:
+    """The class of each image of a test set (m,) by `from_captions`, learned from the pairs of a
+    tuning run.
+    """
+    from rs5m.book import testing
+
+    drawn = np.random.default_rng(0).permutation(len(pairs))[:MOST]
+    batch = pairs[np.sort(drawn), None]
+    seen = numbers(batch.pixels.permute(0, 2, 3, 1).numpy())
+    captions = [pairs.captions(i) for i in batch.index]
+    spellings = list(zip(*testing.spellings(data).values(), strict=True))
+    return from_captions(seen, captions, spellings, numbers(data.images))
+
+
 def hits(
     data: Labelled, pairs: loader.Shards | loader.Memory, general: np.ndarray
 ) -> dict[str, np.ndarray]:
@@ -137,18 +151,9 @@ def hits(
         pairs: of the tuning run (`rs5m.book.domain.source`).
         general: vectors (n, dim) of the test set by the general model.
     """
-    from rs5m.book import testing
-
-    tested = numbers(data.images)
-    drawn = np.random.default_rng(0).permutation(len(pairs))[:MOST]
-    batch = pairs[np.sort(drawn), None]
-    seen = numbers(batch.pixels.permute(0, 2, 3, 1).numpy())
-    captions = [pairs.captions(i) for i in batch.index]
-    spellings = list(zip(*testing.spellings(data).values(), strict=True))
-    said = from_captions(seen, captions, spellings, tested)
     return {
-        CAPTIONS: said == data.labels,
-        LABELS: probe(tested, data.labels, 1.0),
+        CAPTIONS: answers(data, pairs) == data.labels,
+        LABELS: probe(numbers(data.images), data.labels, 1.0),
         PROBE: probe(general, data.labels),
     }
 

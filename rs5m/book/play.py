@@ -272,7 +272,8 @@ def pairs(table: pd.DataFrame, pictures: dict[int, np.ndarray], most: int = 8) -
         most: pairs of each stage, reason and truth in the sample.
     """
     by = ["stage", "reason", "source", "truth"]
-    table = table.assign(truth=table.truth.astype(int), reason=table.reason.fillna(""))
+    text, reason = table.text.fillna("").str.slice(0, 200), table.reason.fillna("")
+    table = table.assign(truth=table.truth.astype(int), text=text, reason=reason)
     counts = table.groupby(by, sort=False).size().to_frame("pairs").reset_index()
     some = sample(table, most)
     have = [row for row in some.row if row in pictures][:MOST]
