@@ -1,0 +1,112 @@
+"""The findings of the front page: from what to what, beside chance and colour, and a verdict.
+
+Read from results/ alone; a finding whose chapter has not run is left out. Chapter: index.
+"""
+
+import pandas as pd
+
+from rs5m import results
+from rs5m.book import colour, weights
+from rs5m.book.scorecard import NAMES
+
+COLUMNS = ["measured", "before → after", "chance", "colour", "verdict"]
+
+
+def table(scale: str) -> pd.DataFrame:
+    """A line for each question."""
+    found = {}
+    for question, name, at, line in QUESTIONS:
+        record = results.load(name, at or scale)
+        if record:
+            found[question] = dict(zip(COLUMNS, line(record["values"]), strict=True))
+    return pd.DataFrame.from_dict(found, orient="index", columns=COLUMNS)
+
+
+def percent(value: float) -> str:
+    return f"{value:.1f} %"
+
+
+def path(before: float, after: float) -> str:
+    return f"{before:.1f} → {percent(after)}"
+
+
+def verdict(gain: dict, over_colour: dict | None = None) -> str:
+    """Whether the interval of a gain leaves zero, in words, and who wins against colour."""
+    word = "helps" if gain["low"] > 0 else "harms" if gain["high"] < 0 else "undecided"
+    said = f"{word}: {gain['gain']:+.1f} points ({gain['low']:+.1f} to {gain['high']:+.1f})"
+    if not over_colour:
+        return said
+    if over_colour["high"] < 0:
+        return f"{said}, but colour alone does better"
+    ahead = "and beats colour" if over_colour["low"] > 0 else "no better than colour for sure"
+    return f"{said}, {ahead}"
+
+
+def _tuned(values: dict) -> tuple:
+    name, test = next(iter(values["tests"].items()))
+    run, gain = next(iter(test["gain"].items()))
+    models, without = test["models"], test.get("baselines", {})
+    level = {name: percent(row["balanced"]) for name, row in without.items()}
+    return (
+        f"balanced accuracy, {NAMES.get(name, name)}",
+        path(models["general"]["balanced"], models[run]["balanced"]),
+        level.get(colour.CHANCE, "—"),
+        level.get(colour.CAPTIONS, "—"),
+        verdict(gain, test.get("over_colour")),
+    )
+
+
+def _real(values: dict) -> tuple:
+    test = values["tests"]["whurs19"]
+    arms = {name: arm["gain"] for name, arm in test["arms"].items()}
+    return (
+        f"balanced accuracy, {NAMES['whurs19']}",
+        path(arms["general"], arms["tuned"]),
+        percent(test["chance"]),
+        percent(arms["colour"]),
+        verdict(test["over general"], test["over colour"]),
+    )
+
+
+def _weights(values: dict) -> tuple:
+    models = values["models"]
+    return (
+        f"top-1, {NAMES['whurs19']}, GeoRSCLIP after CLIP (ViT-B/32)",
+        path(*(models[f"{name} ViT-B-32"][weights.MANY]["top1"] for name in ("CLIP", "GeoRSCLIP"))),
+        percent(100 / len(weights.CLASSES)),
+        "—",
+        verdict(values["gains"]["GeoRSCLIP ViT-B-32"][weights.MANY]),
+    )
+
+
+def _cleaned(values: dict) -> tuple:
+    ladder, recall = values["ladder"], values["final"]["recall"]["rate"]
+    return (
+        "views among the pairs, after the keywords and at the end",
+        path(ladder[0]["precision"], ladder[-1]["precision"]),
+        "—",
+        "—",
+        f"works on a web of known truth; {percent(recall)} of the views remain",
+    )
+
+
+def _rotated(values: dict) -> tuple:
+    before, after = (values["halves"][k] for k in ("none: upright image", "mean_minus_deviation"))
+    mean, tied, wrong = values["halves"]["mean"], "tied to a direction", "wrong class"
+    return (
+        "captions chosen that are tied to a direction",
+        path(before[tied], after[tied]),
+        "—",
+        "—",
+        f"works where the ranker sees directions; the plain mean reaches {percent(mean[tied])}, "
+        f"and a wrong class is chosen more often ({path(before[wrong], after[wrong])})",
+    )
+
+
+QUESTIONS = (  # question, the result that answers it, its scale or None for the page's, its line
+    ("Does tuning on pairs from above help?", "zeroshot", None, _tuned),
+    ("And with people's captions, on real images?", "rsicd", "local", _real),
+    ("Do the published weights hold up?", "weights", "local", _weights),
+    ("Can a web crawl be cleaned?", "pub11", None, _cleaned),
+    ("Does it help to rotate?", "rotation", None, _rotated),
+)

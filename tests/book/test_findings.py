@@ -1,0 +1,42 @@
+"""The front page's findings: that words follow from intervals, and numbers from the results."""
+
+import re
+
+import pytest
+
+from rs5m import results
+from rs5m.book import findings
+
+
+@pytest.mark.parametrize(
+    ("gain", "colour", "said"),
+    [
+        ((1, 0.5, 2), None, "helps: +1.0 points (+0.5 to +2.0)"),
+        ((-1, -2, -0.5), None, "harms: -1.0 points (-2.0 to -0.5)"),
+        ((1, -0.5, 2), None, "undecided: +1.0 points (-0.5 to +2.0)"),
+        ((1, 0.5, 2), (-3, -4, -2), "colour alone does better"),
+        ((1, 0.5, 2), (3, 2, 4), "and beats colour"),
+        ((1, 0.5, 2), (1, -1, 4), "no better than colour for sure"),
+    ],
+)
+def test_a_verdict_follows_from_intervals(gain, colour, said):
+    keys = ("gain", "low", "high")
+    gain, colour = (values and dict(zip(keys, values, strict=True)) for values in (gain, colour))
+    assert findings.verdict(gain, colour).endswith(said)
+
+
+def test_every_number_is_that_of_a_result():
+    table = findings.table("mini")
+    assert len(table) == 5 and not table.isna().any(axis=None)
+    values = results.load("zeroshot", "mini")["values"]["tests"]["pocket"]
+    first = table.iloc[0]
+    wanted = [values["models"][name]["balanced"] for name in ("general", "pub11+rs3")]
+    assert re.findall(r"[\d.]+", first["before → after"]) == [f"{value:.1f}" for value in wanted]
+    halves = results.load("rotation", "mini")["values"]["halves"]
+    upright = halves["none: upright image"]["tied to a direction"]
+    assert table.iloc[4]["before → after"].startswith(f"{upright:.1f} →")
+
+
+def test_what_has_not_run_is_left_out(tmp_path, monkeypatch):
+    monkeypatch.setattr(results, "load", lambda name, scale: None)
+    assert findings.table("mini").empty
