@@ -8,6 +8,7 @@ package index there.
 import ipaddress
 import os
 import socket
+import sys
 
 import pytest
 
@@ -15,6 +16,14 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
+
+
+@pytest.fixture(autouse=True)
+def seeded():
+    """The same random numbers in every test, whichever ran before it."""
+    for name, seed in (("random", "seed"), ("numpy.random", "seed"), ("torch", "manual_seed")):
+        if name in sys.modules:
+            getattr(sys.modules[name], seed)(0)
 
 
 @pytest.fixture(scope="module")

@@ -46,7 +46,7 @@ def asked(served, home: Path) -> subprocess.CompletedProcess:
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests/helpers")))
     env = os.environ | {"PYTHONPATH": paths, "HF_ENDPOINT": served.address, "HF_HOME": str(home)}
     line = [sys.executable, "-c", SCRIPT, str(served.folder)]
-    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, env=env, capture_output=True, text=True, timeout=600)
 
 
 def test_weights_of_the_hub_are_said_fetched_once_and_loaded(served, tmp_path):

@@ -42,7 +42,7 @@ def fetched(hub, out: Path, *words: str) -> subprocess.CompletedProcess:
     home = os.environ | {"HF_ENDPOINT": hub.address, "HF_HOME": str(out / ".hf")}
     home |= {"HF_HUB_DISABLE_PROGRESS_BARS": "1", "HF_HUB_DISABLE_XET": "1"}
     line = [sys.executable, "-m", "rs5m.cli", "fetch", *words, "--out", str(out)]
-    return subprocess.run(line, env=home, capture_output=True, text=True, timeout=120)
+    return subprocess.run(line, env=home, capture_output=True, text=True, timeout=600)
 
 
 def test_weights_shards_and_tests_lie_where_the_readers_look(hub, tmp_path, monkeypatch):

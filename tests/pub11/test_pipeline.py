@@ -90,7 +90,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(site, finished, tm
         process.send_signal(signal.SIGKILL)
         process.wait()
     process = child(f"{site[1]}/*.parquet", out)
-    assert process.wait(120) == 0
+    assert process.wait(600) == 0
     assert contents(out) == contents(finished)
     log = (out / "log.txt").read_text().splitlines()
     done = sorted(
@@ -122,7 +122,7 @@ def test_ray_gives_the_same_table_row_for_row(site, finished, tmp_path):
     try:
         address = ray.get_runtime_context().gcs_address
         process = child(f"{site[1]}/*.parquet", tmp_path / "out", RAY_ADDRESS=address)
-        assert process.wait(100) == 0
+        assert process.wait(600) == 0
     finally:
         ray.shutdown()
     for name in ("kept", "dropped", "attrition"):

@@ -4,14 +4,13 @@ nonsense.
 
 import hashlib
 import json
-import signal
 import subprocess
 import sys
-import time
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
+import killed
 import numpy as np
 import pytest
 import torch
@@ -403,23 +402,32 @@ def result(folder: Path) -> tuple[list[float], dict]:
     return torch.load(folder / "result.pt", weights_only=True)
 
 
-def unbroken(tmp_path: Path, **options) -> tuple[list[float], dict]:
-    folder = tmp_path / "unbroken"
-    subprocess.run(
-        [sys.executable, script(tmp_path, **options), folder],
-        env=VARIABLES,
-        check=True,
-        capture_output=True,
-    )
-    return result(folder)
+@pytest.fixture(scope="module")
+def processes():
+    return killed.ready()
+
+
+def run(folder: Path, step: int = 0, **options) -> None:
+    """The script's run in this process, which dies at a step on the disk."""
+    if step:
+        killed.at(step, folder)
+    sys.argv[1:] = [str(folder)]
+    exec(script(folder.parent, **options).read_text(), {})
+
+
+def unbroken(processes, tmp_path: Path, **options) -> tuple[list[float], dict]:
+    process = processes.Process(target=run, args=(tmp_path / "unbroken",), kwargs=options)
+    process.start()
+    process.join()
+    return result(tmp_path / "unbroken")
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("options", [{}, {"chunk": 5, "method": "lora"}])
-def test_two_processes_have_the_curve_of_one(tmp_path, options):
-    losses, weights = unbroken(tmp_path, **options)
+def test_two_processes_have_the_curve_of_one(processes, tmp_path, options):
+    losses, weights = unbroken(processes, tmp_path, **options)
     folder = tmp_path / "two"
-    run = [
+    torchrun = [
         sys.executable,
         "-m",
         "torch.distributed.run",
@@ -428,7 +436,10 @@ def test_two_processes_have_the_curve_of_one(tmp_path, options):
         "--standalone",
     ]
     done = subprocess.run(
-        [*run, script(tmp_path, **options), folder], env=VARIABLES, capture_output=True, text=True
+        [*torchrun, script(tmp_path, **options), folder],
+        env=VARIABLES,
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr[-2000:]
     both, after = result(folder)
@@ -447,26 +458,16 @@ def test_two_processes_have_the_curve_of_one(tmp_path, options):
 
 
 @pytest.mark.slow
-def test_killed_at_random_steps_it_goes_on_as_if_unbroken(tmp_path):
-    losses, weights = unbroken(tmp_path)
-    folder, kills, generator = tmp_path / "killed", 0, np.random.default_rng(0)
-    while not (folder / "result.pt").is_file():
-        log = folder / "log.jsonl"
-        seen = len(log.read_text().splitlines()) if log.is_file() else 0
-        until = seen + int(generator.integers(2, 7))
-        run = subprocess.Popen(
-            [sys.executable, script(tmp_path), folder], env=VARIABLES, stderr=subprocess.DEVNULL
-        )
-        while run.poll() is None and not (
-            log.is_file() and len(log.read_text().splitlines()) >= until and kills < 4
-        ):
-            time.sleep(0.002)
-        if run.poll() is None:
-            time.sleep(float(generator.random()) * 0.02)
-            run.send_signal(signal.SIGKILL)
-            kills += 1
-        run.wait()
-    assert kills >= 3, "it was killed"
+def test_killed_at_random_steps_it_goes_on_as_if_unbroken(processes, tmp_path):
+    losses, weights = unbroken(processes, tmp_path)
+    folder, ends, reached = tmp_path / "killed", [], []
+    for step in (9, 13, 3, 14, 10, 0):  # before, in and after the writing of a checkpoint
+        process = processes.Process(target=run, args=(folder, step))
+        process.start()
+        process.join()
+        ends.append(process.exitcode)
+        reached.append(len((folder / "log.jsonl").read_text().splitlines()))
+    assert ends == [-9] * 5 + [0] and len(set(reached)) >= 4, f"{ends}, {reached}"
     again, after = result(folder)
     assert again == losses and not changed(weights, after), (
         "the same losses to the last bit, the same weights"
