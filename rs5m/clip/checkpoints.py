@@ -28,6 +28,8 @@ from rs5m.files import kind, refuse_pointer, whole
 WRAPPERS = re.compile(r"^(module\.|_orig_mod\.)+|(?<=\.)_orig_mod\.")
 NESTED = ("state_dict", "model_state_dict", "model", "module", "net")  # where trainers put weights
 SIZES = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's files
+# Long-CLIP's second table of positions, which holds but for the first places
+LONG, KEPT = "positional_embedding_res", 20
 SHOWN = 3  # tensors that a message names of each kind
 LONGEST_HEADER = 2**27  # bytes; safetensors reads none above 100 MB
 
@@ -62,7 +64,17 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
             raise ValueError(f"{path} holds {bare} twice, in a wrapper and without: keep one")
         if bare not in SIZES:
             tensors[bare] = tensor
+    if LONG in tensors and "positional_embedding" in tensors:
+        kept, rest = tensors["positional_embedding"], tensors.pop(LONG)
+        tensors["positional_embedding"] = torch.cat([kept[:KEPT], rest[KEPT:]])
     return tensors
+
+
+def positions(path: str | Path) -> int | None:
+    """The tokens of a text that a checkpoint of CLIP's text tower has places for."""
+    tensors = read(path)
+    names = ("positional_embedding", "text.positional_embedding")
+    return next((len(tensors[name]) for name in names if name in tensors), None)
 
 
 def is_safetensors(path: Path) -> bool:

@@ -68,6 +68,8 @@ def _openclip_config(model: Model) -> dict | None:
         return None
     if (quick := uses(model.net)) is not None:
         architecture["quick_gelu"] = quick
+    if getattr(model.net, "positional_embedding", None) is not None:  # a text may be longer
+        architecture["text_cfg"]["context_length"] = len(model.net.positional_embedding)
     preprocess = {"mean": list(model.mean), "std": list(model.std)}
     kept = getattr(model.net.visual, "preprocess_cfg", {})
     preprocess |= {key: kept[key] for key in ("interpolation", "resize_mode") if key in kept}

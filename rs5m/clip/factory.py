@@ -2,7 +2,6 @@
 is `rs5m.clip.load`. Chapter: clip.
 """
 
-import difflib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -10,8 +9,9 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
+from rs5m.clip import huggingface, known
 from rs5m.clip.activation import NAMES, cure, probe, uses
-from rs5m.clip.checkpoints import facts, put
+from rs5m.clip.checkpoints import facts, positions, put
 from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
 from rs5m.clip.pocket import POCKET_SIZE, pocket_model
@@ -21,8 +21,10 @@ from rs5m.device import device
 REMOTE = ("hf-hub:", "local-dir:")  # names that bring their own configuration and weights
 
 
-def with_checkpoint(model: Model, path: Path) -> Model:
-    """The weights of a file, and the normalisation and size that its header states."""
+def with_checkpoint(model: Model, path: Path, told: tuple[bool, str] | None = None) -> Model:
+    """The weights of a file, and the normalisation and size that its header states. told: as in
+    `check`.
+    """
     put(model.net, path, model.name)
     model.net.eval()
     header = facts(path)
@@ -30,20 +32,22 @@ def with_checkpoint(model: Model, path: Path) -> Model:
     if model.name == "pocket":  # convolutions take any size
         values["image_size"] = header.get("image_size", model.image_size)
     model = replace(model, **values)
-    check(model, path)
+    check(model, path, told)
     return model
 
 
-def named(name: str, tag: str | None, bare: bool) -> Model:
+def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> Model:
     """An architecture of open_clip with the weights of a tag, or with `bare` only the tag's
-    normalisation. Errors of `load`.
+    normalisation. length: tokens of a text, where it is not the architecture's. Errors of `load`.
     """
     options = _tag(name, tag) | {"load_weights": not bare}
     options["pretrained"] = None if bare or name.startswith(REMOTE) else tag
+    if length:
+        options["force_context_length"] = length
     try:
         with _quiet(bare):
             net, _, transform = open_clip.create_model_and_transforms(name, **options)
-            tokenizer = open_clip.get_tokenizer(name)
+            tokenizer = open_clip.get_tokenizer(name, length)
     except ImportError:  # names the package to install
         raise
     except Exception as error:  # open_clip's own, the hub's, its HTTP client's and plain ones
@@ -96,13 +100,13 @@ def _tag(name: str, tag: str | None) -> dict:
     """
     if name.startswith(REMOTE):
         return {}
-    known = open_clip.list_models()
-    if name not in known:
-        near = difflib.get_close_matches(name, [*known, *RELEASED], 4)
-        near = near or ["ViT-B-32-quickgelu", "ViT-H-14"]
+    theirs = open_clip.list_models()
+    if name not in theirs:
+        near = known.near(name, theirs) or ["ViT-B-32-quickgelu", "ViT-H-14"]
         raise ValueError(
-            f"unknown model {name!r}: choose pocket, {', '.join(RELEASED)} or one of open_clip's "
-            f"{len(known)}, such as {', '.join(near)} (open_clip.list_models() has all)"
+            f"unknown model {name!r}: choose pocket, {', '.join(RELEASED)}, another of `rs5m "
+            f"models` or one of open_clip's {len(theirs)}, such as {', '.join(near)} "
+            "(open_clip.list_models() has all)"
         )
     if not tag:
         return {}
@@ -132,20 +136,42 @@ def load(
 
     Args:
         name: an architecture of open_clip ("ViT-B-32-quickgelu"), its "hf-hub:..." or
-            "local-dir:...", a released GeoRSCLIP (`rs5m.clip.released.RELEASED`), or "pocket".
+            "local-dir:..." (a folder of open_clip, or of transformers' CLIPModel), a released
+            model (`rs5m.clip.known.models`), or "pocket".
         pretrained: open_clip's tag of general weights; None: random weights.
         checkpoint: a safetensors file or a pickled state dict of that architecture, in place of the
             general weights.
     """
+    if (name in RELEASED or name in known.models()) and pretrained:
+        raise ValueError(f"{name} is one set of weights: leave pretrained={pretrained!r} out")
     if name in RELEASED:
-        if pretrained:
-            raise ValueError(f"{name} is one set of weights: leave pretrained={pretrained!r} out")
         checkpoint, name = checkpoint or fetch(name), RELEASED[name].architecture
+    elif name in known.models():
+        return _known(known.models()[name], checkpoint)
     if name == "pocket":
         model = pocket_model(POCKET_SIZE)
+    elif name.startswith("local-dir:") and huggingface.kind(folder := name[len("local-dir:") :]):
+        model = huggingface.load(folder)
+        if not checkpoint:
+            check(model, folder)
     else:
         model = named(name, pretrained, bare=bool(checkpoint))
     return with_checkpoint(model, Path(checkpoint)) if checkpoint else model
+
+
+def _known(one: known.Known, checkpoint: str | Path | None) -> Model:
+    """A released model that is not GeoRSCLIP's own; its weights may lie elsewhere."""
+    if one.format == "open_clip":
+        model = named(f"hf-hub:{one.source}", None, bare=bool(checkpoint))
+        return with_checkpoint(model, Path(checkpoint)) if checkpoint else model
+    path = Path(checkpoint) if checkpoint else known.weights(one.name)
+    told = None if one.quick_gelu is None else (one.quick_gelu, "as released")
+    if one.format == "transformers" and huggingface.kind(path.parent):
+        model = huggingface.load(path.parent, one.architecture)
+        check(model, path, told)
+        return model
+    length = one.text_length or positions(path)
+    return with_checkpoint(named(one.architecture, None, True, length), path, told)
 
 
 def of_tag(name: str, tag: str) -> bool:
@@ -160,14 +186,17 @@ def of_file(path: str | Path) -> tuple[bool, str] | None:
     written = facts(path).get("quick_gelu")
     if isinstance(written, bool):
         return written, "by its header"
-    for release in RELEASED.values():
-        if release.file == Path(path).name and release.quick_gelu is not None:
-            return release.quick_gelu, "as released under that name"
+    for one in known.models().values():
+        alike = one.format == "state dict" and Path(one.file).name == Path(path).name
+        if alike and one.quick_gelu is not None:
+            return one.quick_gelu, "as released under that name"
     return None
 
 
-def check(model, path: str | Path) -> None:
+def check(model, path: str | Path, told: tuple[bool, str] | None = None) -> None:
     """Compare a loaded checkpoint with the network it was loaded into.
+
+    told: whether it was trained with QuickGELU, and who says so; None: what `of_file` knows.
 
     ValueError where it is known that the file was trained with the other activation; a warning
     where the photographs fit the other one clearly better. Both name the cure.
@@ -175,14 +204,14 @@ def check(model, path: str | Path) -> None:
     computes = uses(model.net)
     if computes is None:
         return
-    name, known = model.name or "this network", of_file(path)
+    name, told = model.name or "this network", told or of_file(path)
     own, other = NAMES[computes], NAMES[not computes]
-    if known and known[0] != computes:
+    if told and told[0] != computes:
         raise ValueError(
-            f"{path} was trained with {other} ({known[1]}), but {name} computes {own}: "
-            f"{cure(model.name, known[0])}"
+            f"{path} was trained with {other} ({told[1]}), but {name} computes {own}: "
+            f"{cure(model.name, told[0])}"
         )
-    if not known and (losses := probe(model)).other_fits:
+    if not told and (losses := probe(model)).other_fits:
         warnings.warn(
             f"{path} fits {other} clearly better than the {own} of {name} "
             f"(loss of known photographs {losses.other:.2f}, not {losses.own:.2f}): "

@@ -6,7 +6,7 @@ from functools import cache
 from pathlib import Path
 
 from rs5m import files
-from rs5m.clip.released import RELEASED, fetch
+from rs5m.clip import known
 
 TAGS = {  # the general weights that the paper's models stand on, by architecture
     "ViT-B-32-quickgelu": "openai",
@@ -49,8 +49,8 @@ def identity(name: str, checkpoint: str = "", ways_out: str = WAYS_OUT) -> str:
     try:
         if checkpoint:
             path = Path(checkpoint)
-        elif name in RELEASED:
-            path = fetch(name)
+        elif name in known.models() and known.models()[name].format != "open_clip":
+            path = known.weights(name)
         elif tag:
             path = weights(name)
         else:  # the pocket's, or an address that names its folder
@@ -89,6 +89,6 @@ def weights(name: str) -> Path:
 
 def _tag(name: str, checkpoint: str) -> str | None:
     tag = None if checkpoint else TAGS.get(name)
-    if not (tag or checkpoint or name in ("pocket", *RELEASED) or ":" in name):
+    if not (tag or checkpoint or name in ("pocket", *known.models()) or ":" in name):
         raise ValueError(f"{name} needs weights: name their file with --checkpoint")
     return tag

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 
 from rs5m import __version__, clip, pocket, results
-from rs5m.clip import released
+from rs5m.clip import known
 from rs5m.data.datasets import LeftOut
 from rs5m.evaluate import cards, features, prompts, testsets
 from rs5m.evaluate.reporting import TITLES, column, show, sorted_out, write, write_predictions
@@ -185,20 +185,18 @@ def load(name: str, checkpoint: str | Path | None) -> tuple[clip.Model, dict]:
     of parameters.
     """
     torch.manual_seed(0)  # of weights that stay random
-    known = clip.open_clip.list_models()
-    file = (
-        released.fetch(name)
-        if name in released.RELEASED and not checkpoint
-        else Path(checkpoint or "")
-    )
-    tag = name in known and not file.is_file() and str(checkpoint) in _tags(name)
+    theirs = clip.open_clip.list_models()
+    one = None if checkpoint else known.models().get(name)
+    of_name = one and one.format != "open_clip"
+    file = known.weights(name) if of_name else Path(checkpoint or "")
+    tag = name in theirs and not file.is_file() and str(checkpoint) in _tags(name)
     model = (
         clip.load(name, str(checkpoint)) if tag else clip.load(name, checkpoint=checkpoint or None)
     )
     told = {"tag": checkpoint} if tag else None
     if file.is_file():
         told = {"file": file.name, "sha256": pocket.sha256(file)}
-    elif name in known and not checkpoint:
+    elif name in theirs and not checkpoint:
         told = "none: random weights"
         print(
             f"warning: {name} has random weights: give --checkpoint a file or one of "

@@ -1,0 +1,123 @@
+"""Released models by name, whatever their format: what is known of each (models.toml, beside
+GeoRSCLIP's own), and where its weights are. Chapter: clip.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import shutil
+import tomllib
+import zipfile
+from functools import cache
+from importlib.resources import files
+from pathlib import Path
+from typing import NamedTuple
+
+from rs5m.clip import released
+from rs5m.files import whole
+
+ACTIVATIONS = {True: "quickgelu", False: "gelu", None: "unknown"}
+BESIDE = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+
+
+class Known(NamedTuple):
+    """A released model as its authors describe it; the fields are those of models.toml."""
+
+    name: str
+    architecture: str
+    activation: str
+    text_length: int
+    licence: str
+    source: str
+    file: str
+    format: str
+
+    @property
+    def quick_gelu(self) -> bool | None:
+        """What the weights were trained with; None where it is not known."""
+        return {"quickgelu": True, "gelu": False}.get(self.activation)
+
+
+@cache
+def _others() -> dict[str, Known]:
+    text = (files("rs5m.clip") / "models.toml").read_text(encoding="utf-8")
+    return {name: Known(name, **row) for name, row in tomllib.loads(text).items()}
+
+
+def models() -> dict[str, Known]:
+    """Every released model by name, GeoRSCLIP's first."""
+    own = {
+        name: Known(
+            name, one.architecture, ACTIVATIONS[one.quick_gelu], 77, "cc", released.REPO,
+            f"ckpt/{one.file}", "state dict",
+        )
+        for name, one in released.RELEASED.items()
+    }  # fmt: skip
+    return own | _others()
+
+
+def near(name: str, others: list[str] = ()) -> list[str]:
+    """The four names that are most like a wrong one."""
+    return difflib.get_close_matches(name, [*models(), *others], 4)
+
+
+def weights(name: str) -> Path:
+    """The file of a model's weights: from ckpt/ in the folder RS5M_DATA if it is there, else from
+    where it was released; for transformers, with its config.json beside it.
+
+    OSError that says what to put where if it is available from neither.
+    """
+    one = models()[name]
+    if name in released.RELEASED:
+        return released.fetch(name)
+    folder = Path(os.environ.get("RS5M_DATA") or "data") / "ckpt"
+    inside = f"{name}/{one.file}" if one.format == "transformers" else one.file
+    if one.file and (folder / inside).is_file():
+        return folder / inside
+    if not one.file:
+        raise OSError(
+            f"{name}: the name of its file in {one.source} is not known here: download it and "
+            "name it with --checkpoint"
+        )
+    try:
+        return _member(one, folder) if one.format == "zip" else _of_hub(one)
+    except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
+        raise OSError(
+            f"{name} could not be fetched from {one.source} ({type(error).__name__}): download "
+            f"{one.file} there and put it at {folder / inside} (RS5M_DATA names the folder)"
+        ) from error
+
+
+def _of_hub(one: Known) -> Path:
+    from huggingface_hub import hf_hub_download
+    from huggingface_hub.errors import EntryNotFoundError
+
+    if one.format == "transformers":
+        for file in BESIDE:
+            try:
+                hf_hub_download(one.source, file)
+            except EntryNotFoundError:
+                if file == BESIDE[0]:
+                    raise
+    return Path(hf_hub_download(one.source, one.file))
+
+
+def _member(one: Known, folder: Path) -> Path:
+    """A member of a zip, which lies in the folder or is fetched, as a file of its own."""
+    from rs5m.web import download
+
+    packed = folder / one.source.rpartition("/")[2]
+    if not packed.is_file():
+        packed = download.fetch(one.source)
+    path = (folder if packed.parent == folder else packed.parent) / one.file
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with (
+            zipfile.ZipFile(packed) as archive,
+            archive.open(one.file) as source,
+            whole(path) as temporary,
+            temporary.open("wb") as sink,
+        ):
+            shutil.copyfileobj(source, sink, 2**20)
+    return path
