@@ -5,7 +5,7 @@ import os
 import sys
 
 from rs5m import __version__
-from rs5m.commands import detector, evaluate, export, fetch, pub11, rs3, tune
+from rs5m.commands import detector, evaluate, export, fetch, models, pub11, rs3, sets, tune
 
 CODES = """exit codes:
   0    it is done
@@ -41,7 +41,7 @@ def parser() -> argparse.ArgumentParser:
     said = "Print the version, and the commit of a checkout."
     root.add_argument("--version", action=Version, nargs=0, help=said)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for command in (pub11, detector, rs3, tune, evaluate, export, fetch):
+    for command in (pub11, detector, rs3, tune, evaluate, export, fetch, models, sets):
         command.add(commands)
         own = commands.choices[command.__name__.rpartition(".")[2]]
         own.epilog = f"{own.epilog or ''}\nexample:{command.EXAMPLE}".lstrip()

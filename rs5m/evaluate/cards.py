@@ -18,6 +18,12 @@ def _all() -> dict[str, dict]:
     return tomllib.loads((files("rs5m.evaluate") / "cards.toml").read_text(encoding="utf-8"))
 
 
+@cache
+def suites() -> dict[str, dict]:
+    """Sets that papers report together, by the suite's name: title, sets, protocol."""
+    return tomllib.loads((files("rs5m.evaluate") / "suites.toml").read_text(encoding="utf-8"))
+
+
 def known() -> tuple[str, ...]:
     """The names of all cards."""
     return tuple(_all())
