@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from rs5m import paper, results
-from rs5m.book import scales, scorecard
+from rs5m.book import published, scales, scorecard
 from rs5m.evaluate import reporting
 
 GOOD, NONE = (
@@ -88,7 +88,7 @@ def test_a_number_is_there_if_and_only_if_its_file_is(here, dropped):
     fewer, claim = rows[rows.claim == claims[dropped[0]]], claims[dropped[0]]
     put(here, STORED)
     rows = paper.compare(scorecard.rows())
-    # what tuning on the choice gains has no verdict, see `scorecard._rotation`
+    # what tuning on the choice gains has no verdict, see `claims._rotation`
     whole = rows[(rows.claim == claim) & ~rows.what.str.contains("after tuning")]
     assert len(whole) and (whole["this run"] != "—").all()
     assert fewer["this run"].tolist() == ["—"]
@@ -201,13 +201,13 @@ def test_every_command_names_a_model_that_fills_that_very_row(here):
             column = reporting.column(options["--model"], options.get("--checkpoint"))
             assert (
                 column == (row.model, row.tuned_on, True)
-                and options["--tasks"] in scorecard.TASKS.values()
+                and options["--tasks"] in published.TASKS.values()
             )
 
 
 def test_every_published_metric_has_its_official_name():
     known = {
-        row["metric"]: scorecard._official(row)
+        row["metric"]: published._official(row)
         for row in paper.table("results").to_dict("records")
         if row["dataset"] in ("AID", "RSICD", "AIR-SLT")
     }

@@ -1,0 +1,127 @@
+"""Every published number of the paper beside the reports of `rs5m evaluate`. Chapter: scorecard."""
+
+import json
+
+from rs5m import paper, results
+from rs5m.book import scales
+from rs5m.book.claims import GAINS
+from rs5m.evaluate.reporting import TITLES, TUNED, names
+
+TASKS = {
+    "zero-shot classification": "zeroshot",
+    "retrieval": "retrieval",
+    "semantic localization": "selo",
+}
+SETS = {title: name for name, title in TITLES.items()}
+ROUNDING = {"%": 0.005, "ratio": 5e-7}
+RELEASED = {about: name for name, about in TUNED.items()} | {
+    ("CLIP ViT-B/32", "none"): "ViT-B-32-quickgelu --checkpoint openai"
+}
+OWN_SETS = {test for scale in ("mini", "local") for test in scales.get(scale).tests}
+
+
+def published() -> list[dict]:
+    """Every row of results.csv beside the reports of `rs5m evaluate` on that very model and set.
+
+    The reports are results/<scale>/evaluate*.json. Where none fits, there is no number, and the
+    reason says why.
+    """
+    known, lines = reports(), []
+    for row in paper.table("results").to_dict("records"):
+        about = (row["model"], row["tuned_on"])
+        fitting = [
+            (scale, r)
+            for scale, r in known
+            if (r["paper"]["model"], r["paper"]["tuned_on"]) == about
+        ]
+        found = [
+            _level(row, scale, report)
+            for scale, report in fitting
+            if _official(row) in report["metrics"]
+        ]
+        lines += found or [
+            _published(row) | {"reason": _needs(row, [report for _, report in fitting])}
+        ]
+    return lines
+
+
+def reports() -> list[tuple[str, dict]]:
+    """(scale, report) of every results/<scale>/evaluate*.json on a model that the paper reports.
+
+    ValueError, with the file, where one is not such a report.
+    """
+    kept = []
+    for scale in scales.SCALES:
+        for path in sorted((results.root() / "results" / scale).glob("evaluate*.json")):
+            try:
+                report = json.loads(path.read_text(encoding="utf-8"))
+                kept += [(scale, report)] if report["paper"]["same_model"] else []
+            except (ValueError, KeyError, TypeError) as error:
+                cure = "write it again with `rs5m evaluate --out`, or take it away"
+                raise ValueError(f"{path} is not a report of `rs5m evaluate`: {cure}") from error
+    return kept
+
+
+def _published(row: dict) -> dict:
+    """What a published number is, without a run."""
+    tuned = "" if row["tuned_on"] in ("none", "RS5M") else f" ({row['tuned_on']})"
+    claim = next(claim for claim, (name, _) in GAINS.items() if name == TASKS[row["task"]])
+    about = {
+        "claim": claim,
+        "what": f"{row['dataset']}: {row['metric']}, {row['model']}{tuned}",
+        "task": row["task"],
+    }
+    return about | {
+        "paper": row["value"],
+        "unit": row["unit"],
+        "gain": False,
+        "tolerance": ROUNDING[row["unit"]],
+    }
+
+
+def _official(row: dict) -> str:
+    """The name that a report gives to a published metric."""
+    spelled = (
+        row["metric"]
+        .lower()
+        .replace("r@", "R@")
+        .replace("top-1", "top1")
+        .replace("-", "_")
+        .replace(" ", "_")
+    )
+    return names(TASKS[row["task"]], SETS[row["dataset"]])[spelled]
+
+
+def _level(row: dict, scale: str, report: dict) -> dict:
+    """A published number beside that of a report. Only a whole set, as its card lists it, is in its
+    metrics.
+    """
+    line, (low, high) = _published(row), report["intervals"][_official(row)]
+    weights = report["model"].get("weights_sha256", "unknown")[:12]
+    line |= {"what": f"{line['what']}, scale {scale}", "scale": scale, "same_setting": True}
+    line |= {"ours": report["metrics"][_official(row)], "low": low, "high": high}
+    return line | {"reason": f"`rs5m evaluate` on the whole set, weights {weights}"}
+
+
+def _needs(row: dict, stored: list[dict]) -> str:
+    """Why a published number has no run: what is missing, and the command that would give it.
+
+    stored: reports on that model without this number; they may say why.
+    """
+    for report in stored:
+        if why := report["not_comparable"].get(f"{TASKS[row['task']]} {SETS[row['dataset']]}"):
+            return f"`rs5m evaluate` ran, but not on the published set: {'; '.join(why['why'])}"
+    if row["model"] == "RemoteCLIP":
+        return (
+            "not run: another group's model, quoted for comparison; "
+            "this project does not fetch its weights"
+        )
+    model = RELEASED.get((row["model"], row["tuned_on"]))
+    if not model:
+        return (
+            "not run: no file of this model was released; "
+            "one tuned here by its recipe would be another model"
+        )
+    images = "" if SETS[row["dataset"]] in OWN_SETS else f" and {row['dataset']}'s images"
+    command = f"`rs5m evaluate --model {model} --tasks {TASKS[row['task']]}`"
+    return f"not run: the laptop scales lack its weights{images}; {command} on the official folder"
