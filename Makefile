@@ -2,7 +2,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test book notebooks lint bench mutate clients clean
+.PHONY: help setup reproduce test book notebooks lint bench mutate clients rehearse clean
 
 SCALE  ?= mini
 SCALES := mini local colab paper
@@ -61,6 +61,9 @@ mutate: $(STAMP)  ## how many sampled changes of the code its tests notice
 
 clients: $(STAMP)  ## what other programs say to the shards, tables and folders written here
 	@$(BIN)/python tools/clients.py
+
+rehearse: $(STAMP)  ## run a scale nobody can run here on made data and small networks (SCALE=colab)
+	@$(BIN)/python tools/rehearse.py --scale $(SCALE) $(if $(CHAPTERS),--chapters $(CHAPTERS))
 
 clean:      ## remove what was run and rendered; .venv and results/ stay
 	@rm -rf runs _build .pytest_cache .ruff_cache .hypothesis

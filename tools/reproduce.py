@@ -241,8 +241,8 @@ def run_chapters(
             except SystemExit as failure:
                 if not options.keep_going:
                     raise
-                print(failure)
-                missing[page] = "failed"
+                print(failure, flush=True)
+                missing[page] = f"failed: {last_line(failure)}"
             else:
                 print("up to date" if current else f"{took[page]:8.1f} s", flush=True)
         found = chapter.recorded().get("results", ())
@@ -251,6 +251,26 @@ def run_chapters(
         if page not in missing:
             rendered[page] = chapter.merged(nbformat.read(chapter.ran, 4))
     return rendered, took, missing
+
+
+def last_line(failure: SystemExit) -> str:
+    """What a chapter stopped with, on one line."""
+    return str(failure).strip().splitlines()[-1][:200]
+
+
+def outcomes(
+    rendered: dict[str, nbformat.NotebookNode | None],
+    took: dict[str, float],
+    missing: dict[str, str],
+) -> None:
+    """The table of a run: chapter, seconds, outcome. Arguments: what `run_chapters` returns."""
+    print(f"\n{'chapter':<12} {'seconds':>8}  outcome")
+    for page in order(list(rendered)):
+        if rendered[page] is not None or page in missing:
+            state = missing.get(page) or ("ran" if page in took else "up to date")
+            print(f"{page:<12} {took.get(page, ''):>8}  {state}")
+    if missing:
+        print("not rendered: the book is rendered where every chapter has run", flush=True)
 
 
 def gigabytes(folder: Path) -> float:
@@ -380,12 +400,11 @@ def main(arguments: list[str] | None = None) -> None:
         raise SystemExit(str(error)) from None
     start, cold = time.perf_counter(), not (root / "runs" / options.scale / "book").exists()
     rendered, took, missing = run_chapters(root, options.scale, around, options)
+    if options.keep_going or missing:
+        outcomes(rendered, took, missing)
     if missing:
-        states = dict.fromkeys(took, "ran") | missing
-        print(
-            "not rendered:", *(f"  {page:<12} {state}" for page, state in states.items()), sep="\n"
-        )
-        if options.render or "failed" in missing.values():
+        failed = any(state.startswith("failed") for state in missing.values())
+        if options.render or failed:
             raise SystemExit(f"run `make reproduce SCALE={options.scale}` for what is missing")
         return
     render(root, rendered)
