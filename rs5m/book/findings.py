@@ -3,6 +3,8 @@
 Read from results/ alone; a finding whose chapter has not run is left out. Chapter: index.
 """
 
+import html
+
 import pandas as pd
 
 from rs5m import results
@@ -20,6 +22,20 @@ def table(scale: str) -> pd.DataFrame:
         if record:
             found[question] = dict(zip(COLUMNS, line(record["values"]), strict=True))
     return pd.DataFrame.from_dict(found, orient="index", columns=COLUMNS)
+
+
+def page(scale: str) -> str:
+    """`table` as HTML whose rows become cards on a telephone."""
+    lines = []
+    for question, row in table(scale).iterrows():
+        cells = "".join(
+            f'<td data-label="{name}">{html.escape(value)}</td>' for name, value in row.items()
+        )
+        word = row["verdict"].partition(":")[0].split()[0]
+        kind = "but" if "but colour" in row["verdict"] or word == "undecided" else word
+        lines.append(f'<tr class="{kind}"><th scope="row">{question}</th>{cells}</tr>')
+    head = "".join(f'<th scope="col">{name}</th>' for name in ["question", *COLUMNS])
+    return f'<table class="findings"><thead><tr>{head}</tr></thead>{"".join(lines)}</table>'
 
 
 def percent(value: float) -> str:
@@ -106,7 +122,7 @@ def _rotated(values: dict) -> tuple:
 QUESTIONS = (  # question, the result that answers it, its scale or None for the page's, its line
     ("Does tuning on pairs from above help?", "zeroshot", None, _tuned),
     ("And with people's captions, on real images?", "rsicd", "local", _real),
-    ("Do the published weights hold up?", "weights", "local", _weights),
+    ("Do the published weights help?", "weights", "local", _weights),
     ("Can a web crawl be cleaned?", "pub11", None, _cleaned),
     ("Does it help to rotate?", "rotation", None, _rotated),
 )

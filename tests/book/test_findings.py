@@ -37,6 +37,13 @@ def test_every_number_is_that_of_a_result():
     assert table.iloc[4]["before → after"].startswith(f"{upright:.1f} →")
 
 
+def test_the_page_has_a_row_for_each_and_marks_what_colour_beats():
+    said = findings.page("mini")
+    assert said.count("<tr class=") == 5 and said.count("data-label") == 5 * len(findings.COLUMNS)
+    beaten = ["but colour" in row for row in findings.table("mini")["verdict"]]
+    assert said.count('class="but"') == sum(beaten)
+
+
 def test_what_has_not_run_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "load", lambda name, scale: None)
     assert findings.table("mini").empty
