@@ -11,6 +11,7 @@ import tomllib
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import nbformat
 import notebooks
 import pytest
 import yaml
@@ -211,6 +212,20 @@ def test_conversion(small_book):
     path.unlink()
     tool("notebooks.py", small_book)
     assert path.read_bytes() == first, "the same source gives the same bytes"
+
+
+def test_a_sibling_carries_the_numbers_of_the_stored_run(small_book):
+    ran = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell("results.glue('x', 1.234)")])
+    about = {"scrapbook": {"name": "x", "mime_prefix": "application/papermill.record/"}}
+    kept = {"application/papermill.record/text/plain": "1.234"}
+    ran.cells[0].outputs = [nbformat.v4.new_output("display_data", kept, metadata=about)]
+    (small_book / "ran").mkdir()
+    nbformat.write(ran, small_book / "ran" / "clip.ipynb")
+    said = tool("said.py", small_book, "--ran", str(small_book / "ran"))
+    assert said.stdout == "book/said.json: 1 values of 1 pages\n"
+    tool("notebooks.py", small_book)
+    text = (small_book / "book" / "clip.ipynb").read_text()
+    assert "1.23." in text and "stored run at scale `mini`" in text and "`x`" not in text
 
 
 def test_a_stale_sibling_is_named_with_its_cure(small_book):

@@ -4,6 +4,7 @@ The directives exercise, note, tip, warning and bibliography become quotes and h
 cite, glue, ref and numref text and links. Any other is an error, never raw text.
 """
 
+import ast
 import re
 from pathlib import Path
 from posixpath import normpath
@@ -123,10 +124,15 @@ class Page:
         if kind == "cite":
             return self.cite(match["role"], content)
         if kind == "glue":
-            return f"`{content.split(':')[0]}`"
+            return self.said(*content.partition(":")[::2])
         if kind in ("ref", "numref"):
             return self.link(self.label(content), f"#{content}")
         return self.unknown("role", match["role"], content)
+
+    def said(self, name: str, form: str) -> str:
+        """A number of the prose as the stored run found it, its name where none is stored."""
+        stored = self.book.said.get(self.page, {}).get(name)
+        return f"`{name}`" if stored is None else format(ast.literal_eval(stored), form)
 
     def unknown(self, kind: str, name: str, content: str) -> str:
         """Fine on a page of prose alone, which gets no notebook: its labels are collected, its text

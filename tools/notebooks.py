@@ -10,6 +10,7 @@ links.
 
 import argparse
 import hashlib
+import json
 from pathlib import Path
 
 import jupytext
@@ -65,6 +66,8 @@ class Book:
         self.source = {page: read(root, page) for page in toc(root)}
         self.title = {page: myst.title(notebook) for page, notebook in self.source.items()}
         self.cited = myst.citations(root / "book" / "references.bib")
+        said = root / "book" / "said.json"  # by tools/said.py
+        self.said = json.loads(said.read_text(encoding="utf-8")) if said.exists() else {}
         self.labels, self.complete = {}, False
         found = [(page, self.collect(page).items()) for page in self.source]
         self.labels = {label: (page, text) for page, items in found for label, text in items}
@@ -91,6 +94,8 @@ def sibling(book: Book, page: str) -> str:
     badge = f"[![Open in Colab]({COLAB}/assets/colab-badge.svg)]({book.address(page)})"
     setup = nbformat.v4.new_code_cell(SETUP.format(url=book.url).strip())
     setup.metadata = {"cellView": "form", "tags": ["hide-cell"]}
+    if page in book.said:
+        badge += "\n\nThe numbers in the text are those of the stored run at scale `mini`."
     cells = [nbformat.v4.new_markdown_cell(badge), setup]
     for cell in book.source[page].cells:
         if cell.cell_type == "code":
