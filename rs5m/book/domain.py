@@ -30,7 +30,7 @@ def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
     `rs5m.data.datasets` reads, for comparison.
     """
     if all(name in SHARDS for name in run):
-        return loader.Shards(_shards(scale.name, run), scale.image_size)
+        return _longest(scale, loader.Shards(_shards(scale.name, run), scale.image_size))
     if len(run) > 1:
         raise ValueError(
             f"{'+'.join(run)}: only shards are put together, those of {', '.join(SHARDS)}"
@@ -39,24 +39,55 @@ def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
     return loader.Memory(pairs.images, pairs.captions, scale.image_size)
 
 
+def _longest(scale: Scale, pairs: loader.Shards) -> loader.Shards:
+    """Those pairs that the scale's steps reach, evenly over the shards, where there are more: at
+    the scales that read what the user has.
+    """
+    reached = scale.steps * scale.batch_size
+    if scale.lock_text or not reached or reached >= len(pairs):
+        return pairs
+    print(f"{reached:,} of {len(pairs):,} pairs: {scale.steps} steps of {scale.batch_size}")
+    return pairs.part(np.linspace(0, len(pairs) - 1, reached).astype(int))
+
+
 @cache
 def _shards(name: str, run: tuple[str, ...]) -> list[Path]:
     """Made by the scale of that name as it is: one with smaller images tunes on the same pairs."""
     return [path for part in run for path in SHARDS[part](scales.get(name))]
 
 
-def _published(scale: Scale) -> list[Path]:
-    shards = sorted(data_folder(scale).glob("**/*-train-[0-9]*.tar"))
+def _published(scale: Scale, half: str = "*") -> list[Path]:
+    """The published training shards in the scale's folder, linked folders included."""
+    folder, name = data_folder(scale), f"{half}-train-[0-9]*.tar"
+    shards = sorted(path for below in ("", "*/", "*/*/") for path in folder.glob(below + name))
     if not shards:
-        raise FileNotFoundError(
-            f"{data_folder(scale)} holds no RS5M shard ({{pub11,rs3}}-train-NNNN.tar)"
-        )
+        wanted = half if half != "*" else "{pub11,rs3}"
+        raise FileNotFoundError(f"{folder} holds no RS5M shard ({wanted}-train-NNNN.tar)")
     return shards
 
 
+def _half(scale: Scale, name: str) -> list[Path]:
+    """A half of RS5M: this book's own, or the published one where the scale reads that."""
+    if not scale.lock_text:
+        return _published(scale, name)
+    if name == "pub11":
+        return runs.pub11_shards(scale)
+    return sorted((runs.labelled_set(scale) / "out").glob("rs3-train-*.tar"))
+
+
+def halves(scale: Scale) -> dict[str, tuple[str, ...]]:
+    """PUB11, RS3 and both as runs; of the published halves those that the folder holds."""
+    parts = {"PUB11": ("pub11",), "RS3": ("rs3",)}
+    if scale.lock_text:
+        return parts | {"both": ("pub11", "rs3")}
+    names = {path.name.partition("-")[0] for path in _published(scale)}
+    held = {name: run for name, run in parts.items() if run[0] in names}
+    return held | {"both": scale.runs[0]}
+
+
 SHARDS = {
-    "pub11": runs.pub11_shards,
-    "rs3": lambda scale: sorted((runs.labelled_set(scale) / "out").glob("rs3-train-*.tar")),
+    "pub11": partial(_half, name="pub11"),
+    "rs3": partial(_half, name="rs3"),
     "rs5m": _published,
 }
 
@@ -84,6 +115,9 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     )
     # where the scale counts steps, it has no epochs
     chosen = replace(base, **({"epochs": max(1, scale.epochs)} | changes))
+    if pairs and pairs < chosen.batch_size and not scale.lock_text:
+        print(f"a batch of {pairs}, not of {chosen.batch_size}: there are no more pairs")
+        chosen = replace(chosen, batch_size=pairs)
     if scale.steps and pairs and "epochs" not in changes:
         each = max(1, pairs // chosen.batch_size)  # steps of an epoch
         chosen = replace(chosen, epochs=max(1, round(scale.steps / each)))

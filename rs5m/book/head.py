@@ -38,9 +38,8 @@ def features(
     batch_size: int = 64,
     quiet: bool = False,
 ) -> np.ndarray:
-    """What the trunk gives to the head: float32 (images, angles, width).
-
-    ValueError for a model without a timm trunk and a linear head behind it, and for a wrong image.
+    """What the trunk gives to the head, or a tower of CLIP's as a whole: float32 (images, angles,
+    width). ValueError for a wrong image.
 
     Args:
         images: uint8 (h, w, 3) each.
@@ -48,7 +47,7 @@ def features(
         batch_size: images at once.
         quiet: show no progress bar.
     """
-    weight(model)
+    trunk = getattr(model.net.visual, "trunk", model.net.visual)
     clip.check_images(images)
     parts = []
     for start in tqdm(range(0, len(images), batch_size), "features", unit="batch", disable=quiet):
@@ -56,21 +55,35 @@ def features(
         views = rotation.rotate(part, angles, model.image_size).div_(255)  # (n, angles, 3, s, s)
         pixels = clip.normalise_pixels(views.flatten(0, 1), model)
         with clip.autocast():
-            rows = clip.in_blocks(model.net.visual.trunk, pixels)  # (n * angles, width)
+            rows = clip.in_blocks(trunk, pixels)  # (n * angles, width)
         parts.append(rows.float().cpu().view(*views.shape[:2], -1))
     return torch.cat(parts).numpy()
 
 
 def weight(model: Model) -> np.ndarray:
     """The head as a matrix (dim, width): `features @ weight.T` are the vectors of
-    `rs5m.clip.encode_images`.
+    `rs5m.clip.encode_images`. Of a tower of CLIP's, whose last projection belongs to it, the unit
+    matrix.
     """
+    if not hasattr(model.net.visual, "trunk"):
+        return np.eye(_projection(model.net.visual)[0].shape[-1], dtype=np.float32)
     layer = getattr(getattr(model.net.visual, "head", None), "proj", None)
     if not isinstance(layer, torch.nn.Linear) or layer.bias is not None:
         raise ValueError(
             "this model has no single linear layer behind its trunk: a pocket model has"
         )
     return layer.weight.detach().cpu().numpy().copy()
+
+
+def _projection(tower: torch.nn.Module) -> list[torch.Tensor]:
+    """The last projection of a tower of CLIP's, (width, dim) or (dim,): its matrix, and its bias
+    where it has one. ValueError for any other.
+    """
+    if isinstance(getattr(tower, "proj", None), torch.nn.Parameter):  # ViT
+        return [tower.proj]
+    if last := getattr(getattr(tower, "attnpool", None), "c_proj", None):  # ResNet
+        return [last.weight.T, last.bias]
+    raise ValueError("this model has no single linear layer behind its image tower")
 
 
 def fit(
@@ -126,8 +139,12 @@ def draw(captions: Sequence[tuple[str, ...]], generator: torch.Generator) -> lis
 
 
 def attach(model: Model, head: np.ndarray) -> Model:
-    """A copy of the model with this head (dim, width)."""
-    net = copy.deepcopy(model.net)
+    """A copy of the model with this head (dim, width), or with its last projection times it."""
+    net, matrix = copy.deepcopy(model.net), torch.from_numpy(head)
     with torch.no_grad():
-        net.visual.head.proj.weight.copy_(torch.from_numpy(head))
+        if hasattr(net.visual, "trunk"):
+            net.visual.head.proj.weight.copy_(matrix)
+        else:
+            for part in _projection(net.visual):
+                part.copy_(part @ matrix.T.to(part))
     return replace(model, net=net)

@@ -1,7 +1,7 @@
 """The one dial of the project: what each scale runs on. Chapter: setup."""
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 
@@ -29,6 +29,19 @@ class Scale:
         with the images.
         """
         return self.model == "pocket"
+
+    @property
+    def seeds(self) -> tuple[int, ...]:
+        """Of every tuning run that is repeated: no scale takes three of a run that lasts hours."""
+        return (0, 1, 2) if self.steps else (0,)
+
+    def expect(self, holds: bool, what: str) -> None:
+        """A claim on quality: an assertion where the run is known, a printed verdict at the scales
+        whose runs take hours and whose data are the reader's.
+        """
+        assert holds or not self.lock_text, what
+        if not holds:
+            print(f"not so in this run: {what}")
 
 
 _HUB = (
@@ -81,6 +94,7 @@ SCALES = {
             2e-4,
             "one GPU",
             _HUB,
+            300,
         ),
         Scale(
             "paper",
@@ -99,11 +113,25 @@ SCALES = {
 }
 
 
+# at the scales with towers of CLIP's, whose GPUs and patience differ
+DIALS = {"RS5M_STEPS": "steps", "RS5M_BATCH": "batch_size"}
+
+
 def get(name: str) -> Scale:
-    """The scale of that name. Raises ValueError, naming the four, for any other."""
+    """The scale of that name, at colab and paper with the length that the environment asks for
+    (DIALS). Raises ValueError, naming the four, for any other.
+    """
     if name not in SCALES:
         raise ValueError(f"unknown scale {name!r}: choose one of {', '.join(SCALES)}")
-    return SCALES[name]
+    scale = SCALES[name]
+    if scale.lock_text:
+        return scale
+    for variable, field in DIALS.items():
+        if word := os.environ.get(variable):
+            if not word.isdecimal() or int(word) < 1:
+                raise ValueError(f"{variable} is {word!r}: give a whole number, 1 or more")
+            scale = replace(scale, **{field: int(word)})
+    return scale
 
 
 def data_folder(scale: Scale) -> Path:

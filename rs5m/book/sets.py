@@ -4,7 +4,7 @@ import numpy as np
 
 from rs5m import pocket
 from rs5m.book.scales import Scale, data_folder
-from rs5m.captions.metadata import NEAR, _named, _near
+from rs5m.captions.places import NEAR, named, near
 from rs5m.captions.sentences import Record, make
 from rs5m.data import datasets
 from rs5m.data.datasets import Labelled, Pairs, eurosat, subset, ucm, ucm_captions
@@ -43,16 +43,27 @@ def pairs(name: str, scale: Scale) -> Pairs:
     raise ValueError(f"unknown pairs {name!r}: choose pocket or ucm")
 
 
-def captioned(scale: Scale, per_class: int = 60) -> Pairs:
-    """The captioned test set of mini (pocket world, at most `per_class` chips a class) and of local
-    (UC Merced).
-
-    ValueError for the other scales, whose sets `rs5m evaluate` scores. Chapter: retrieval.
+def has_ucm(scale: Scale) -> bool:
+    """Whether the scale reads UC Merced with its captions: local does, colab and paper where the
+    folder holds them.
     """
-    if scale.name not in ("mini", "local"):
-        raise ValueError(
-            f"scale {scale.name!r}: `rs5m evaluate --tasks retrieval` scores RSITMD and RSICD"
-        )
+    if scale.name in ("mini", "local"):
+        return scale.name == "local"
+    folder, (inside, _, zips) = data_folder(scale), datasets.LAYOUTS["ucm"]
+    held = any((folder / path).exists() for path in (inside, *zips))
+    return held and (folder / "captions" / "ucm_captions.json").is_file()
+
+
+def captioned(scale: Scale, per_class: int = 60, name: str = "rsitmd") -> Pairs:
+    """The captioned test set of mini (pocket world, at most `per_class` chips a class), of local
+    (UC Merced), and that of the name (rsitmd, rsicd) of the others. Chapter: retrieval.
+    """
+    if not scale.lock_text:
+        found = datasets.captions(name, data_folder(scale))
+        read = [datasets.decode(found.images.read(i)) for i in range(len(found.captions))]
+        kept = [i for i, (image, _) in enumerate(read) if image is not None]
+        skipped = [found.images.names[i] for i in range(len(read)) if read[i][0] is None]
+        return Pairs(name, [read[i][0] for i in kept], [found.captions[i] for i in kept], skipped)
     data = test_set("pocket" if scale.name == "mini" else "ucm", scale)
     if scale.name == "local":
         return Pairs(
@@ -80,7 +91,7 @@ def pocket_record(chips: pocket.Chips, index: int, name: str | None = None) -> R
     out where it is more than 100 km away, as on most of the open water.
     """
     latitude, longitude = float(chips.latitude[index]), float(chips.longitude[index])
-    town = _near(chips.places[index], latitude, longitude, NEAR["pocket"])
+    town = near(chips.places[index], latitude, longitude, NEAR["pocket"])
     return make(
         name or f"{latitude:.1f} {longitude:.1f}",
         "pocket",
@@ -88,5 +99,5 @@ def pocket_record(chips: pocket.Chips, index: int, name: str | None = None) -> R
         latitude=latitude,
         longitude=longitude,
         climate=pocket.climate(latitude),
-        **_named(town),
+        **named(town),
     )

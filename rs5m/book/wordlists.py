@@ -66,6 +66,17 @@ def share_of(row) -> dict:
     return {"texts": row.judged, "rate": row.precision, "low": row.low, "high": row.high}
 
 
+def at_hand(scale: Scale) -> dict[str, pd.Series]:
+    """`corpora` of a scale's folder: {} at mini, which has none, and at colab and paper where
+    theirs does not hold them.
+    """
+    if scale.name == "mini":
+        return {}
+    folder = data_folder(scale)
+    held = all((folder / path).is_file() for path in CORPORA.values())
+    return corpora(folder) if held or scale.name == "local" else {}
+
+
 def corpora(folder: Path) -> dict[str, pd.Series]:
     """The real texts that nobody judged, by name."""
     cc3m, laion = paths = [folder / path for path in CORPORA.values()]

@@ -9,6 +9,7 @@ the image's edge, where the official ones are black; area and ratio of the crop 
 fits into the image, where torchvision draws up to ten times and then takes the middle.
 """
 
+import copy
 import hashlib
 import os
 from collections import Counter
@@ -87,6 +88,15 @@ class Shards(data.Dataset):
 
     def __getstate__(self) -> dict:
         return self.__dict__ | {"_open": {}}  # another process opens its own files
+
+    def part(self, index: np.ndarray) -> "Shards":
+        """The pairs at these positions alone."""
+        made = copy.copy(self)
+        made.names = [self.names[i] for i in index]
+        made._places, made._shard, made._open = self._places[index], self._shard[index], {}
+        said = self._digest.encode() + np.asarray(index, np.int64).tobytes()
+        made._digest = hashlib.sha256(said).hexdigest()
+        return made
 
     def fingerprint(self) -> str:
         """SHA-256 over the names, places and captions of all pairs, in order; no image is read."""

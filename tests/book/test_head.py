@@ -2,6 +2,7 @@
 input.
 """
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -93,3 +94,24 @@ def test_bad_input(model, chips):
     bare.net.visual = torch.nn.Identity()
     with pytest.raises(ValueError, match="no single linear layer"):
         head.weight(bare)
+
+
+@pytest.mark.parametrize("vision", [{"layers": 1, "patch_size": 16}, {"layers": [1, 1, 1, 1]}])
+def test_a_head_behind_a_tower_of_clip_is_folded_into_its_last_projection(vision, tmp_path):
+    """ViT and ResNet: the vectors of the model with the head are the head times its vectors."""
+    from rs5m.clip import open_clip
+
+    text = {"context_length": 8, "vocab_size": 49408, "width": 16, "heads": 2, "layers": 1}
+    vision = {"image_size": 32, "width": 16, "head_width": 8} | vision
+    config = {"embed_dim": 12, "vision_cfg": vision, "text_cfg": text}
+    name = f"rs5m-head-{type(vision['layers']).__name__}"
+    (tmp_path / f"{name}.json").write_text(json.dumps(config))
+    open_clip.add_model_config(tmp_path)
+    model = clip.load(name)
+    pictures = list(np.random.default_rng(0).integers(0, 256, (3, 32, 32, 3), np.uint8))
+    rows = head.features(model, pictures, angles=(0,), quiet=True)[:, 0]
+    assert np.array_equal(head.weight(model), np.eye(12, dtype=np.float32))
+    tuned = np.random.default_rng(1).normal(size=(12, 12)).astype(np.float32)
+    after = clip.encode_images(head.attach(model, tuned), pictures, quiet=True)
+    assert np.allclose(normalise(after), normalise(rows @ tuned.T), atol=0.02)  # bf16
+    assert not np.allclose(normalise(after), normalise(rows), atol=0.1)

@@ -83,8 +83,10 @@ def rankers_folder(scale: Scale) -> Path:
         part = annotated if scale.name == "local" else web_pairs
         for name, load in RANKERS.items():
             model = load(scale)
-            rows = _features(scale, part, name)
-            np.save(folder / f"{name}.npy", head.fit(model, rows, part(scale).captions)[0])
+            tuned = head.weight(model)  # CLIP's rank as they are
+            if scale.lock_text:
+                tuned = head.fit(model, _features(scale, part, name), part(scale).captions)[0]
+            np.save(folder / f"{name}.npy", tuned)
 
     return results.artefact("rankers", scale.name, _key(scale), make)
 
@@ -96,7 +98,8 @@ def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
     """Models A and B of the ranking, their heads tuned on PUB11's pairs (`local`: on the captioned
     set).
 
-    The paper's two have read the web; the pocket's general models have read no pair at all.
+    The paper's two, CLIP's of the scales colab and paper, have read the web and are left as they
+    are; the pocket's general models have read no pair at all.
     """
     folder = rankers_folder(scale)
     a, b = (
