@@ -6,8 +6,9 @@ EXAMPLE = """
   rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data rs5m_test_data --out report.json
   rs5m evaluate --model ViT-B-32-quickgelu --pretrained openai --data my_classes \\
       --templates templates.txt --predictions predictions --out own.json
-  rs5m evaluate --features vectors.npz --out score.json
+  rs5m evaluate --features vectors.npz --tasks zeroshot,probe,fewshot --out score.json
 """
+USUAL = "zeroshot,retrieval,selo"
 
 
 def add(commands) -> None:
@@ -42,7 +43,10 @@ def _add_data(add) -> None:
         "The official test folder, the book's local one, pocket, or a folder of your own with a "
         "folder of images for each class (default: none, for --features)."
     )
-    tasks = "The tasks, with commas between them (default: %(default)s)."
+    tasks = (
+        "The tasks, with commas between them, beside --features of zeroshot, knn, probe, fewshot "
+        "and transductive (default: %(default)s, beside --features zeroshot)."
+    )
     names = (
         "A table of your own classes, a line each with the folder, a comma or tab, and the name "
         "that stands in prompts (default: the folders' names)."
@@ -55,9 +59,8 @@ def _add_data(add) -> None:
         "A folder for a table of each labelled set by image, SET.parquet: path, label, predicted "
         "class and the score of each class (default: none is written)."
     )
-    usual = "zeroshot,retrieval,selo"
     add.add_argument("--data", default="", metavar="PATH", help=data)
-    add.add_argument("--tasks", default=usual, metavar="NAMES", help=tasks)
+    add.add_argument("--tasks", default=USUAL, metavar="NAMES", help=tasks)
     add.add_argument("--classnames", default="", metavar="FILE", help=names)
     add.add_argument("--templates", default="", metavar="FILE", help=templates)
     add.add_argument("--predictions", default="", metavar="FOLDER", help=predictions)
@@ -89,7 +92,8 @@ def run(arguments: argparse.Namespace) -> None:
         _refuse_beside_features(arguments)
         from rs5m.evaluate import stored
 
-        stored.run(arguments.features, arguments.out)
+        tasks = "zeroshot" if arguments.tasks == USUAL else arguments.tasks
+        stored.run(arguments.features, arguments.out, tasks)
         return
     if not (arguments.model and arguments.data):
         raise ValueError("give --model and --data, or --features with stored vectors")

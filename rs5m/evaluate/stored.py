@@ -14,6 +14,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rs5m import intervals, zeroshot
+from rs5m.evaluate import frozen
 from rs5m.files import whole
 from rs5m.vectors import normalise
 
@@ -164,23 +165,58 @@ def gain(before: np.ndarray, after: np.ndarray, label: np.ndarray) -> dict[str, 
     return {"gain": 100 * float(change.mean()), "low": low, "high": high}
 
 
-def run(paths: list[str | Path], out: str | Path) -> dict:
-    """Score every file, print the table and write it as JSON to `out`; returns it."""
-    report = {}
+def chosen(tasks: str) -> list[str]:
+    """The tasks that stored vectors are scored by; ValueError, with the names, for any other."""
+    names, known = [name.strip() for name in tasks.split(",")], ["zeroshot", *frozen.TASKS]
+    if wrong := [name for name in names if name not in known]:
+        raise ValueError(
+            f"unknown task {wrong[0]!r} beside --features: choose from {','.join(known)}"
+        )
+    return [name for name in known if name in names]
+
+
+def measured(vectors: Stored, tasks: list[str]) -> dict[str, dict]:
+    """What each task found, by the name of the protocol: top1, low, high and more. ValueError that
+    names the file where a task cannot be done with it.
+    """
+    rows = {name: _row(found) for name, found in score(vectors).items()}
+    rows = rows if "zeroshot" in tasks else {}
+    text = next(iter(classifiers(vectors).values()))
+    for task in tasks:
+        if task in frozen.TASKS:
+            try:
+                rows |= frozen.TASKS[task](vectors.image, vectors.label, text)
+            except ValueError as error:
+                raise ValueError(f"{vectors.name}, {task}: {error}") from error
+    return rows
+
+
+def run(paths: list[str | Path], out: str | Path, tasks: str = "zeroshot") -> dict:
+    """Score every file by the tasks, print the table and write it as JSON to `out`; returns it."""
+    report, asked = {}, chosen(tasks)
     for vectors in map(read, paths):
-        rows = {name: _row(found) for name, found in score(vectors).items()}
+        rows = measured(vectors, asked)
         about = {"images": len(vectors.label), "dim": vectors.image.shape[1]}
         report[vectors.name] = about | {"protocols": rows, "notes": list(vectors.notes)}
         for name, row in rows.items():
             print(
                 f"{vectors.name:<24} {name:<16} top-1 {row['top1']:6.2f} % "
-                f"[{row['low']:.1f}, {row['high']:.1f}]  balanced {row['balanced']:6.2f} %"
+                f"[{row['low']:.1f}, {row['high']:.1f}]{_beside(row)}"
             )
         for note in vectors.notes:
             print(f"{vectors.name}: {note}")
     with whole(out) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
+
+
+def _beside(row: dict) -> str:
+    """What a line of the table says beside top-1."""
+    if "balanced" in row:
+        return f"  balanced {row['balanced']:6.2f} %"
+    if "gain" in row:
+        return f"  {row['gain']:+.1f} [{row['gain_low']:+.1f}, {row['gain_high']:+.1f}] by it"
+    return f"  C = {row['C']:g}" if "C" in row else ""
 
 
 def _row(found: dict) -> dict[str, float]:
