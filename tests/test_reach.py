@@ -25,7 +25,7 @@ READERS = {
     "tune/recipes/*": {"rs5m.tune.recipes"},
     "captions/metadata.toml": {"rs5m.captions.sentences"},
     "evaluate/cards.toml": {"rs5m.evaluate.cards"},
-    "pocket/webpages.toml": {"rs5m.pocket.webpages"},
+    "pocket/webtexts.toml": {"rs5m.pocket.webtexts"},
     "pocket/continents.csv": {"rs5m.pocket.world"},
     "pocket/land_cover.csv": {"rs5m.pocket.world", "rs5m.book.testing"},
 }

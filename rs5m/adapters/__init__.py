@@ -7,19 +7,17 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "methods": [
             "Adapted",
-            "FILE",
             "HEADS",
             "METHODS",
             "TOWERS",
             "formula",
             "identity",
-            "load",
             "merge",
             "mergeable",
             "places",
             "prepare",
-            "save",
         ],
+        "saved": ["FILE", "load", "save"],
         "towers": ["split"],
     },
 )

@@ -12,92 +12,14 @@ import re
 import zipfile
 import zlib
 from collections.abc import Iterator
-from functools import cache
 from pathlib import Path
 
 from rs5m import files
-from rs5m.captions.sentences import Record, local_time, make, position, season, settings
+from rs5m.captions import places
+from rs5m.captions.sentences import Record, local_time, make, position, season
 
-# km; a chip of the pocket world is 111 km long
-NEAR = {"fmow": 50, "bigearthnet": 50, "pocket": 100}
-SURE = 0.9  # share of a cell of countrycheck (7 km wide) that a country must have to be named
 BIGEARTHNET = frozenset("AT BE FI IE XK LT LU PT RS CH".split())  # where its patches lie
 MAX_BYTES = 2**22  # of one json document; real ones have a few kB
-BANDS = "CDEFGHJKLMNPQRSTUVWX"  # latitude bands of UTM, 8 degrees each from 80 S
-
-
-@cache
-def _alpha2() -> dict[str, str]:
-    return dict(pair.split(":") for pair in settings()["iso"]["countries"].split())
-
-
-def from_utm(
-    easting: float, northing: float, zone: int, south: bool = False
-) -> tuple[float, float]:
-    """Latitude and longitude (degrees, WGS 84) of UTM metres, by rasterio's PROJ.
-
-    ValueError for a zone, easting or northing that UTM does not have.
-    """
-    if not (zone in range(1, 61) and 100_000 <= easting <= 900_000 and 0 <= northing <= 10_000_000):
-        raise ValueError(f"no UTM coordinates: zone {zone}, easting {easting}, northing {northing}")
-    from rasterio.warp import transform  # slow to import
-
-    here = f"EPSG:32{'7' if south else '6'}{zone:02d}"
-    (longitude,), (latitude,) = transform(here, "EPSG:4326", [easting], [northing])
-    return latitude, longitude
-
-
-@cache
-def _countries():
-    from countrycheck import CountryCheck  # 0.7 s
-
-    return CountryCheck()
-
-
-def country_code(latitude: float, longitude: float) -> tuple[str | None, bool]:
-    """The country of a place by the borders of countries (alpha-2, None at sea), and whether the
-    place is clear of a border: its cell of 7 km belongs to that country by at least `SURE`.
-    """
-    cell = _countries().check(longitude, latitude)
-    code = "XK" if cell.country == "XKO" else cell.iso2 or None  # Kosovo has no code of ISO
-    return code, cell.confidence >= SURE
-
-
-def place(latitude: float, longitude: float, within: float) -> dict | None:
-    """The nearest town that reverse_geocode knows, as its dictionary; None if it is more than
-    `within` km away. It may lie across a border: `country_code` knows the country.
-
-    The search is in degrees, so far from the equator and at the date line a nearer town may exist.
-    """
-    import reverse_geocode  # builds its tree at first use
-
-    return _near(reverse_geocode.search([(latitude, longitude)])[0], latitude, longitude, within)
-
-
-def _inside(latitude: float, longitude: float, within: float) -> dict | None:
-    """`place`, but None where the borders do not surely put the place into the town's country."""
-    town, (code, sure) = place(latitude, longitude, within), country_code(latitude, longitude)
-    return town if town and sure and town["country_code"] == code else None
-
-
-def _near(town: dict, latitude: float, longitude: float, within: float) -> dict | None:
-    a, b = math.radians(latitude), math.radians(town["latitude"])
-    across = math.radians(town["longitude"] - longitude)
-    square = math.sin((a - b) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(across / 2) ** 2
-    return town if 2 * 6371 * math.asin(math.sqrt(square)) <= within else None
-
-
-def _named(town: dict | None) -> dict:
-    """City, state and country of a town; "Korea, Republic of" becomes "Republic of Korea"."""
-    if town is None:
-        return {}
-    head, _, tail = town["country"].partition(", ")
-    country = f"{tail} {head}" if tail.endswith((" of", " of the")) else town["country"]
-    return {
-        "city": town["city"] or None,
-        "state": town.get("state") or None,
-        "country": country or None,
-    }
 
 
 def documents(path: str | Path) -> Iterator[tuple[str, bytes]]:
@@ -216,7 +138,7 @@ def read_fmow(source: str | Path | bytes | dict, name: str | None = None) -> Rec
         labels=tuple(labels) if len(labels) == 1 and None not in labels else (),
         latitude=latitude,
         longitude=longitude,
-        **(_named(town) | {"state": None}),
+        **(places.named(town) | {"state": None}),
         season=season(date.month, latitude) if date and location else None,
         date=date,
         hour=hour,
@@ -251,22 +173,22 @@ def _checked(
     """
     centres = (_centre(box.get("raw_location")) for box in boxes)
     location = next((centre for centre in centres if centre), None)
-    zone = _match(rf"^(0?[1-9]|[1-5]\d|60)[{BANDS}]$", document.get("utm"))
+    zone = _match(rf"^(0?[1-9]|[1-5]\d|60)[{places.BANDS}]$", document.get("utm"))
     zone = zone[0] if zone else None
     code = document.get("country_code")
-    alpha2 = _alpha2().get(code.upper()) if isinstance(code, str) else None
+    alpha2 = places.country_codes().get(code.upper()) if isinstance(code, str) else None
     if location is None:
         return None, None, zone
-    nearest, (area, sure) = place(*location, math.inf), country_code(*location)
+    nearest, (area, sure) = places.place(*location, math.inf), places.country_code(*location)
     # the nearest town may lie across a border, and borders and codes disagree on some territories
     same_country = alpha2 in (nearest["country_code"], area) if alpha2 else None
-    same_zone = _in_zone(*location, zone) if zone else None
+    same_zone = places.in_zone(*location, zone) if zone else None
     zone = None if same_zone is False else zone
     if not (same_country or same_zone or (same_country is None and same_zone is None)):
         return None, None, zone
     if nearest["country_code"] != (alpha2 or (area if sure else None)):
         return location, None, zone
-    town = _near(nearest, *location, NEAR["fmow"])
+    town = places.near(nearest, *location, places.NEAR["fmow"])
     if town and code is not None and alpha2 is None:  # an unknown code may contradict the country
         town = town | {"country": ""}
     return location, town, zone
@@ -286,13 +208,6 @@ def _centre(polygon) -> tuple[float, float] | None:
     if not all(-most <= low and high <= most and high - low < 1 for low, high, most in limits):
         return None
     return tuple((low + high) / 2 for low, high, _ in limits)
-
-
-def _in_zone(latitude: float, longitude: float, zone: str) -> bool:
-    """Whether a place may lie in a UTM zone such as 18T; with room for its exceptions and edges."""
-    apart = (longitude - (6 * int(zone[:-1]) - 183) + 180) % 360 - 180
-    low = 8 * BANDS.index(zone[-1]) - 80
-    return abs(apart) <= 6 and low - 1 <= latitude <= (84 if zone[-1] == "X" else low + 8) + 1
 
 
 def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None) -> Record:
@@ -320,7 +235,7 @@ def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None)
         labels=() if None in labels else tuple(dict.fromkeys(labels)),
         latitude=latitude,
         longitude=longitude,
-        **(_named(_patch_town(location)) | {"state": None}),
+        **(places.named(_patch_town(location)) | {"state": None}),
         season=season(date.month, latitude) if date and location else None,
         date=date,
         hour=hour,
@@ -332,7 +247,7 @@ def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None)
 
 def _patch_town(location: tuple[float, float] | None) -> dict | None:
     """The nearest town of a patch, if both surely lie in one of BigEarthNet's countries."""
-    town = _inside(*location, NEAR["bigearthnet"]) if location else None
+    town = places.inside(*location, places.NEAR["bigearthnet"]) if location else None
     return town if town and town["country_code"] in BIGEARTHNET else None
 
 
@@ -348,7 +263,7 @@ def read_bigearthnet_v2(row: dict) -> Record:
     labels = [_words(label) for label in labels] if isinstance(labels, list) else []
     stamp = _match(r"_(\d{4})(\d\d)(\d\d)T(\d\d)(\d\d)(\d\d)_", name)
     date, _ = local_time("{}-{}-{} {}:{}:{}".format(*stamp.groups()) if stamp else None, None)
-    tile = _match(rf"_T(0[1-9]|[1-5]\d|60)([{BANDS}])[A-Z]{{2}}_", name)
+    tile = _match(rf"_T(0[1-9]|[1-5]\d|60)([{places.BANDS}])[A-Z]{{2}}_", name)
     satellite = _match("^S2([ABC])_MSI", name)
     return make(
         name,
@@ -374,7 +289,9 @@ def _patch(
         return None, ()
     try:
         centre = (
-            from_utm((left + right) / 2, (upper + lower) / 2, int(zone[:-1]), zone[-1] == "S")
+            places.from_utm(
+                (left + right) / 2, (upper + lower) / 2, int(zone[:-1]), zone[-1] == "S"
+            )
             if zone
             else None
         )

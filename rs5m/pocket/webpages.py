@@ -10,17 +10,13 @@ import contextlib
 import os
 import subprocess
 import sys
-import tomllib
 from collections.abc import Iterator
-from functools import cache
-from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
 import pandas as pd
 
-from rs5m import keywords
 from rs5m.data.images import decode
 from rs5m.pocket.pictures import (
     BROKEN,
@@ -31,7 +27,7 @@ from rs5m.pocket.pictures import (
     encoded,
     photo_windows,
 )
-from rs5m.pocket.world import CHIP, COVER, class_names, land_cover
+from rs5m.pocket.webtexts import alt_texts, sources, words
 
 SHARE = {
     "view": 0.035,
@@ -43,8 +39,6 @@ SHARE = {
     "drawn": 0.008,
     "lettering": 0.008,
 }  # of the listed pairs; the rest is ordinary and never fetched
-UNLISTED = 0.02  # of the views, texts that speak of the sky without any listed keyword
-MISLEADING = 0.15  # of the ground photos, texts that promise a view from above
 
 
 class PocketWeb(NamedTuple):
@@ -60,12 +54,6 @@ class PocketWeb(NamedTuple):
     seed: int
 
 
-@cache
-def words() -> dict:
-    """`data/pocketweb.toml`: the shares of the sources and the phrases. Chapter: pub11."""
-    return tomllib.loads((files("rs5m.pocket") / "webpages.toml").read_text(encoding="utf-8"))
-
-
 def build(seed: int = 0, listed: int = 50_000) -> PocketWeb:
     """A pocket web of `listed` pairs, the same for the same seed; ValueError below 500 pairs."""
     if listed < 500:
@@ -76,8 +64,8 @@ def build(seed: int = 0, listed: int = 50_000) -> PocketWeb:
     counts = {role: max(1, round(share * listed)) for role, share in SHARE.items()}
     pictures = _pictures(counts, generator)
     pairs = _pairs(pictures, counts, listed, generator)
-    pairs["text"] = _texts(pairs, pictures, generator)
-    pairs["source"] = _sources(pairs.role.to_numpy(), generator)
+    pairs["text"] = alt_texts(pairs, pictures, generator)
+    pairs["source"] = sources(pairs.role.to_numpy(), generator)
     order = np.lexsort((generator.permutation(len(pairs)), pairs.source))
     pairs = pairs.iloc[order].reset_index(drop=True)
     pairs.insert(0, "row", np.arange(len(pairs)))
@@ -144,76 +132,6 @@ def _pairs(
         kind="ordinary", role="ordinary", broken="", picture=-1, duplicate_of=-1
     )
     return pd.concat([pairs, ordinary.assign(is_remote_sensing=False)], ignore_index=True)
-
-
-def _places(pictures: pd.DataFrame) -> list[dict]:
-    """Words about the place of each picture: its nearest city, country, state and majority land
-    cover.
-    """
-    import reverse_geocode  # builds its tree at first use
-
-    x, y = pictures.x + pictures.side / 2, pictures.y + pictures.side / 2
-    places = reverse_geocode.search(list(zip(90 - y / CHIP, x / CHIP - 180, strict=True)))
-    names, scale, cover = class_names(), COVER / CHIP, land_cover()
-    found = []
-    for place, left, top, side in zip(places, pictures.x, pictures.y, pictures.side, strict=True):
-        box = [int(v * scale) for v in (top, top + max(side, 1), left, left + max(side, 1))]
-        code = np.bincount(cover[box[0] : box[1] + 1, box[2] : box[3] + 1].ravel(), minlength=17)[
-            :17
-        ].argmax()
-        state = place.get("state") or place["country"]
-        found.append(
-            {
-                "city": place["city"],
-                "country": place["country"],
-                "state": state,
-                "name": names[code],
-            }
-        )
-    return found
-
-
-def _texts(
-    pairs: pd.DataFrame, pictures: pd.DataFrame, generator: np.random.Generator
-) -> list[str]:
-    """One alt-text per pair; sets the truth column text_is_remote_sensing. An ordinary text holds
-    no keyword.
-    """
-    phrases, places, texts, about = words()["texts"], _places(pictures), [], []
-    shown = [p for p, kind in zip(places, pictures.kind, strict=True) if kind == "satellite"]
-    luck = generator.random(len(pairs))
-    for role, kind, picture, chance in zip(
-        pairs.role, pairs.kind, pairs.picture, luck, strict=True
-    ):
-        key = (
-            role if role in phrases else {"satellite": "view", "photo": "photo"}.get(kind, "drawn")
-        )
-        key = {"photo": "misleading" if chance < MISLEADING else "trap"}.get(key, key)
-        key = "unlisted" if key == "view" and role == "view" and chance < UNLISTED else key
-        key = "lettering" if kind in ("banner", "gradient") else key
-        place = places[picture] if kind == "satellite" else shown[generator.integers(len(shown))]
-        fields = {
-            w: phrases[w][generator.integers(len(phrases[w]))] for w in ("adjective", "thing")
-        }
-        fields |= place | {
-            "other": phrases["thing"][generator.integers(22)],
-            "number": generator.integers(1, 9999),
-        }
-        texts.append(phrases[key][generator.integers(len(phrases[key]))].format(**fields))
-        about.append(key in ("view", "unlisted", "misleading", "drawn"))
-    pairs["text_is_remote_sensing"] = about
-    ordinary = (pairs.role == "ordinary").to_numpy()
-    return np.where(ordinary & keywords.matches(texts), "a small house", texts).tolist()
-
-
-def _sources(role: np.ndarray, generator: np.random.Generator) -> np.ndarray:
-    shares = dict(words()["sources"])
-    roles, names = shares.pop("roles"), list(shares)
-    table = np.array([shares[name] for name in names]).T.cumsum(1)
-    where = np.array([roles.index(r) for r in role])
-    return np.array(names)[
-        (generator.random(len(role))[:, None] > table[where] / table[where, -1:]).sum(1)
-    ]
 
 
 def addressed(web: PocketWeb, base: str) -> pd.DataFrame:

@@ -18,7 +18,7 @@ from torch import nn
 from torch.nn import functional
 
 from rs5m import adapters, clip
-from rs5m.adapters import methods, towers, tuners
+from rs5m.adapters import saved, towers, tuners
 from rs5m.clip import export, open_clip
 from rs5m.files import POINTER
 
@@ -514,7 +514,7 @@ def test_saved_and_loaded_into_a_fresh_base_gives_the_same_vectors(tmp_path, kin
     _, wrapped = prepared(kind, tower, method)
     step(wrapped, 0)
     adapters.save(shaken(wrapped), tmp_path)
-    peft = {methods.PEFT, "adapter_config.json"} if method not in ("full", "head") else set()
+    peft = {saved.PEFT, "adapter_config.json"} if method not in ("full", "head") else set()
     assert {path.name for path in tmp_path.iterdir()} == {adapters.FILE} | peft
     net = MAKE[kind]()
     loaded = adapters.load(net, tmp_path)
@@ -672,7 +672,7 @@ def test_a_killed_save_leaves_the_file_that_was_there(tmp_path, monkeypatch):
         path.write_bytes(whole[: len(whole) // 2])
         os.kill(os.getpid(), signal.SIGKILL)
 
-    monkeypatch.setattr(methods, "write", half)
+    monkeypatch.setattr(saved, "write", half)
     if not (child := os.fork()):
         adapters.save(shaken(wrapped), tmp_path)
         os._exit(1)

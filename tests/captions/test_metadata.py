@@ -15,7 +15,7 @@ import pytest
 
 from rs5m import pocket
 from rs5m.book import sets
-from rs5m.captions import metadata
+from rs5m.captions import metadata, places
 from rs5m.captions import sentences as ms
 
 PATCHES = (
@@ -325,7 +325,7 @@ PROJ = [  # easting, northing, zone, south, latitude, longitude by PROJ 9.5.1 (p
 
 @pytest.mark.parametrize(("easting", "northing", "zone", "south", "latitude", "longitude"), PROJ)
 def test_utm_agrees_with_proj(easting, northing, zone, south, latitude, longitude):
-    assert metadata.from_utm(easting, northing, zone, south) == pytest.approx(
+    assert places.from_utm(easting, northing, zone, south) == pytest.approx(
         (latitude, longitude), abs=1e-7
     )
 
@@ -335,7 +335,7 @@ def test_utm_agrees_with_proj(easting, northing, zone, south, latitude, longitud
 )
 def test_no_such_utm_coordinates(bad):
     with pytest.raises(ValueError, match="no UTM coordinates"):
-        metadata.from_utm(*bad)
+        places.from_utm(*bad)
 
 
 WHERE = ("city", "country", "season", "hour")
@@ -734,7 +734,7 @@ def test_a_broken_zip_is_named(tmp_path):
 
 
 def test_country_codes():
-    codes = metadata._alpha2()
+    codes = places.country_codes()
     assert len(codes) == len(set(codes.values())) and 245 <= len(codes) <= 255
     assert (codes["DEU"], codes["GBR"], codes["CHN"], codes["PRT"], codes["XKX"]) == (
         "DE",
@@ -759,7 +759,7 @@ def test_country_codes():
     ],
 )
 def test_the_country_of_a_place_by_borders(latitude, longitude, code, sure):
-    assert metadata.country_code(latitude, longitude) == (code, sure)
+    assert places.country_code(latitude, longitude) == (code, sure)
 
 
 def test_the_nearest_town_does_not_decide_on_the_country():
@@ -825,10 +825,8 @@ def test_the_real_patches():
     } == {11, 12}
     assert {r.satellite for r in records.values()} == {"Sentinel-2A", "Sentinel-2B"}
     for name, record in records.items():
-        band = metadata.BANDS[int((record.latitude + 80) // 8)]
-        assert metadata._in_zone(record.latitude, record.longitude, record.utm_zone[:-1] + band), (
-            name
-        )
+        band = places.BANDS[int((record.latitude + 80) // 8)]
+        assert places.in_zone(record.latitude, record.longitude, record.utm_zone[:-1] + band), name
         assert (
             record.country in ms.sentence(record)
             and record.labels[0].split()[0].lower() in ms.sentence(record).lower()
