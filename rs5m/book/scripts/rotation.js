@@ -4,8 +4,8 @@ still.hidden = true;
 const picture = choice("Image", data.captions.map((texts, i) => [i, texts[0]]), (value) => { image = Number(value); draw(); });
 const step = data.angles[1] - data.angles[0];
 slider("Turned so far, degrees", 0, 360, step, 0, (value) => { views = value / step + 1; draw(); });
-const shown = make("div", { class: "row", "aria-live": "polite" });
-live.append(shown);
+const told = make("p", { "aria-live": "polite" }), shown = make("div", { class: "row" });
+live.append(told, shown);
 
 function over(values) {
   const mean = values.reduce((a, b) => a + b, 0) / values.length;
@@ -41,11 +41,13 @@ function draw() {
     return make("span", {}, value.toFixed(3), one);
   };
   const rows = captions.map((text, c) => [`${text} (${data.kinds[c]})`, bar(at[c]), stats[c].mean.toFixed(3), stats[c].deviation.toFixed(3)]);
-  const said = Object.entries(picks).map(([name, c]) => [name, data.kinds[c], captions[c]]);
+  const said = Object.entries(picks).map(([name, c]) => [name, data.kinds[c]]);
+  const count = Math.min(views, data.angles.length);
+  told.textContent = `After ${count} view${count > 1 ? "s" : ""}, mean minus deviation chooses “${captions[picks["mean minus deviation"]]}”.`;
   shown.replaceChildren(
     make("div", { class: "view" }, turned),
     make("div", { class: "wide" }, table(["caption", "at this angle", "mean so far", "deviation"], rows),
-      table([`criterion, ${Math.min(views, data.angles.length)} views`, "chooses", "caption"], said)),
+      table(["criterion", "chooses"], said)),
   );
   root.dataset.chosen = JSON.stringify(Object.values(picks));
 }
