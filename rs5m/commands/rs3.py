@@ -72,7 +72,7 @@ def run(arguments: argparse.Namespace) -> None:
     """`rs5m rs3`: check all that was typed, run the stages, and tell what became of the images."""
     print(f"rs5m rs3: checking {arguments.images} and the models", flush=True)
     from rs5m import rs3
-    from rs5m.rs3 import report
+    from rs5m.rs3 import card, report
     from rs5m.rs3.input import listed
 
     listed(Path(arguments.images))  # bad input is reported before any model is asked for
@@ -99,6 +99,7 @@ def run(arguments: argparse.Namespace) -> None:
         settings,
     )
     if (out / "dropped.parquet").is_file():
+        card.write(out)
         report.write(out, Path(arguments.images))
         print(rs3.summary(out).to_string(index=False))
         print(f"samples of what was kept and dropped: {out / report.PAGE}")

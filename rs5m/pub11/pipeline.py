@@ -6,7 +6,7 @@ URLs (`rs5m.data.runfolder`). With RAY_ADDRESS set, shards are worked on by that
 output folder is then the driver's, and contents pass through it. A run's folder holds kept.parquet,
 dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops), attrition.parquet,
 keywords.parquet (what each keyword found), left_out.json (files and rows of the input that were not
-read), pub11-train-NNNN.tar and report.html, a page of samples.
+read), pub11-train-NNNN.tar, a card (README.md, croissant.json) and report.html, a page of samples.
 
 * `row` is a pair's position in the input, files in the order of their names; outputs are sorted by
   it
@@ -32,7 +32,7 @@ import pyarrow.parquet as pq
 from rs5m import dedup, files, keywords, web
 from rs5m.data import images, records, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11 import report
+from rs5m.pub11 import card, report
 from rs5m.pub11.download import download
 from rs5m.pub11.input import inputs, listed, select, shards, unparsed
 from rs5m.pub11.outcome import Judge, decide, finish
@@ -103,6 +103,7 @@ def run(
             table = _pictured(hits, shards(hits, shard_size), out, judge, fetch)
             finish(table, counts, out, layout)
         if not (out / report.PAGE).is_file():
+            card.write(out)
             report.write(out, paths, *columns)
     return out
 
