@@ -21,8 +21,8 @@ CARD, CROISSANT = "README.md", "croissant.json"
 SPECIFICATION = "http://mlcommons.org/croissant/1.0"
 _TERMS = (
     "citeAs column equivalentProperty extract field fileObject fileProperty fileSet format "
-    "includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated replace "
-    "samplingRate separator source subField transform"
+    "includes isLiveDataset jsonPath key md5 parentField path recordSet references regex repeated "
+    "replace samplingRate separator source subField transform"
 )
 CONTEXT = {  # the specification's own, term by term: validators compare it
     "@language": "en",
