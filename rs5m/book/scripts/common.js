@@ -44,5 +44,5 @@ function choice(text, options, changed) {
 
 function table(head, rows) {
   const line = (tag) => (cells) => make("tr", {}, ...cells.map((cell) => make(tag, {}, cell)));
-  return make("div", { class: "scroll" }, make("table", {}, make("thead", {}, line("th")(head)), make("tbody", {}, ...rows.map(line("td")))));
+  return make("div", { class: "scroll", tabindex: "0" }, make("table", {}, make("thead", {}, line("th")(head)), make("tbody", {}, ...rows.map(line("td")))));
 }
