@@ -180,3 +180,36 @@ def test_captions_have_one_vector_whatever_run_asks_first(tmp_path, monkeypatch)
     assert list(other) == ["words of its own"]
     vector = clip.encode_texts(tiny(), ["words of its own"])[0]
     assert np.allclose(other["words of its own"], vector / np.linalg.norm(vector), atol=1e-6)
+
+
+def test_published_shards_are_halves_by_name_links_too_and_cut_to_the_steps(
+    tmp_path, monkeypatch, capsys
+):
+    pixels, captions = some_pairs(12)
+    kept = tmp_path / "elsewhere"
+    kept.mkdir()
+    for name in ("pub11-train-0000", "pub11-val-0000", "rs3-train-0003"):
+        rows = [
+            records.Record(encoded(p), f"{name}{i}", c[0])
+            for i, (p, c) in enumerate(zip(pixels, captions, strict=True))
+        ]
+        records.write(kept / f"{name}.tar", rows, "rs5m")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rs5m").symlink_to(kept)
+    monkeypatch.setenv("RS5M_DATA", str(tmp_path / "data"))
+    scale = scales.get("colab")
+    assert list(domain.halves(scale)) == ["PUB11", "RS3", "both"]
+    whole = domain.source(scale, ("rs5m",))
+    assert len(whole) == 24 and len(domain.source(scale, ("rs3",))) == 12
+    assert domain.settings(scale, len(whole)).batch_size == 24
+    assert "a batch of 24, not of 256" in capsys.readouterr().out
+    short = replace(scale, steps=2, batch_size=3)
+    some = domain.source(short, ("rs5m",))
+    assert [whole.names.index(name) for name in some.names] == [0, 4, 9, 13, 18, 23]
+    assert "6 of 24 pairs: 2 steps of 3" in capsys.readouterr().out
+    assert some.captions(5) == whole.captions(23) and some.content(2) == whole.content(9)
+    assert some.fingerprint() != whole.fingerprint()
+    assert domain.settings(short, len(some)).epochs == 1
+    (kept / "rs3-train-0003.tar").unlink()
+    domain._shards.cache_clear()
+    assert list(domain.halves(scale)) == ["PUB11", "both"]

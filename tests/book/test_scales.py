@@ -75,3 +75,23 @@ def test_mini_needs_no_folder():
     assert not scales.get("mini").needs and all(
         scales.get(name).needs for name in ("local", "colab", "paper")
     )
+
+
+def test_length_and_batch_are_the_environment_s_where_towers_are_clip_s(monkeypatch):
+    monkeypatch.setenv("RS5M_STEPS", "7")
+    monkeypatch.setenv("RS5M_BATCH", "5")
+    assert (scales.get("colab").steps, scales.get("colab").batch_size) == (7, 5)
+    assert scales.get("mini") is scales.SCALES["mini"]
+    assert scales.SCALES["colab"].batch_size == 256
+    monkeypatch.setenv("RS5M_STEPS", "-3")
+    with pytest.raises(ValueError, match="RS5M_STEPS is '-3': give a whole number"):
+        scales.get("paper")
+
+
+def test_a_claim_on_quality_stops_the_small_scales_alone(capsys):
+    scales.get("colab").expect(True, "it learns")
+    assert not capsys.readouterr().out
+    scales.get("colab").expect(False, "it learns")
+    assert capsys.readouterr().out == "not so in this run: it learns\n"
+    with pytest.raises(AssertionError, match="it learns"):
+        scales.get("mini").expect(False, "it learns")
