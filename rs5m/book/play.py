@@ -189,7 +189,7 @@ def _plane(data: dict) -> str:
     truth = np.array(data["truth"], bool)
     points = "".join(
         f'<path d="{"".join(f"M{a:.0f} {b:.0f}h0" for a, b in zip(x[w], y[w], strict=True))}" '
-        f'stroke="{colour}" stroke-width="4" stroke-linecap="round" opacity=".6"/>'
+        f'stroke="{colour}" stroke-width="4" stroke-linecap="round" opacity=".8"/>'
         for w, colour in ((~truth, plots.THIRD), (truth, plots.AFTER))
     )
     at = 40 + 300 * data["chosen"]["score"], 210 - 200 * data["chosen"]["probability"]

@@ -45,9 +45,10 @@ function button(pair) {
 function draw() {
   fields.forEach(options);
   const rows = data.counts.filter((row) => fits(row)), all = count(rows), views = count(rows.filter((row) => row.truth));
-  const some = data.pairs.filter((pair) => fits(pair));
-  shown.textContent = `${all.toLocaleString("en")} pairs, ${views.toLocaleString("en")} of them views from above. ${some.length} are shown.`;
-  tiles.replaceChildren(...some.slice(0, 60).map(button));
+  const some = data.pairs.filter((pair) => fits(pair)).sort((a, b) => (b.tile >= 0) - (a.tile >= 0));
+  const drawn = some.slice(0, 100);
+  shown.textContent = `${all.toLocaleString("en")} pairs, ${views.toLocaleString("en")} of them views from above. ${drawn.length} are shown; grey ones left no picture.`;
+  tiles.replaceChildren(...drawn.map(button));
   detail.textContent = "Point at a picture, tap it or tab to it.";
   root.dataset.counts = JSON.stringify([all, views, some.length]);
 }
