@@ -226,6 +226,9 @@ REFUSED = {
     f"{EVALUATE} --device tpu9": "--device tpu9 is not available here (",
     f"{EVALUATE} --pretrained openai --checkpoint a.pt": "both name weights: leave one out",
     f"{EVALUATE} --classnames absent.csv": "absent.csv",
+    f"{EVALUATE} --model a@b --pretrained openai": "are for one model without a tag: name tags as",
+    f"{EVALUATE} --model a b --checkpoint c.pt": "are for one model without a tag: name tags as",
+    f"{EVALUATE} --model a:/b a@b": "two models would write a_b.json: give each once",
     f"{EVALUATE} --features a.npz --device cpu": "needs no --model or --data or --device: leave",
     "evaluate --out a.json": "give --model and --data, or --features with stored vectors",
 }

@@ -1,11 +1,16 @@
 """`rs5m evaluate`: a model on test sets, or a score of stored vectors."""
 
 import argparse
+import re
+from collections.abc import Iterator
+from pathlib import Path
 
 EXAMPLE = """
   rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data rs5m_test_data --out report.json
   rs5m evaluate --model ViT-B-32-quickgelu --pretrained openai --data my_classes \\
       --templates templates.txt --predictions predictions --out own.json
+  rs5m evaluate --model RemoteCLIP-ViT-B-32 ViT-B-32-quickgelu@openai --data rs5m_test_data \\
+      --out board
   rs5m evaluate --features vectors.npz --tasks zeroshot,probe,fewshot --out score.json
 """
 USUAL = "zeroshot,retrieval,selo"
@@ -23,8 +28,9 @@ def add(commands) -> None:
 
 def _add_model(add) -> None:
     name = (
-        "The model: a released GeoRSCLIP such as GeoRSCLIP-ViT-B-32, a name of open_clip, "
-        "local-dir:FOLDER, or pocket (default: none, for --features)."
+        "The model: one of `rs5m models` such as GeoRSCLIP-ViT-B-32, a name of open_clip, with "
+        "@TAG for its general weights, local-dir:FOLDER, or pocket; several go into a leaderboard "
+        "(default: none, for --features)."
     )
     tag = "Open_clip's tag of general weights for the model, such as openai (default: none)."
     weights = "A file with the model's weights, or open_clip's tag of some (default: none)."
@@ -32,7 +38,7 @@ def _add_model(add) -> None:
         "Files with image, label and text vectors that are scored in place of a model and data "
         "(default: none)."
     )
-    add.add_argument("--model", default="", metavar="NAME", help=name)
+    add.add_argument("--model", nargs="+", default=[], metavar="NAME", help=name)
     add.add_argument("--pretrained", default="", metavar="TAG", help=tag)
     add.add_argument("--checkpoint", default="", metavar="FILE", help=weights)
     add.add_argument("--features", nargs="+", default=[], metavar="NPZ", help=features)
@@ -64,7 +70,13 @@ def _add_data(add) -> None:
     add.add_argument("--classnames", default="", metavar="FILE", help=names)
     add.add_argument("--templates", default="", metavar="FILE", help=templates)
     add.add_argument("--predictions", default="", metavar="FOLDER", help=predictions)
-    add.add_argument("--out", required=True, metavar="PATH", help="The JSON file to write.")
+    out = "The JSON file to write, of several models the folder for theirs."
+    page = (
+        "An HTML page that sets the models side by side, with a table in Markdown beside it "
+        "(default: leaderboard.html in OUT for several models, else none)."
+    )
+    add.add_argument("--out", required=True, metavar="PATH", help=out)
+    add.add_argument("--leaderboard", default="", metavar="FILE", help=page)
 
 
 def _add_machine(add) -> None:
@@ -93,7 +105,7 @@ def run(arguments: argparse.Namespace) -> None:
         from rs5m.evaluate import stored
 
         tasks = "zeroshot" if arguments.tasks == USUAL else arguments.tasks
-        stored.run(arguments.features, arguments.out, tasks)
+        _board([stored.run(arguments.features, arguments.out, tasks)], arguments.leaderboard)
         return
     if not (arguments.model and arguments.data):
         raise ValueError("give --model and --data, or --features with stored vectors")
@@ -107,20 +119,51 @@ def run(arguments: argparse.Namespace) -> None:
     from rs5m.evaluate import official, prompts
 
     device.choose(arguments.device)
-    official.run(
-        arguments.model,
-        arguments.pretrained or arguments.checkpoint,
-        arguments.data,
-        arguments.tasks,
-        arguments.out,
-        arguments.predictions,
-        prompts.words(arguments.classnames, arguments.templates),
-        {
-            "batch": arguments.batch_size,
-            "workers": arguments.workers,
-            "precision": arguments.precision,
-        },
-    )
+    words = prompts.words(arguments.classnames, arguments.templates)
+    how = {name: getattr(arguments, name) for name in ("workers", "precision")}
+    how = {"batch": arguments.batch_size} | how
+    reports = []
+    for name, weights, out, predictions in _runs(arguments):
+        given = name, weights, arguments.data, arguments.tasks, out, predictions, words, how
+        reports.append(official.run(*given))
+    several = len(reports) > 1
+    page = Path(arguments.out) / "leaderboard.html" if several else ""
+    _board(reports, arguments.leaderboard or page)
+
+
+def _runs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
+    """Name, tag or file of weights, JSON and folder of predictions of each model. ValueError where
+    two would write the same file, and for weights that several models cannot share.
+    """
+    given = arguments.pretrained or arguments.checkpoint
+    if given and (len(arguments.model) > 1 or _parted(arguments.model[0])[1]):
+        raise ValueError(
+            "--pretrained and --checkpoint are for one model without a tag: name tags as NAME@TAG"
+        )
+    if len(arguments.model) == 1:
+        name, tag = _parted(arguments.model[0])
+        yield name, tag or given, arguments.out, arguments.predictions
+        return
+    bases = [re.sub(r"[^\w.-]+", "_", name).strip("_") for name in arguments.model]
+    if twice := [base for base in bases if bases.count(base) > 1]:
+        raise ValueError(f"two models would write {twice[0]}.json: give each once")
+    for model, base in zip(arguments.model, bases, strict=True):
+        name, tag = _parted(model)
+        predictions = arguments.predictions and str(Path(arguments.predictions) / base)
+        yield name, tag, str(Path(arguments.out) / f"{base}.json"), predictions
+
+
+def _parted(model: str) -> tuple[str, str]:
+    """Name and tag; an address, such as local-dir:FOLDER, has no tag."""
+    name, _, tag = model.partition("@")
+    return (model, "") if ":" in model else (name, tag)
+
+
+def _board(reports: list[dict], page: str | Path) -> None:
+    if page:
+        from rs5m.evaluate import leaderboard
+
+        leaderboard.write(reports, page)
 
 
 def _refuse_beside_features(arguments: argparse.Namespace) -> None:

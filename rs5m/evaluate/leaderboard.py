@@ -1,0 +1,209 @@
+"""Models side by side: reports of `rs5m evaluate` as one page to sort, and as a table in Markdown.
+
+A number stands with its interval; the best of a column is bold, and so is each one whose interval
+reaches the best one's: a sample of other images could turn their order. The page asks nobody for
+anything. Chapter: zeroshot.
+"""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+from typing import NamedTuple
+
+from rs5m.evaluate.reporting import SELO
+from rs5m.files import whole
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 78rem;
+  color: #222; background: #fff }
+h1 { font-size: 1.5rem } .wide { overflow-x: auto }
+table { border-collapse: collapse; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums }
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left;
+  white-space: nowrap; vertical-align: bottom }
+th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: none;
+  color: inherit; cursor: pointer; text-align: left; white-space: normal }
+th[aria-sort=descending] button::after { content: " \\2193" }
+th[aria-sort=ascending] button::after { content: " \\2191" }
+small { color: #666; display: block }
+""".strip()
+SCRIPT = """
+const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
+heads.forEach((head, place) => head.firstChild.onclick = () => {
+  const down = head.ariaSort !== "descending";
+  heads.forEach(other => other.ariaSort = "none");
+  head.ariaSort = down ? "descending" : "ascending";
+  const key = row => row.cells[place].dataset.value ?? row.cells[place].textContent;
+  const order = (a, b) => key(a).localeCompare(key(b), "en", {numeric: true});
+  const rows = [...body.rows].sort(order);
+  body.append(...(down ? rows.reverse() : rows));
+});
+""".strip()
+POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
+CONTACT = (
+    "Whether a model met these images while it was trained was not measured here: the chapter on "
+    "data shows how contact is found."
+)
+
+
+class Number(NamedTuple):
+    """A value with its 95 % interval."""
+
+    value: float
+    low: float
+    high: float
+
+
+class Entry(NamedTuple):
+    """A model's line: its name, its activation, a digest of its weights, its numbers by column, and
+    how they came about, a sentence each.
+    """
+
+    model: str
+    activation: str
+    weights: str
+    numbers: dict[str, Number]
+    notes: tuple[str, ...]
+
+
+def entries(report: dict) -> list[Entry]:
+    """The lines of a report: of a model on test sets, or of files of vectors. ValueError for
+    another JSON.
+    """
+    if isinstance(report.get("model"), dict) and "metrics" in report:
+        return [_of_model(report)]
+    if not report or not all("protocols" in told for told in report.values()):
+        raise ValueError("this JSON is not a report of rs5m evaluate: give one of its --out")
+    found = []
+    for name, told in report.items():
+        numbers = {
+            protocol: Number(row["top1"], row["low"], row["high"])
+            for protocol, row in told["protocols"].items()
+        }
+        images = f"{told['images']:,} images, top-1 in %"
+        found.append(Entry(name, "not in the file", "", numbers, (images, *told["notes"])))
+    return found
+
+
+def _of_model(report: dict) -> Entry:
+    about, told = report["model"], report["protocol"]
+    quick = {True: "QuickGELU", False: "GELU", None: "neither"}[about.get("quick_gelu")]
+    numbers = {
+        name: Number(value, *report["intervals"][name]) for name, value in report["metrics"].items()
+    }
+    notes = [
+        f"zero-shot: {told['zeroshot']['prompts']} prompts, {told['zeroshot']['averaging']}",
+        f"images: {told['preprocessing']['resize']}, {told['preprocessing']['image_size']} pixels",
+    ]
+    for name, apart in report["not_comparable"].items():
+        notes.append(f"{name}: not comparable with published numbers, {'; '.join(apart['why'])}")
+        for key, value in apart["values"].items():
+            numbers[f"{name}, {key}"] = Number(value, *apart["intervals"][key])
+    return Entry(about["name"], quick, about["weights_sha256"][:12], numbers, tuple(notes))
+
+
+# ---------------------------------------------------------------- the table
+
+
+def columns(lines: list[Entry]) -> list[str]:
+    """The names of all numbers, in the order in which they come."""
+    return list(dict.fromkeys(name for line in lines for name in line.numbers))
+
+
+def leaders(lines: list[Entry], column: str) -> set[str]:
+    """The models whose number in a column is the best, or has an interval that reaches the best
+    one's.
+    """
+    sign = -1 if "↓" in column or column.endswith(", ras") else 1
+    there = {line.model: line.numbers[column] for line in lines if column in line.numbers}
+    best = max(there.values(), key=lambda number: sign * number.value)
+    if sign > 0:
+        return {model for model, number in there.items() if number.high >= best.low}
+    return {model for model, number in there.items() if number.low <= best.high}
+
+
+def _digits(column: str) -> int:
+    ratio = column in SELO.values() or column.rpartition(", ")[2] in SELO
+    return 4 if ratio else 1
+
+
+def _cells(lines: list[Entry]) -> list[list[tuple[str, str, bool, float | None]]]:
+    """Text, interval, whether it leads, and the value, of each column in each line."""
+    names = columns(lines)
+    lead = {name: leaders(lines, name) for name in names}
+    table = []
+    for line in lines:
+        row = []
+        for name in names:
+            number, digits = line.numbers.get(name), _digits(name)
+            if number is None:
+                row.append(("", "", False, None))
+                continue
+            value, low, high = (f"{part:.{digits}f}" for part in number)
+            row.append((value, f"{low} to {high}", line.model in lead[name], number.value))
+        table.append(row)
+    return table
+
+
+def markdown(lines: list[Entry]) -> str:
+    """The table, then the notes."""
+    heads = ["model", "activation", *columns(lines)]
+    rows = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    for line, cells in zip(lines, _cells(lines), strict=True):
+        told = [
+            f"{f'**{value}**' if leads else value} ({between})" if value else ""
+            for value, between, leads, _ in cells
+        ]
+        rows.append([line.model, line.activation, *told])
+    table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
+    return f"{table}\n\n" + "".join(f"- {note}\n" for note in _notes(lines))
+
+
+def _notes(lines: list[Entry]) -> list[str]:
+    bold = "bold: the best of a column, and each whose 95 % interval reaches the best one's"
+    by_note: dict[str, list[str]] = {}
+    for line in lines:
+        for note in line.notes:
+            by_note.setdefault(note, []).append(line.model)
+    told = [
+        note if len(models) == len(lines) else f"{', '.join(models)}: {note}"
+        for note, models in by_note.items()
+    ]
+    return [bold, *told, CONTACT]
+
+
+def page(lines: list[Entry]) -> str:
+    """The table as HTML; a click on a column's name sorts by it."""
+    heads = ["model", "activation", "weights", *columns(lines)]
+    head = "".join(f'<th aria-sort="none"><button>{escape(name)}</button></th>' for name in heads)
+    rows = []
+    for line, cells in zip(lines, _cells(lines), strict=True):
+        first = f"<td>{escape(line.model)}</td><td>{escape(line.activation)}</td>"
+        told = "".join(
+            f'<td data-value="{-1 if number is None else number}">'
+            f"{f'<b>{value}</b>' if leads else value}<small>{between}</small></td>"
+            for value, between, leads, number in cells
+        )
+        rows.append(f"<tr>{first}<td><code>{escape(line.weights)}</code></td>{told}</tr>")
+    notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(lines))
+    return (
+        f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">\n'
+        f'<meta name="viewport" content="width=device-width">\n<title>Leaderboard</title>\n'
+        f"<style>\n{STYLE}\n</style></head>\n<body><h1>Leaderboard</h1>\n"
+        f'<div class="wide"><table><thead><tr>{head}</tr></thead>\n<tbody>\n'
+        + "\n".join(rows)
+        + f"\n</tbody></table></div>\n<ul>{notes}</ul>\n<script>\n{SCRIPT}\n</script>"
+        "</body></html>\n"
+    )
+
+
+def write(reports: list[dict], path: str | Path) -> list[Entry]:
+    """The page under its name and the Markdown beside it, each whole or not at all; the lines."""
+    lines, path = [line for report in reports for line in entries(report)], Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    for target, text in ((path, page(lines)), (path.with_suffix(".md"), markdown(lines))):
+        with whole(target) as temporary:
+            temporary.write_text(text, encoding="utf-8")
+    print(f"{len(lines)} models side by side: {path} and {path.with_suffix('.md').name}")
+    return lines

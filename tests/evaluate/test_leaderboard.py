@@ -1,0 +1,96 @@
+"""Reports side by side: every number is on the page, and what is bold is what could be the best."""
+
+import json
+import re
+
+import numpy as np
+import pytest
+
+from rs5m import cli
+from rs5m.evaluate import leaderboard, official
+from rs5m.evaluate.leaderboard import Entry, Number
+
+
+def line(model, **numbers):
+    return Entry(model, "GELU", "ab", {k: Number(*v) for k, v in numbers.items()}, ("a note",))
+
+
+def test_bold_is_each_that_could_be_the_best():
+    lines = [
+        line("a", top=(90, 88, 92), **{"↓ Ras [0 ~ 1]": (0.3, 0.2, 0.4)}),
+        line("b", top=(89, 87, 91), **{"↓ Ras [0 ~ 1]": (0.6, 0.5, 0.7)}),
+        line("c", top=(70, 60, 87.9)),
+    ]
+    assert leaderboard.leaders(lines, "top") == {"a", "b"}
+    assert leaderboard.leaders(lines, "↓ Ras [0 ~ 1]") == {"a"}
+    text = leaderboard.markdown(lines)
+    assert "| a | GELU | **90.0** (88.0 to 92.0) | **0.3000** (0.2000 to 0.4000) |" in text
+    assert "| c | GELU | 70.0 (60.0 to 87.9) |  |" in text
+    assert text.count("a note") == 1, "what is true of all is said once"
+
+
+def test_the_page_asks_nobody_and_escapes_names():
+    page = leaderboard.page([line("<script>x", top=(1, 0, 2)), line("b", top=(3, 2, 4))])
+    assert "&lt;script&gt;x" in page and page.count("<script>") == 1
+    assert not re.search(r"(src|href)=|https?://", page)
+    assert "default-src 'none'" in page and page.count("<tr>") == 3
+    assert re.findall(r'data-value="(\d+)"', page) == ["1", "3"]
+
+
+def report(name: str, top1: float) -> dict:
+    apart = {"why": ["not one of the paper's test sets"], "values": {"top1": top1 - 20}}
+    return {
+        "model": {"name": name, "quick_gelu": True, "weights_sha256": "c" * 64},
+        "metrics": {"EuroSAT-zeroshot-acc": top1},
+        "intervals": {"EuroSAT-zeroshot-acc": [top1 - 1, top1 + 1]},
+        "not_comparable": {"zeroshot own": apart | {"intervals": {"top1": [top1 - 22, top1 - 18]}}},
+        "protocol": {
+            "zeroshot": {"prompts": 105, "averaging": "mean"},
+            "preprocessing": {"resize": "short side", "image_size": 32},
+        },
+    }
+
+
+def test_several_models_give_a_json_each_and_one_board(tmp_path, monkeypatch):
+    asked = []
+
+    def run(name, weights, data, tasks, out, *_):
+        asked.append((name, weights, out))
+        return report(name, 60 + 10 * len(asked))
+
+    monkeypatch.setattr(official, "run", run)
+    out = tmp_path / "board"
+    given = ["--model", "RN50@openai", "local-dir:my@folder", "--data", "d", "--out", str(out)]
+    assert cli.main(["evaluate", *given]) == 0
+    assert asked == [
+        ("RN50", "openai", str(out / "RN50_openai.json")),
+        ("local-dir:my@folder", "", str(out / "local-dir_my_folder.json")),
+    ]
+    text = (out / "leaderboard.md").read_text()
+    assert "| RN50 | QuickGELU | 70.0 (69.0 to 71.0) | 50.0 (48.0 to 52.0) |" in text
+    assert "zeroshot own, top1" in text and "not comparable with published numbers" in text
+    assert "cccccccccccc" in (out / "leaderboard.html").read_text()
+
+
+def test_files_of_vectors_give_a_board_too(tmp_path):
+    generator = np.random.default_rng(0)
+    text, label = generator.normal(size=(3, 8)), np.arange(60) % 3
+    for i, noise in enumerate((0.5, 3)):
+        image = text[label] + noise * generator.normal(size=(60, 8))
+        np.savez(tmp_path / f"m{i}.npz", image=image, label=label, single=text)
+    files = [str(tmp_path / f"m{i}.npz") for i in range(2)]
+    given = ["--features", *files, "--tasks", "zeroshot,knn", "--out", str(tmp_path / "r.json")]
+    board = tmp_path / "new" / "board.html"
+    assert cli.main(["evaluate", *given, "--leaderboard", str(board)]) == 0
+    rows = json.loads((tmp_path / "r.json").read_text())
+    page = board.read_text()
+    for told in rows.values():
+        for row in told["protocols"].values():
+            assert f'data-value="{row["top1"]}"' in page
+    assert "| m0 | not in the file | **98.3**" in board.with_suffix(".md").read_text()
+
+
+@pytest.mark.parametrize("other", [{}, {"a": {"b": 1}}])
+def test_another_json_is_refused(other):
+    with pytest.raises(ValueError, match="not a report of rs5m evaluate"):
+        leaderboard.entries(other)
