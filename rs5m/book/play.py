@@ -23,6 +23,7 @@ from rs5m import rotation as rotations
 from rs5m.book import plots
 from rs5m.files import whole
 
+SCRIPTS = {name[:-3]: name for name in ("pairs.js", "rotation.js", "thresholds.js", "world.js")}
 MOST = 300  # pictures in a page, so that it stays under 300 kB
 COVERS = {  # of the pocket world's land covers; any other takes one of the book's colours
     "open water": "#2b5f9e",
@@ -56,7 +57,7 @@ class Part(NamedTuple):
         folder = files("rs5m.book") / "scripts"
         style, *code = (
             (folder / name).read_text(encoding="utf-8")
-            for name in ("play.css", "common.js", f"{self.script}.js")
+            for name in ("play.css", "common.js", SCRIPTS[self.script])
         )
         # no "</script>" may stand in a text
         data = json.dumps(self.data, separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")

@@ -190,7 +190,8 @@ def _json(path: Path) -> dict | None:
         document = json.loads(content)
     except (ValueError, RecursionError):
         return None
-    return document if isinstance(document, dict) and "images" in document else None
+    coco = isinstance(document, dict) and {"images", "annotations"} & document.keys()
+    return document if coco else None
 
 
 def _coco(path: Path, document: dict) -> Iterator[Pair]:
@@ -204,9 +205,10 @@ def _coco(path: Path, document: dict) -> Iterator[Pair]:
             else:
                 strange.append(Pair(f"annotation {number}", fault="names no image"))
     except (KeyError, TypeError) as error:
+        wrong = f"{error} is missing" if isinstance(error, KeyError) else error
         raise ValueError(
             f"{path} is not COCO's captions (images with id and file_name, annotations with "
-            f"image_id and caption): {error!r} is not there"
+            f"image_id and caption): {wrong}"
         ) from error
     if not names:
         raise ValueError(f"{path} names no images")

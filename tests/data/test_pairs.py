@@ -168,6 +168,9 @@ def test_captions_of_coco(tmp_path):
     path.write_text(json.dumps(document | {"images": []}))
     with pytest.raises(ValueError, match="captions.json names no images"):
         pairs.pack([path], tmp_path / "other")
+    path.write_text(json.dumps({"annotations": document["annotations"]}))
+    with pytest.raises(ValueError, match="captions.json is not COCO's .*'images' is missing"):
+        pairs.pack([path], tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 
