@@ -5,8 +5,24 @@ import os
 import sys
 
 from rs5m import __version__
-from rs5m.commands import detector, evaluate, export, fetch, models, pub11, rs3, sets, tune
+from rs5m.commands import (
+    detector,
+    embed,
+    evaluate,
+    export,
+    fetch,
+    models,
+    pub11,
+    rs3,
+    search,
+    sets,
+    tune,
+)
 
+COMMANDS = (
+    *(pub11, detector, rs3, tune),
+    *(evaluate, embed, search, export, fetch, models, sets),
+)
 CODES = """exit codes:
   0    it is done
   1    an error that nobody expected; with RS5M_DEBUG=1 in the environment it is shown in full
@@ -41,7 +57,7 @@ def parser() -> argparse.ArgumentParser:
     said = "Print the version, and the commit of a checkout."
     root.add_argument("--version", action=Version, nargs=0, help=said)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for command in (pub11, detector, rs3, tune, evaluate, export, fetch, models, sets):
+    for command in COMMANDS:
         command.add(commands)
         own = commands.choices[command.__name__.rpartition(".")[2]]
         own.epilog = f"{own.epilog or ''}\nexample:{command.EXAMPLE}".lstrip()

@@ -90,5 +90,7 @@ def weights(name: str) -> Path:
 def _tag(name: str, checkpoint: str) -> str | None:
     tag = None if checkpoint else TAGS.get(name)
     if not (tag or checkpoint or name in ("pocket", *known.models()) or ":" in name):
-        raise ValueError(f"{name} needs weights: name their file with --checkpoint")
+        near = known.near(name, list(TAGS))
+        others = f", or choose {', '.join(near)}" if near else ""
+        raise ValueError(f"{name} needs weights: name their file with --checkpoint{others}")
     return tag

@@ -10,6 +10,17 @@ LAYOUT = (
 )
 
 
+def add_weights(parser) -> None:
+    """--model and --checkpoint of a command that needs a model with weights."""
+    name = (
+        "The model: one of `rs5m models`, ViT-B-32-quickgelu, RN50x64-quickgelu or ViT-H-14 with "
+        "their general weights, local-dir:FOLDER, or pocket."
+    )
+    file = "A file with the model's weights (default: those that belong to its name)."
+    parser.add_argument("--model", required=True, metavar="NAME", help=name)
+    parser.add_argument("--checkpoint", default="", metavar="FILE", help=file)
+
+
 def print_left_out(out: Path) -> None:
     """How much of the input was not read, by reason; their names are in left_out.json."""
     from rs5m.data import runfolder

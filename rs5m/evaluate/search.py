@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
+from PIL import Image
 
 from rs5m import clip, selo
 from rs5m.clip import Model
-from rs5m.data import datasets
+from rs5m.data import datasets, sheet
 from rs5m.data.datasets import Images, LeftOut
 from rs5m.evaluate import features, localize, testsets
 from rs5m.vectors import normalise
@@ -58,11 +59,30 @@ def folder(model: Model, folder: Path, query: str, k: int = 10) -> Found:
     if left_out:
         print(f"{name}: left out {datasets.in_words(left_out)}")
     encoded = features.Store(model).images(found, name)
+    paths = [Path(folder) / found.names[i] for i in encoded.kept]
+    ranked = best(model, encoded.vectors, paths, query, k)
+    return ranked._replace(skipped=encoded.skipped, left_out=left_out)
+
+
+def best(model: Model, vectors: np.ndarray, paths: list[Path], query: str, k: int) -> Found:
+    """The k of these files, by their vectors (n, dim), that fit a sentence best."""
     text = normalise(clip.encode_texts(model, [query]))[0]
-    cosines = normalise(encoded.vectors) @ text
-    best = np.argsort(-cosines, kind="stable")[:k]
-    paths = [Path(folder) / found.names[encoded.kept[i]] for i in best]
-    return Found(paths, cosines[best], encoded.skipped, left_out)
+    cosines = normalise(vectors) @ text
+    order = np.argsort(-cosines, kind="stable")[:k]
+    return Found([paths[i] for i in order], cosines[order], {}, {})
+
+
+def write_sheet(found: Found, query: str, out: Path) -> None:
+    """The images with their cosines as one HTML page; a file that cannot be read has no picture."""
+    cards = []
+    for path, cosine in zip(found.files, found.cosines, strict=True):
+        picture = None
+        if path.is_file() and (image := datasets.decode(path.read_bytes())[0]) is not None:
+            picture = sheet.thumbnail(Image.fromarray(image))
+        cards.append(sheet.Card(picture, path.name, str(path), f"cosine {cosine:.3f}"))
+    Path(out).parent.mkdir(parents=True, exist_ok=True)
+    group = sheet.Group("best first", len(cards), cards)
+    sheet.write(Path(out), query, "Images by a sentence, with their cosines.", [], [group])
 
 
 def heat_map(model: Model, path: Path, query: str) -> tuple[np.ndarray, np.ndarray]:

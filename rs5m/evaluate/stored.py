@@ -42,15 +42,15 @@ def read(path: str | Path) -> Stored:
     path = Path(path)
     if not path.is_file():
         raise FileNotFoundError(f"{path} does not exist: give an npz with image, label and text")
-    arrays = _arrays(path)
-    missing = [name for name in ("image", "label") if name not in arrays]
-    forms = [form for form in FORMS if form in arrays]
+    held = arrays(path)
+    missing = [name for name in ("image", "label") if name not in held]
+    forms = [form for form in FORMS if form in held]
     if missing or not forms:
         lacks = missing or [" or ".join(FORMS)]
-        has = ", ".join(sorted(arrays)) or "nothing"
+        has = ", ".join(sorted(held)) or "nothing"
         raise ValueError(f"{path} lacks {', '.join(lacks)} (it has {has}): save the vectors anew")
-    image = _vectors(arrays["image"], "image", 2, path)
-    texts = {form: _vectors(arrays[form], form, 3 if form == "text" else 2, path) for form in forms}
+    image = _vectors(held["image"], "image", 2, path)
+    texts = {form: _vectors(held[form], form, 3 if form == "text" else 2, path) for form in forms}
     for form, text in texts.items():
         if text.shape[-1] != image.shape[1]:
             raise ValueError(
@@ -60,12 +60,13 @@ def read(path: str | Path) -> Stored:
     counts = {form: len(text) for form, text in texts.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"{path}: the forms have different numbers of classes ({counts})")
-    label = _labels(arrays["label"], len(image), len(texts[forms[0]]), path)
-    prompts = tuple(map(str, arrays.get("prompts", ())))
+    label = _labels(held["label"], len(image), len(texts[forms[0]]), path)
+    prompts = tuple(map(str, held.get("prompts", ())))
     return Stored(path.stem, image, label, texts, prompts, tuple(_notes(image, texts, label)))
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def arrays(path: Path) -> dict[str, np.ndarray]:
+    """What an npz holds, as numbers and texts alone; ValueError for pickles and half files."""
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}

@@ -1,0 +1,138 @@
+"""Images or texts as a file of vectors, which another run scores or searches. Chapter: zeroshot.
+
+Vectors are normalised, but for the prompts of classes, which are averaged as they are. They are
+made block by block, and each block is kept in runs/evaluate/ by its content: a command that was
+interrupted goes on where it stopped.
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+
+from rs5m.clip import Model
+from rs5m.data.datasets import Images, in_words
+from rs5m.evaluate import features, prompts, search, stored, testsets
+from rs5m.files import whole
+from rs5m.vectors import normalise
+
+BLOCK = 2048  # images between two that are kept
+ENDINGS = (".npz", ".parquet")
+SAME = ("weights", "quick_gelu", "image_size", "mean", "std")  # what makes vectors comparable
+
+
+class Index(NamedTuple):
+    """Normalised vectors (n, dim) of images, their names, the folder that these are in, and the
+    model's identity as far as vectors depend on it.
+    """
+
+    vectors: np.ndarray
+    names: list[str]
+    folder: str
+    model: dict
+
+
+def images(store: features.Store, found: Images, name: str) -> tuple[np.ndarray, list[int], dict]:
+    """Normalised vectors, the places of the images that have one, the reason of each other."""
+    vectors, kept, skipped = [], [], {}
+    for start in range(0, len(found.names), BLOCK):
+        part = Images(found.names[start : start + BLOCK], lambda i, a=start: found.read(a + i))
+        encoded = store.images(part, f"{name}-{start // BLOCK}" if start else name)
+        vectors.append(normalise(encoded.vectors).astype(np.float32))
+        kept += [start + int(i) for i in encoded.kept]
+        skipped |= encoded.skipped
+    return np.concatenate(vectors), kept, skipped
+
+
+def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) -> Path:
+    """Write the vectors of a folder of images, or of a text file's lines, to an npz or parquet.
+
+    An npz of images has image, names and about; with `classes` also label and text, of the folder's
+    own class folders, as `rs5m evaluate --features` reads them; one of texts has text and texts.
+    ValueError for another ending, for texts with classes, and for no image or line.
+    """
+    data, out = Path(data), Path(out)
+    if out.suffix not in ENDINGS:
+        raise ValueError(f"{out}: name a file that ends in {' or '.join(ENDINGS)}")
+    if classes and (data.is_file() or out.suffix != ".npz"):
+        raise ValueError("--classes needs a folder of class folders, and an npz to write")
+    store = features.Store(model)
+    about = {key: store.identity[key] for key in (*SAME, "architecture")}
+    if data.is_file():
+        lines = [line.strip() for line in data.read_text(encoding="utf-8-sig").splitlines()]
+        if not (lines := [line for line in lines if line]):
+            raise ValueError(f"{data} has no text: write one on each line")
+        vectors = normalise(store.texts(lines, data.stem)).astype(np.float32)
+        return _write(out, {"text": vectors, "texts": lines}, about)
+    return _write(out, _of_folder(store, data, classes), about | {"folder": str(data)})
+
+
+def _of_folder(store: features.Store, folder: Path, classes: bool) -> dict:
+    labelled = testsets.own(folder) if classes and folder.is_dir() else None
+    if classes and labelled is None:
+        raise ValueError(f"{folder} has no class folders: leave --classes out")
+    found, left_out = (labelled.images, labelled.left_out) if labelled else search.images(folder)
+    name = folder.resolve().name
+    if left_out:
+        print(f"{name}: left out {in_words(left_out)}")
+    vectors, kept, _ = images(store, found, name)
+    arrays = {"image": vectors, "names": [found.names[i] for i in kept]}
+    if labelled:
+        groups = prompts.prompts(labelled)
+        text = store.texts([text for group in groups for text in group], f"prompts-{name}")
+        arrays["label"] = labelled.labels[kept].astype(np.int64)
+        arrays["text"] = text.reshape(len(groups), -1, text.shape[1])
+        arrays["classes"] = labelled.classes
+    return arrays
+
+
+def _write(out: Path, arrays: dict, about: dict) -> Path:
+    out.parent.mkdir(parents=True, exist_ok=True)
+    told = json.dumps(about, sort_keys=True)
+    with whole(out) as temporary:
+        if out.suffix == ".npz":
+            with temporary.open("wb") as stream:
+                np.savez(stream, **arrays, about=told)
+        else:
+            table = pd.DataFrame({name: list(values) for name, values in arrays.items()})
+            table.attrs["rs5m"] = told  # pandas keeps it in the file's header
+            table.to_parquet(temporary, index=False)
+    count = len(next(iter(arrays.values())))
+    print(f"{count:,} vectors: {out}")
+    return out
+
+
+def read(path: str | Path) -> Index:
+    """The index that `run` wrote of a folder; ValueError for any other file."""
+    path = Path(path)
+    if path.suffix == ".parquet":
+        table = pd.read_parquet(path)
+        told = table.attrs.get("rs5m")
+        arrays = {name: table[name].to_numpy() for name in table} | {"about": told}
+    else:
+        arrays = stored.arrays(path)
+    if not {"image", "names", "about"} <= arrays.keys() or arrays["about"] is None:
+        raise ValueError(f"{path} is no index of images: write one with rs5m embed --data FOLDER")
+    about = json.loads(str(arrays["about"]))
+    vectors = np.stack(list(arrays["image"])).astype(np.float32)
+    return Index(vectors, list(map(str, arrays["names"])), about.get("folder", ""), about)
+
+
+def find(model: Model, path: str | Path, query: str, k: int = 10) -> search.Found:
+    """The k images of an index that fit a sentence best. ValueError where the index was made by
+    another model, or the same one with other preprocessing.
+    """
+    index = read(path)
+    mine = json.loads(json.dumps(features.identity(model)))
+    if other := [key for key in SAME if index.model.get(key) != mine[key]]:
+        raise ValueError(
+            f"{path} was made by another model (its {', '.join(other)} differ): name that one, or "
+            "run rs5m embed again"
+        )
+    return search.best(
+        model, index.vectors, [Path(index.folder) / n for n in index.names], query, k
+    )
