@@ -72,7 +72,9 @@ class Part(NamedTuple):
 
 def keep(part: Part, scale: str) -> Part:
     """Write a part to runs/<scale>/play/, where `kept` finds it from another chapter."""
-    with whole(_file(part.script, scale)) as temporary:
+    file = _file(part.script, scale)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with whole(file) as temporary:
         temporary.write_text(part._repr_html_(), encoding="utf-8")
     return part
 
@@ -84,9 +86,7 @@ def kept(script: str, scale: str) -> str:
 
 
 def _file(script: str, scale: str) -> Path:
-    path = results.root() / "runs" / scale / "play" / f"{script}.html"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    return path
+    return results.root() / "runs" / scale / "play" / f"{script}.html"
 
 
 def sheet(pictures: Sequence[np.ndarray], size: int) -> dict:

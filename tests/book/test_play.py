@@ -209,5 +209,6 @@ def test_a_page_stays_small():
 def test_a_part_is_kept_for_another_page(parts, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     assert play.kept("pairs", "mini") == "<p>Not made at this scale.</p>"
+    assert not list(tmp_path.iterdir()), "reading writes nothing"
     assert play.keep(parts["pairs"], "mini") is parts["pairs"]
     assert play.kept("pairs", "mini") == parts["pairs"]._repr_html_()
