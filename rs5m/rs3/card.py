@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rs5m.data import card, images
-from rs5m.rs3.pipeline import pairs, summary
+from rs5m.rs3.finished import pairs, summary
 
 GAPS = (
     "Captions are machine-written and chosen by machines: errors of the captioner remain.",

@@ -1,4 +1,4 @@
-"""RS3's input: a folder of images and documents of metadata. Chapter: rs3."""
+"""RS3's input: a folder of images, and what a run rests on. Chapter: rs3."""
 
 from __future__ import annotations
 
@@ -8,19 +8,15 @@ import hashlib
 import io
 import re
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from functools import partial
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import NamedTuple
 
 import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 from PIL import Image
 from tqdm.auto import tqdm
 
 from rs5m import files
-from rs5m.captions import metadata
 from rs5m.captions.sentences import Record
 from rs5m.data import datasets, images, records
 
@@ -31,13 +27,6 @@ MAX_BYTES = 2**28  # of one image file: as many as LIMITS' pixels take without c
 PIXELS = 2**27  # decoded at once, 400 MB: a shard of chips, a few of fMoW's largest images
 
 
-class Metadata(NamedTuple):
-    """The records by image name, and (document, reason) of every document that gave none."""
-
-    records: dict[str, Record]
-    left_out: list[tuple[str, str]]
-
-
 class Decoded(NamedTuple):
     """An image's position in the list that was given, and its pixels (h, w, 3) uint8 or why it has
     none.
@@ -46,9 +35,6 @@ class Decoded(NamedTuple):
     row: int
     pixels: np.ndarray | None
     reason: str | None
-
-
-# ---------------------------------------------------------------- images
 
 
 def listed(folder: Path) -> dict[str, str]:
@@ -184,101 +170,6 @@ def chunks(paths: Sequence[Path]) -> Iterator[list[Decoded]]:
         held += size
     if chunk:
         yield chunk
-
-
-# ---------------------------------------------------------------- metadata
-
-
-def read_records(path: str | Path) -> Metadata:
-    """The records of a folder or zip of json documents, fMoW's and BigEarthNet's told apart by
-    their keys, or of BigEarthNet v2's metadata.parquet, alone or in the folder.
-
-    A document that is neither or cannot be read is left out with a reason; so are all that share an
-    image's name but not their content. FileNotFoundError or ValueError for no such path, a broken
-    zip or no document at all.
-    """
-    path, records, left_out, twice = Path(path), {}, [], set()
-    if not path.exists():
-        raise FileNotFoundError(f"{path} does not exist: check the spelling of --metadata")
-    for source, read in tqdm(_documents(path), desc="metadata", unit="record"):
-        try:
-            record = read()
-        except (ValueError, OSError) as error:
-            left_out.append((source, str(error)))
-            continue
-        if records.setdefault(record.name, record) != record:
-            twice.add(record.name)
-    for name in sorted(twice):
-        del records[name]
-        left_out.append((name, "documents of this name differ"))
-    if not records and not left_out:
-        raise ValueError(
-            f"{path} holds no json document and no metadata.parquet: name the folder, zip or "
-            "parquet file of the metadata, or leave it out"
-        )
-    return Metadata(records, left_out)
-
-
-def _documents(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
-    """The name of every document, and what reads it: one that cannot be read does not end the
-    list.
-    """
-    if path.is_dir():
-        for file in files.walk(path):
-            if file.name[0] != "." and file.suffix.lower() in (".json", ".parquet"):
-                yield from _documents_in(file)
-    elif path.suffix.lower() in (".json", ".parquet"):
-        yield from _documents_in(path)
-    else:
-        for name, document in metadata.documents(path):
-            yield name, partial(_record, document, name)
-
-
-def _documents_in(file: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
-    if file.suffix.lower() == ".json":
-        yield str(file), partial(_record, file, None)
-        return
-    try:
-        rows = _rows(file)
-    except ValueError as error:
-        yield str(file), partial(_fail, error)
-        return
-    for number, row in enumerate(rows):
-        yield f"{file}, row {number}", partial(metadata.read_bigearthnet_v2, row)
-
-
-def _rows(file: Path) -> list[dict]:
-    with file.open("rb") as stream:
-        files.refuse_other(file, stream.read(64), "parquet")
-    try:
-        names = pq.read_schema(file).names
-        if "patch_id" not in names:
-            raise ValueError(
-                f"{file} has no column 'patch_id' (it has {', '.join(names)}): it is not "
-                "BigEarthNet's metadata"
-            )
-        columns = [name for name in ("patch_id", "labels", "country") if name in names]
-        return pq.read_table(file, columns=columns).to_pylist()
-    except (pa.ArrowException, OSError) as error:
-        raise ValueError(f"{file} is not a whole parquet file: fetch it again") from error
-
-
-def _fail(error: Exception) -> Record:
-    raise error
-
-
-def _record(source: Path | bytes, name: str | None) -> Record:
-    document, name = metadata._load(source, name)
-    if "bounding_boxes" in document:
-        return metadata.read_fmow(document, name)
-    if document.keys() & {"labels", "coordinates", "tile_source"}:
-        return metadata.read_bigearthnet(document, name)
-    raise ValueError(
-        "neither fMoW's (bounding_boxes) nor BigEarthNet's (labels, coordinates, tile_source)"
-    )
-
-
-# ---------------------------------------------------------------- what a run rests on
 
 
 def facts(

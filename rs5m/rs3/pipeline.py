@@ -16,32 +16,24 @@ from __future__ import annotations
 
 import gc
 import hashlib
-import json
-from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import chain
 from pathlib import Path
 
-import numpy as np
-import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
 
-from rs5m import captions, rotation
+from rs5m import captions
 from rs5m.captions.sentences import Record, count_left_out, sentence
 from rs5m.data import images as pictures
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import save, shard_path
-from rs5m.rs3.input import Metadata, content, facts, read_records, sorted_out, sources
+from rs5m.rs3.documents import Metadata
+from rs5m.rs3.input import content, facts, sorted_out, sources
+from rs5m.rs3.settings import DEFAULT, ORDERS, Settings
 from rs5m.rs3.stages import TEXT, Rankers, Shard, choose, read, write
 
-__all__ = ["Metadata", "Settings", "choices", "join", "pairs", "read_records", "run", "summary"]
-ORDERS = ("metadata first", "visual first")
-CHOICES = ("rotation", "top", "drawn")
-SHARD = 256  # images of one shard: what a killed run may have to do again
 PAIRS = pa.schema(
     {
         "name": TEXT,
@@ -66,63 +58,6 @@ DROPPED = pa.schema({"name": TEXT, "text": TEXT, "stage": TEXT, "reason": TEXT})
 LEFT_OUT = pa.schema({"field": TEXT, "images": pa.int64()})
 
 
-@dataclass(frozen=True)
-class Settings:
-    """How a run is done; ValueError where it cannot be.
-
-    Args:
-        order: one of `ORDERS`, see `join`.
-        part: (i, n) for only the shards whose number is i modulo n.
-        candidates: captions that are written for an image.
-        criterion: one of `rotation.CRITERIA`.
-        angles: degrees.
-        shard_size: images of one shard.
-        layout: the members' names in the shards, one of `records.LAYOUTS`.
-        choice: one of `CHOICES`: the visual caption is the one that turning chose, the best ranked
-            one, or one of these two drawn by the image's name, as in the release (author, official
-            tracker, issue 5).
-    """
-
-    order: str = ORDERS[0]
-    part: tuple[int, int] = (0, 1)
-    candidates: int = captions.CANDIDATES
-    criterion: str = rotation.CRITERIA[0]
-    angles: tuple[float, ...] = tuple(rotation.ANGLES)
-    shard_size: int = SHARD
-    layout: str = records.LAYOUTS[0]
-    choice: str = CHOICES[0]
-
-    def __post_init__(self):
-        for kind, value, known in (
-            ("order", self.order, ORDERS),
-            ("criterion", self.criterion, rotation.CRITERIA),
-            ("layout", self.layout, records.LAYOUTS),
-            ("choice", self.choice, CHOICES),
-        ):
-            if value not in known:
-                raise ValueError(f"unknown {kind} {value!r}: choose one of {', '.join(known)}")
-        if not (len(self.part) == 2 and 0 <= self.part[0] < self.part[1]):
-            raise ValueError(f"part is {self.part}: give (i, n) with i from 0 to n - 1")
-        if self.candidates < 1 or self.shard_size < 1:
-            raise ValueError(
-                f"candidates is {self.candidates} and shard_size is {self.shard_size}: "
-                "give at least 1"
-            )
-        rotation.side(1, self.angles)  # its own sentence for bad angles
-
-    def facts(self) -> dict:
-        """What run.json holds of them: all but the part."""
-        return {
-            "order": self.order,
-            "candidates": self.candidates,
-            "criterion": self.criterion,
-            "angles": [float(angle) for angle in self.angles],
-            "shard": self.shard_size,
-            "layout": self.layout,
-            "choice": self.choice,
-        }
-
-
 def run(
     images: str | Path,
     out: str | Path,
@@ -130,7 +65,7 @@ def run(
     rankers: Callable[[], Rankers],
     records: Metadata | Mapping[str, Record] | None = None,
     identity: str = "",
-    settings: Settings = Settings(),
+    settings: Settings = DEFAULT,
 ) -> Path:
     """All stages from a folder of images into the folder `out`; resumes an interrupted run.
 
@@ -308,63 +243,3 @@ def _records(pairs: list[dict], images: Path) -> Iterable[records.Record]:
         file = Path(pair["file"])
         name = pair["name"] + (file.suffix if len(sources(images / file)) == 1 else ".png")
         yield records.Record(content(images / file), name, pair["caption"])
-
-
-# ---------------------------------------------------------------- readers
-
-
-def pairs(out: str | Path) -> pd.DataFrame:
-    """The pairs of a finished run, columns as in PAIRS; month 1 to 12. FileNotFoundError for one
-    that has not finished.
-
-    Chapter: rs3.
-    """
-    return pd.read_parquet(_finished(out) / "pairs.parquet").astype({"month": "Int64"})
-
-
-def choices(out: str | Path) -> pd.DataFrame:
-    """Every image of a finished run as in CHOSEN, in order; rotations are float64 (angles, ranked).
-
-    FileNotFoundError for a run that has not finished.
-    """
-    paths = sorted((_finished(out) / "choose").glob("*.parquet"))
-    frame = (
-        pa.concat_tables([pq.read_table(path) for path in paths])
-        .to_pandas()
-        .astype({"chosen": "Int64"})
-    )
-    turns = len(json.loads((Path(out) / "run.json").read_text())["angles"])
-    frame["rotations"] = [
-        flat.reshape(turns, -1) if len(flat) else np.empty((turns, 0)) for flat in frame.rotations
-    ]
-    return frame
-
-
-def summary(out: str | Path) -> pd.DataFrame:
-    """What became of the images of a finished run: what, count. FileNotFoundError as in `pairs`."""
-    out, made = _finished(out), pairs(out)
-    note = json.loads((out / "run.json").read_text())
-    dropped, left_out = (
-        pq.read_table(out / f"{name}.parquet").to_pylist() for name in ("dropped", "left_out")
-    )
-    reasons = Counter((row["stage"], row["reason"]) for row in dropped)
-    rows = chain(
-        [("images", len(note["images"])), ("pairs", len(made))],
-        [("pairs without metadata", (made.metadata == "").sum())],
-        [("metadata without an image", note["records"]["without_image"])],
-        [
-            (f"{stage} dropped: {reason}", reasons[stage, reason])
-            for stage, reason in sorted(reasons, reverse=True)
-        ],
-        [(f"field left out: {row['field']}", row["images"]) for row in left_out],
-        [(f"file left out: {why}", len(names)) for why, names in runfolder.left_out(out).items()],
-    )
-    return pd.DataFrame(rows, columns=["what", "count"])
-
-
-def _finished(out: str | Path) -> Path:
-    if not (Path(out) / "dropped.parquet").is_file():
-        raise FileNotFoundError(
-            f"{Path(out) / 'dropped.parquet'} does not exist: let rs5m rs3 finish first"
-        )
-    return Path(out)

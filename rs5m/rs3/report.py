@@ -10,8 +10,8 @@ import pyarrow.parquet as pq
 
 from rs5m.data import images as pictures
 from rs5m.data import sheet
+from rs5m.rs3.finished import choices, pairs, summary
 from rs5m.rs3.input import content
-from rs5m.rs3.pipeline import choices, pairs, summary
 
 PAGE = "report.html"
 EACH = 10  # examples of a candidate that was dropped
