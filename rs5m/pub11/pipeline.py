@@ -100,8 +100,9 @@ def run(
             hits, counts = select(paths, out, *columns, terms)
             runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
             save_words(terms, hits, paths, labels, out)
-            table = _pictured(hits, shards(hits, shard_size), out, judge, fetch)
-            finish(table, counts, out, layout)
+            finish(
+                _pictured(hits, shards(hits, shard_size), out, judge, fetch), counts, out, layout
+            )
         if not (out / report.PAGE).is_file():
             card.write(out)
             report.write(out, paths, *columns)
