@@ -77,8 +77,7 @@ def run(
     Args:
         pairs: a folder, a pattern or a list of tables with url, text and perhaps source.
         out: a new folder, or one of an interrupted run.
-        judge: what finds the outliers.
-        limits: what one URL may cost.
+        judge, limits: what finds the outliers; what one URL may cost.
         shard_size, workers: unique URLs of one shard; requests open at a time.
         progress: called with each URL and its result as it comes, unless Ray does the work.
         terms: the keywords, those of the package where it is None.
@@ -100,9 +99,8 @@ def run(
             hits, counts = select(paths, out, *columns, terms)
             runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
             save_words(terms, hits, paths, labels, out)
-            finish(
-                _pictured(hits, shards(hits, shard_size), out, judge, fetch), counts, out, layout
-            )
+            table = _pictured(hits, shards(hits, shard_size), out, judge, fetch)
+            finish(table, counts, out, layout)
         if not (out / report.PAGE).is_file():
             card.write(out)
             report.write(out, paths, *columns)
