@@ -21,6 +21,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from rs5m.clip import formats
 from rs5m.clip.activation import uses
 from rs5m.files import kind, refuse_pointer, whole
 
@@ -30,7 +31,6 @@ NESTED = ("state_dict", "model_state_dict", "model", "module", "net")  # where t
 SIZES = ("input_resolution", "context_length", "vocab_size")  # beside the weights in OpenAI's files
 # Long-CLIP's second table of positions, which holds but for the first places
 LONG, KEPT = "positional_embedding_res", 20
-SHOWN = 3  # tensors that a message names of each kind
 LONGEST_HEADER = 2**27  # bytes; safetensors reads none above 100 MB
 
 
@@ -179,16 +179,11 @@ def difference(net: nn.Module, tensors: Mapping[str, torch.Tensor]) -> str:
         "it lacks": [name for name in want if name not in tensors],
         "it has no place for": [name for name in tensors if name not in want],
     }
-    return "; ".join(f"{how} {_first(names)}" for how, names in unlike.items() if names)
+    return "; ".join(f"{how} {formats.first(names)}" for how, names in unlike.items() if names)
 
 
 def _shape(tensor: torch.Tensor) -> str:
     return "x".join(map(str, tensor.shape)) or "one number"
-
-
-def _first(names: list[str]) -> str:
-    more = f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
-    return ", ".join(names[:SHOWN]) + more
 
 
 def put(net: nn.Module, path: str | Path, name: str = "this network") -> None:
@@ -229,8 +224,11 @@ def _cure(tensors: Mapping[str, torch.Tensor], architecture: str | None) -> str:
     if any("lora_" in name or ".tuned_parts." in name for name in tensors):
         return "It holds adapters: load the general model, then rs5m.adapters.load"
     if any("vision_model." in name for name in tensors):
-        return "It has the names of transformers' CLIPModel: get the weights in open_clip's layout"
-    return "Load the architecture that it was made for"
+        return (
+            "It has the names of transformers' CLIPModel: put it beside its config.json, as "
+            "model.safetensors or pytorch_model.bin, and load local-dir:FOLDER"
+        )
+    return f"{formats.nearest(tensors)}Load the architecture that it was made for"
 
 
 def export(model, path: str | Path, **more: object) -> Path:

@@ -25,7 +25,7 @@ th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: 
   color: inherit; cursor: pointer; text-align: left; white-space: normal }
 th[aria-sort=descending] button::after { content: " \\2193" }
 th[aria-sort=ascending] button::after { content: " \\2191" }
-small { color: #666; display: block }
+td { vertical-align: top } small { color: #666; display: block }
 """.strip()
 SCRIPT = """
 const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
@@ -33,8 +33,8 @@ heads.forEach((head, place) => head.firstChild.onclick = () => {
   const down = head.ariaSort !== "descending";
   heads.forEach(other => other.ariaSort = "none");
   head.ariaSort = down ? "descending" : "ascending";
-  const key = row => row.cells[place].dataset.value ?? row.cells[place].textContent;
-  const order = (a, b) => key(a).localeCompare(key(b), "en", {numeric: true});
+  const number = row => row.cells[place].dataset.value, text = row => row.cells[place].textContent;
+  const order = (a, b) => number(a) ? number(a) - number(b) : text(a).localeCompare(text(b));
   const rows = [...body.rows].sort(order);
   body.append(...(down ? rows.reverse() : rows));
 });

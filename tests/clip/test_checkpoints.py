@@ -286,6 +286,21 @@ def test_what_a_misfit_is_tells_the_cure(model, tmp_path, name):
         checkpoints.put(model.net, tmp_path / "m.safetensors")
 
 
+@pytest.mark.parametrize(
+    ("drop", "says"),
+    [
+        (("ln_final.weight",), "nearest to those of OpenAI's CLIP with a transformer, of which it "
+         "lacks ln_final.weight. Load the architecture"),
+        (("",), "Its names, such as backbone.x, are those of no known format. Load the arch"),
+    ],
+)  # fmt: skip
+def test_a_checkpoint_of_no_known_format_tells_the_nearest(model, tmp_path, drop, says):
+    tensors = {n: t for n, t in model.net.state_dict().items() if not n.startswith(drop)}
+    save_file(tensors or {"backbone.x": torch.ones(2)}, tmp_path / "m.safetensors")
+    with pytest.raises(ValueError, match=re.escape(says)):
+        checkpoints.put(model.net, tmp_path / "m.safetensors")
+
+
 def test_whole_numbers_are_not_taken_for_weights(model, tmp_path):
     tensors = model.net.state_dict()
     tensors["visual.proj"] = tensors["visual.proj"].to(torch.int8)
