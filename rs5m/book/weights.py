@@ -22,8 +22,6 @@ CLASSES = ("airport", "beach", "bridge", "commercial", "desert", "farmland", "fo
            "railway station", "residential", "river", "viaduct")  # fmt: skip
 MANY, ONE = "105 prompts", "one prompt"
 ORDER = ("CLIP", "GeoRSCLIP", "SkyCLIP50", "RemoteCLIP")
-# The code that made the vectors built these with GELU, and they were trained with QuickGELU.
-WRONG_ACTIVATION = ("GeoRSCLIP ViT-B-32", "SkyCLIP50 ViT-L-14")
 
 
 def published(scale: Scale) -> dict | None:
