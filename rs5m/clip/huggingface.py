@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 from torch import nn
 
-from rs5m.clip import checkpoints
+from rs5m.clip import checkpoints, siglip
 from rs5m.clip.export import counterpart
 from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
@@ -70,7 +70,8 @@ def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
         path = folder / "processor_config.json"
     told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     told = told.get("image_processor", told)
-    return tuple(told.get("image_mean", MEAN)), tuple(told.get("image_std", STD))
+    mean, std = ((0.5,) * 3,) * 2 if kind(folder) == "siglip" else (MEAN, STD)
+    return tuple(told.get("image_mean", mean)), tuple(told.get("image_std", std))
 
 
 # ---------------------------------------------------------------- CLIPModel
@@ -136,4 +137,4 @@ def _of_clip(net: nn.Module, theirs: dict[str, torch.Tensor]) -> dict[str, torch
     return found
 
 
-NETWORKS = {"clip": (_clip, _of_clip)}
+NETWORKS = {"clip": (_clip, _of_clip), "siglip": (siglip.network, siglip.converted)}
