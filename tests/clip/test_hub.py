@@ -49,6 +49,7 @@ def asked(served, home: Path) -> subprocess.CompletedProcess:
     return subprocess.run(line, env=env, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_weights_of_the_hub_are_said_fetched_once_and_loaded(served, tmp_path):
     first = asked(served, tmp_path)
     assert first.returncode == 0, first.stderr
@@ -62,6 +63,7 @@ def test_weights_of_the_hub_are_said_fetched_once_and_loaded(served, tmp_path):
     assert not [path for verb, path, _ in served.asked if verb == "GET" and "tiny" in path]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404])
 def test_a_hub_that_refuses_is_one_sentence_with_ways_out(served, tmp_path, monkeypatch, status):
     monkeypatch.setattr(served, "status", status)

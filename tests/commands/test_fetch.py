@@ -45,6 +45,7 @@ def fetched(hub, out: Path, *words: str) -> subprocess.CompletedProcess:
     return subprocess.run(line, env=home, capture_output=True, text=True, timeout=600)
 
 
+@pytest.mark.slow
 def test_weights_shards_and_tests_lie_where_the_readers_look(hub, tmp_path, monkeypatch):
     hub.cut = 12_000_000  # the first body breaks off: the rest is asked for
     said = fetched(hub, tmp_path, NAME, "shards", "tests", "--shards", "2")
@@ -66,6 +67,7 @@ def test_weights_shards_and_tests_lie_where_the_readers_look(hub, tmp_path, monk
     ]  # what is there is not asked for again
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("status", [401, 404, 500])
 def test_a_hub_that_refuses_is_one_sentence(hub, tmp_path, monkeypatch, status):
     monkeypatch.setattr(hub, "status", status)

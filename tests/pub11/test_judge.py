@@ -148,6 +148,7 @@ def test_what_a_rule_or_a_model_lacks_is_said_before_any_work(
     assert says in capsys.readouterr().err and not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_without_a_network_the_three_ways_out_are_one_sentence(site, tmp_path):
     """The real command in a home without a cache: the hub is a port where nobody listens."""
     home = os.environ | {"HF_ENDPOINT": "http://127.0.0.1:9", "HOME": str(tmp_path)}

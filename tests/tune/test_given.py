@@ -30,6 +30,7 @@ def small_recipe(monkeypatch, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_csv_of_paths_is_trained_on(small_recipe, tmp_path, capsys):
     folder, out = tmp_path / "set", tmp_path / "out"
     folder.mkdir()

@@ -92,6 +92,7 @@ def theirs(monkeypatch, folder, net: nn.Module, data, epochs: int) -> tuple[Writ
     return writer, built
 
 
+@pytest.mark.slow
 def test_fifty_steps_are_those_of_open_clips_trainer(monkeypatch, tmp_path):
     source, other, chunked = memory(), tiny(), replace(SETTINGS, chunk=9)
     other.net.output_dict = True

@@ -14,6 +14,7 @@ from rs5m import web
 from rs5m.web import limits, task
 
 
+@pytest.mark.slow
 def test_many_have_their_places_and_come_twice_the_same(site):
     paths = ["ok", "nope", "flaky", "half", "brotli", "gzip", "busy", "to-private", "slow"] * 5
     urls = [f"{site.base}/{path}?{i}" for i, path in enumerate(paths)] + [
@@ -69,6 +70,7 @@ def test_a_slow_host_does_not_hold_up_the_others(site, names):
 # Hosts that do not answer
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["deaf", "full"])
 def test_a_dead_host_is_given_up_and_holds_nobody(kind, site, request):
     base = request.getfixturevalue(kind)
@@ -176,6 +178,7 @@ def test_the_host_with_most_urls_is_not_left_over(monkeypatch):
     assert [i for i, url in enumerate(asked) if "large" in url][-2] < 52
 
 
+@pytest.mark.slow
 def test_hosts_that_drip_redirect_for_ever_or_hang_up_hold_their_own_rows_only(site, names):
     with socket.create_server(("127.0.0.1", 0), backlog=64) as rude:
 

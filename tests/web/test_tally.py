@@ -1,10 +1,12 @@
 """What a crawl has met, by status and host."""
 
+import pytest
 from faulty_site import BODY, PATIENT, QUICK
 
 from rs5m import web
 
 
+@pytest.mark.slow
 def test_the_tally_knows_counts_bytes_and_the_hosts(site, deaf):
     urls = [f"{deaf}/{i}" for i in range(8)] + [f"{site.base}/ok?{i}" for i in range(3)] + ["x"]
     tally = web.Tally()
