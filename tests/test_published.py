@@ -5,6 +5,8 @@ from itertools import repeat
 import numpy as np
 import published
 import pytest
+import rehearse
+import yaml
 
 from rs5m.data import records
 from rs5m.evaluate import cards, testsets
@@ -54,3 +56,28 @@ def test_scenes_and_shards(folder):
     ]
     pairs = list(records.read(train))
     assert len(pairs) == 12 and pairs[0].name == "pub11_0_0" and pairs[0].caption == "a lake"
+
+
+def test_a_rehearsed_book_is_marked_and_writes_beside_the_results(tmp_path):
+    rehearse.book(tmp_path)
+    rehearse.book(tmp_path)  # a second rehearsal goes on in the same folder
+    config = yaml.safe_load((tmp_path / "_config.yml").read_text(encoding="utf-8"))
+    assert "No number on this page is a result" in config["html"]["announcement"]
+    assert "rehearsal" in (tmp_path / "book" / "_static" / "rehearsal.css").read_text()
+    held = {path.name: path.is_symlink() for path in (tmp_path / "results").iterdir()}
+    assert held == {"mini": True, "local": True}, "colab's own folder lies here"
+
+
+def test_small_networks_keep_the_sizes_that_must_fit():
+    config = {
+        "embed_dim": 512,
+        "vision_cfg": {"image_size": 224, "layers": 12, "width": 768, "patch_size": 32},
+        "text_cfg": {"context_length": 77, "vocab_size": 49408, "width": 512, "heads": 8},
+    }
+    made = rehearse.small(config)
+    assert made["embed_dim"] == 512 and made["text_cfg"]["context_length"] == 77
+    assert made["vision_cfg"] == config["vision_cfg"] | {
+        "layers": 2,
+        "width": 64,
+        "head_width": 32,
+    }
