@@ -136,8 +136,8 @@ def load(
 
     Args:
         name: an architecture of open_clip ("ViT-B-32-quickgelu"), its "hf-hub:..." or
-            "local-dir:..." (a folder of open_clip, or of transformers' CLIPModel or SiglipModel), a released
-            model (`rs5m.clip.known.models`), or "pocket".
+            "local-dir:..." (a folder of open_clip, or of transformers' CLIPModel or SiglipModel),
+            a released model (`rs5m.clip.known.models`), or "pocket".
         pretrained: open_clip's tag of general weights; None: random weights.
         checkpoint: a safetensors file or a pickled state dict of that architecture, in place of the
             general weights.

@@ -21,7 +21,7 @@ from rs5m import intervals, zeroshot
 from rs5m.vectors import normalise
 
 NEIGHBOURS, SHARPNESS = 20, 0.07  # that vote, each with the weight exp(cosine / SHARPNESS)
-STRENGTHS = tuple(10.0**power for power in range(-1, 5))  # of sklearn's C in the sweep
+STRENGTHS = tuple(10.0**power for power in range(-1, 4))  # of sklearn's C in the sweep
 FEW = 10.0  # C where there are too few images for a validation split
 SHOTS, SEEDS = (1, 2, 4, 8, 16), 5
 CONFIDENT, AGREE, TURNS, STEPS = 8, 3, 10, 5
