@@ -450,7 +450,7 @@ def test_half_of_what_is_needed_is_one_sentence(small_recipes, tmp_path, capsys,
     if kind == "parquet":
         data.write_bytes(data.read_bytes()[:-40])
     elif kind == "json":
-        data, says = tmp_path / "coco.json", "coco.json has no "
+        data, says = tmp_path / "coco.json", "coco.json is not COCO's captions"
         data.write_text(json.dumps({"annotations": [{"image_id": 1, "caption": "x"}]}))
     elif kind == "toml":
         (tmp_path / "own.toml").write_text('epochs = "many"\n')
