@@ -14,6 +14,7 @@ import argparse
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -136,6 +137,7 @@ def main() -> None:
     command = [sys.executable, ROOT / "tools" / "reproduce.py", "--scale", options.scale]
     command += ["--root", folder / "book", "--keep-going"]
     command += ["--chapters", *options.chapters] if options.chapters else []
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so ends the chapters, too
     with served(folder / "networks" / "hub") as hub:
         ran = subprocess.run(command, env=environment(folder, hub.address))
     print(f"rehearsed {options.scale} in {time.perf_counter() - start:.0f} s; nothing of it counts")
