@@ -60,6 +60,7 @@ def test_a_tuned_head_learns_its_pairs_the_same_way_twice_and_leaves_the_model(m
     assert np.array_equal(before, head.weight(model))
 
 
+@pytest.mark.slow
 def test_one_step_moves_the_head_as_autograd_through_the_whole_model_would(model, chips):
     rows, texts, _ = pairs(model, chips, 16)
     settings = replace(head.SETTINGS, batch_size=16, epochs=1, weight_decay=0.0)

@@ -18,7 +18,7 @@ def model(width=8, dim=6):
     layer = torch.nn.Linear(width, dim, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.randn(dim, width, generator=generator) * 0.1)
-    visual = SimpleNamespace(head=SimpleNamespace(proj=layer))
+    visual = SimpleNamespace(trunk=None, head=SimpleNamespace(proj=layer))
     net = SimpleNamespace(visual=visual, logit_scale=torch.tensor(2.0))
     return SimpleNamespace(net=net, logit_scale=2.0)
 

@@ -53,6 +53,7 @@ def test_the_photographs_find_the_wrong_activation(learned):
     assert activation.probe(right) == pytest.approx(activation.probe(wrong)[::-1], rel=1e-4)
 
 
+@pytest.mark.slow
 def test_the_probe_leaves_the_network_as_it_was(learned):
     quick, path = learned
     model = clip.load(small_clip.NAMES[quick], checkpoint=path)
@@ -73,6 +74,7 @@ def test_an_untrained_network_gets_no_answer(quick, tmp_path):
             silent(lambda name=small_clip.NAMES[built], path=path: clip.load(name, checkpoint=path))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("quick", [True, False])
 def test_where_the_activation_hardly_matters_nothing_is_said(quick, tmp_path):
     """The limit of the probe: dense units, every picture learned by heart; either activation

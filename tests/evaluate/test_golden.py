@@ -132,6 +132,7 @@ def real(tmp_path) -> Path:
     return tmp_path / "data"
 
 
+@pytest.mark.slow
 def test_the_official_folder_has_the_official_numbers(real, tmp_path, monkeypatch):
     """Vectors to what float32 can say of this network: the official ones are up to 3.9e-6 from
     those in float64, and more than 1e-6 for 65 of 300 images. The same operations in the same

@@ -252,6 +252,7 @@ def test_a_zip_of_another_layout_is_not_an_empty_set(tmp_path):
         testsets.classes("eurosat", tmp_path)
 
 
+@pytest.mark.slow
 def test_the_pocket_world():
     found, chips = testsets.classes("pocket", "nowhere"), pocket.chips("test")
     assert (datasets.decode(found.images.read(5))[0] == chips.images[5]).all() and (
@@ -314,6 +315,7 @@ def test_the_real_sets_match_their_cards():
     assert "captions are not those" in testsets.differences(other)[0]
 
 
+@pytest.mark.slow
 @needs_real
 def test_the_real_annotations_of_air_slt(tmp_path):
     told = json.loads((REAL / "air_slt/anno.json").read_text())

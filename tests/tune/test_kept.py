@@ -72,6 +72,7 @@ class Killed(BaseException):
     pass
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("where", ["score", "weights", "checkpoint"])
 def test_killed_around_a_validation_it_goes_on_byte_for_byte(tmp_path, monkeypatch, where):
     scores, whole = (1, 4, 2, 3), tmp_path / "whole"

@@ -75,6 +75,7 @@ def a_batch(count: int = 13) -> loader.Batch:
     return memory(16)[np.arange(count), tune.draws(0, Settings(batch_size=count))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("make", [tiny, pytest.param(pocket_like, marks=pytest.mark.slow)])
 @pytest.mark.parametrize("towers", [(False, True), (False, False), (True, False)])
 @pytest.mark.parametrize("method", ["full", "lora"])
