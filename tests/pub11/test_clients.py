@@ -35,6 +35,7 @@ def empty(tmp_path_factory):
     return pub11.run(folder / "a.parquet", folder / "out", Silent(), LIMITS)
 
 
+@pytest.mark.slow
 def test_tables_have_the_same_types_in_every_run(finished, empty):
     inside = [f"{name}/00000" for name in ("select", "unmatched")]
     for name in (*TABLES, *inside):
