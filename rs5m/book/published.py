@@ -46,7 +46,8 @@ def published() -> list[dict]:
 
 
 def reports() -> list[tuple[str, dict]]:
-    """(scale, report) of every results/<scale>/evaluate*.json on a model that the paper reports.
+    """(scale, report) of every results/<scale>/evaluate*.json on a model that the paper reports, as
+    far as its hash or its name tells.
 
     ValueError, with the file, where one is not such a report.
     """
@@ -55,7 +56,9 @@ def reports() -> list[tuple[str, dict]]:
         for path in sorted((results.root() / "results" / scale).glob("evaluate*.json")):
             try:
                 report = json.loads(path.read_text(encoding="utf-8"))
-                kept += [(scale, report)] if report["paper"]["same_model"] else []
+                about = report["paper"]
+                same = about["same_model"] or about.get("named_like_release")
+                kept += [(scale, report)] if same else []
             except (ValueError, KeyError, TypeError) as error:
                 cure = "write it again with `rs5m evaluate --out`, or take it away"
                 raise ValueError(f"{path} is not a report of `rs5m evaluate`: {cure}") from error
@@ -100,7 +103,10 @@ def _level(row: dict, scale: str, report: dict) -> dict:
     weights = report["model"].get("weights_sha256", "unknown")[:12]
     line |= {"what": f"{line['what']}, scale {scale}", "scale": scale, "same_setting": True}
     line |= {"ours": report["metrics"][_official(row)], "low": low, "high": high}
-    return line | {"reason": f"`rs5m evaluate` on the whole set, weights {weights}"}
+    about = report["paper"]  # older reports called a model the same by its name
+    known = about["same_model"] and "named_like_release" in about
+    doubt = "" if known else ", known as the paper's model by their name alone"
+    return line | {"reason": f"`rs5m evaluate` on the whole set, weights {weights}{doubt}"}
 
 
 def _needs(row: dict, stored: list[dict]) -> str:

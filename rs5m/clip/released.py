@@ -14,12 +14,13 @@ class Release(NamedTuple):
     into.
 
     quick_gelu: what the weights were trained with; None where that was not published and the
-    architecture is our guess.
+    architecture is our guess. sha256: of the file, None where it is not known.
     """
 
     file: str
     architecture: str
     quick_gelu: bool | None
+    sha256: str | None = None
 
 
 RELEASED = {  # ViT-B/32 began from OpenAI's weights, ViT-H/14 from LAION's

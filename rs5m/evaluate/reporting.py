@@ -12,7 +12,7 @@ import pandas as pd
 
 from rs5m import paper
 from rs5m.clip import released
-from rs5m.files import whole
+from rs5m.files import sha256, whole
 
 KS = (1, 5, 10)
 RECALLS = {"image_to_text": "image2text", "text_to_image": "text2image"}
@@ -39,11 +39,15 @@ TUNED = {  # released names by the paper's columns: model, what it was tuned on
 
 
 class Column(NamedTuple):
-    """A column of the paper's results; same: whether the model evaluated is that very model."""
+    """A column of the paper's results.
+
+    same: whether the model evaluated is that very model; named: whether only its name says so.
+    """
 
     model: str
     tuned_on: str
     same: bool
+    named: bool
 
 
 def names(task: str, name: str) -> dict[str, str]:
@@ -61,19 +65,22 @@ def names(task: str, name: str) -> dict[str, str]:
 
 
 def column(name: str, checkpoint: str | Path | None) -> Column:
-    """The paper's column of a model, by the name of its release; else GeoRSCLIP of the nearest size
-    as a reference.
+    """The paper's column of a model, by the hash of its release, or by its name where the hash is
+    not known; else GeoRSCLIP of the nearest size as a reference.
     """
     files = {release.file: known for known, release in released.RELEASED.items()}
     release = files.get(Path(checkpoint).name, "") if checkpoint else name
     architecture = released.RELEASED[name].architecture if name in released.RELEASED else name
     if release in TUNED and released.RELEASED[release].architecture == architecture:
-        return Column(*TUNED[release], True)
-    if (name, str(checkpoint)) == ("ViT-B-32-quickgelu", "openai"):
-        return Column("CLIP ViT-B/32", "none", True)
-    return Column(
-        "GeoRSCLIP ViT-H/14" if "ViT-H" in architecture else "GeoRSCLIP ViT-B/32", "RS5M", False
-    )
+        known = released.RELEASED[release].sha256
+        if not known:
+            return Column(*TUNED[release], same=False, named=True)
+        if sha256(checkpoint or released.fetch(name)) == known:
+            return Column(*TUNED[release], same=True, named=False)
+    if (name, str(checkpoint)) == ("ViT-B-32-quickgelu", "openai"):  # open_clip fetches it by tag
+        return Column("CLIP ViT-B/32", "none", same=True, named=False)
+    nearest = "GeoRSCLIP ViT-H/14" if "ViT-H" in architecture else "GeoRSCLIP ViT-B/32"
+    return Column(nearest, "RS5M", same=False, named=False)
 
 
 def published(task: str, name: str, at: Column) -> dict[str, float]:
@@ -108,6 +115,7 @@ def sorted_out(scored: dict, why: dict, at: Column) -> dict:
         "model": at.model,
         "tuned_on": at.tuned_on,
         "same_model": at.same,
+        "named_like_release": at.named,
         "values": {},
     }
     for (task, name), result in scored.items():
@@ -146,7 +154,8 @@ def write_predictions(tables: dict[str, pd.DataFrame | None], folder: str | Path
 def show(report: dict) -> None:
     """The table on the terminal, then what cannot be compared and what was left out."""
     at = report["paper"]
-    theirs = f"paper, {at['model']}" + ("" if at["same_model"] else " (another model)")
+    other = " (same by name alone)" if at["named_like_release"] else " (another model)"
+    theirs = f"paper, {at['model']}" + ("" if at["same_model"] else other)
     rows = []
     for name, value in report["metrics"].items():
         row = {

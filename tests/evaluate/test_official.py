@@ -2,6 +2,7 @@
 against slow twins.
 """
 
+import hashlib
 import json
 import os
 import re
@@ -428,16 +429,16 @@ def test_bad_input_is_one_sentence(data, monkeypatch, capsys, what):
 
 
 COLUMNS = {
-    ("GeoRSCLIP-ViT-B-32", None): ("GeoRSCLIP ViT-B/32", "RS5M", True),
-    ("GeoRSCLIP-ViT-H-14", None): ("GeoRSCLIP ViT-H/14", "RS5M", True),
-    ("GeoRSCLIP-ViT-B-32-RET-2", None): ("GeoRSCLIP-FT ViT-B/32", "RS5M + RET-2", True),
-    ("ViT-B-32-quickgelu", "some/RS5M_ViT-B-32.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", True),
-    ("ViT-B-32", "some/RS5M_ViT-B-32.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False),
-    ("GeoRSCLIP-ViT-B-32", "mine.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False),
-    ("ViT-B-32-quickgelu", "openai"): ("CLIP ViT-B/32", "none", True),
-    ("ViT-H-14", "mine.pt"): ("GeoRSCLIP ViT-H/14", "RS5M", False),
-    ("GeoRSCLIP-ViT-L-14", None): ("GeoRSCLIP ViT-B/32", "RS5M", False),
-    ("pocket", None): ("GeoRSCLIP ViT-B/32", "RS5M", False),
+    ("GeoRSCLIP-ViT-B-32", None): ("GeoRSCLIP ViT-B/32", "RS5M", False, True),
+    ("GeoRSCLIP-ViT-H-14", None): ("GeoRSCLIP ViT-H/14", "RS5M", False, True),
+    ("GeoRSCLIP-ViT-B-32-RET-2", None): ("GeoRSCLIP-FT ViT-B/32", "RS5M + RET-2", False, True),
+    ("ViT-B-32-quickgelu", "some/RS5M_ViT-B-32.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False, True),
+    ("ViT-B-32", "some/RS5M_ViT-B-32.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False, False),
+    ("GeoRSCLIP-ViT-B-32", "mine.pt"): ("GeoRSCLIP ViT-B/32", "RS5M", False, False),
+    ("ViT-B-32-quickgelu", "openai"): ("CLIP ViT-B/32", "none", True, False),
+    ("ViT-H-14", "mine.pt"): ("GeoRSCLIP ViT-H/14", "RS5M", False, False),
+    ("GeoRSCLIP-ViT-L-14", None): ("GeoRSCLIP ViT-B/32", "RS5M", False, False),
+    ("pocket", None): ("GeoRSCLIP ViT-B/32", "RS5M", False, False),
 }
 
 
@@ -446,11 +447,23 @@ def test_the_column_of_the_paper(given):
     assert reporting.column(*given) == COLUMNS[given]
 
 
+@pytest.mark.parametrize(("text", "same"), [("theirs", True), ("mine", False)])
+def test_a_release_of_a_known_hash_is_the_same_by_it_alone(tmp_path, monkeypatch, text, same):
+    name, file = "GeoRSCLIP-ViT-B-32", tmp_path / "RS5M_ViT-B-32.pt"
+    file.write_text(text)
+    known = hashlib.sha256(b"theirs").hexdigest()
+    release = released.RELEASED[name]._replace(sha256=known)
+    monkeypatch.setitem(released.RELEASED, name, release)
+    monkeypatch.setattr(released, "fetch", lambda _: file)
+    for given in ((name, None), ("ViT-B-32-quickgelu", file)):
+        assert reporting.column(*given) == ("GeoRSCLIP ViT-B/32", "RS5M", same, False)
+
+
 def test_every_published_value_of_georsclip_has_its_official_name():
     rows = paper.table("results")
     for size in ("B/32", "H/14"):
         model = f"GeoRSCLIP ViT-{size}"
-        at, found = reporting.Column(model, "RS5M", True), {}
+        at, found = reporting.Column(model, "RS5M", True, False), {}
         for task, names in testsets.TASKS.items():
             for name in names:
                 if name in reporting.TITLES:
