@@ -4,6 +4,8 @@ import os
 
 import torch
 
+BF16 = (8, 0)  # the capability from which CUDA has bf16 in hardware
+
 _chosen: torch.device | None = None
 
 
@@ -30,6 +32,25 @@ def device() -> torch.device:
     if torch.cuda.is_available():
         return torch.device("cuda")
     return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+
+
+def precision(chosen: str = "auto") -> str:
+    """What "auto" means on the device: float32 on a CPU and on MPS, bf16 on CUDA, and fp16 on a GPU
+    of capability below 8.0, which has no bf16; else what was chosen.
+    """
+    if chosen != "auto":
+        return chosen
+    here = device()
+    if here.type != "cuda":
+        return "float32"
+    return "bf16" if torch.cuda.get_device_capability(here) >= BF16 else "fp16"
+
+
+def announce(chosen: str) -> None:
+    """Print what a run should be told of the device before its first step. chosen: precision."""
+    if chosen == "auto" and precision() == "fp16":
+        major, minor = torch.cuda.get_device_capability(device())
+        print(f"precision: fp16, for a GPU of capability {major}.{minor} has no bf16")
 
 
 def processors() -> int:

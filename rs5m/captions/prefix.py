@@ -25,6 +25,7 @@ from rs5m import clip, tune
 from rs5m.captions.candidates import CANDIDATES, Images, check
 from rs5m.captions.decoder import END, CaptionerSettings, Decoder
 from rs5m.captions.nucleus import LONGEST, TOP_K, image_seeds, sampling
+from rs5m.device import precision
 from rs5m.tune.schedule import batches
 
 # a word with its inner marks, or one punctuation mark
@@ -218,16 +219,19 @@ def _train(
     optimizer = torch.optim.AdamW(net.parameters(), settings.learning_rate, **decay)
     plan, losses = batches(len(inputs), settings, generator), []
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: tune.rate(step, len(plan)))
+    scaler = torch.amp.GradScaler(clip.device().type, enabled=precision() == "fp16")
     net.train()
     for index in (bar := tqdm(plan, desc="captioner", unit="step", disable=quiet)):
         tokens = _draw([captions[i] for i in index], generator).to(clip.device())
         with clip.autocast():
             loss = net(inputs[index], tokens)
         optimizer.zero_grad()
-        loss.backward()
+        scaler.scale(loss).backward()
+        scaler.unscale_(optimizer)
         # the first steps of a decoder from scratch are rough
         nn.utils.clip_grad_norm_(net.parameters(), 1.0)
-        optimizer.step()
+        scaler.step(optimizer)
+        scaler.update()
         schedule.step()
         losses.append(loss.item())
         bar.set_postfix(loss=f"{losses[-1]:.3f}")

@@ -14,7 +14,7 @@ from torch import nn
 from tqdm.auto import tqdm
 
 from rs5m.clip.openclip import open_clip
-from rs5m.device import device, processors
+from rs5m.device import device, precision, processors
 
 MAX_TOKENS = 77  # CLIP's context; captions of the pocket world are far shorter
 
@@ -100,14 +100,15 @@ def square(image: Image.Image, size: int) -> np.ndarray:
 
 
 def autocast() -> torch.autocast:
-    """bf16 on CUDA. A CPU computes in float32, also where it has bf16 in hardware: numbers then
-    agree between CPUs.
+    """bf16 on CUDA, fp16 where the GPU has no bf16. A CPU computes in float32, also where it has
+    bf16 in hardware: numbers then agree between CPUs.
 
     The pocket's convolutional tower would gain a third in speed and lose much: bf16 turns some
     vectors far off.
     """
-    kind = device().type
-    return torch.autocast(kind, torch.bfloat16, enabled=kind == "cuda")
+    kind = precision()
+    dtype = torch.float16 if kind == "fp16" else torch.bfloat16
+    return torch.autocast(device().type, dtype, enabled=kind != "float32")
 
 
 @torch.inference_mode()

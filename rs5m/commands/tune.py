@@ -103,7 +103,8 @@ def _add_machine(add) -> None:
     batch = "The pairs of a step over all GPUs, as --set batch_size=N (default: the recipe's)."
     precision = (
         "The numbers in which the towers compute, as --set precision=KIND: auto, which is bf16 on "
-        "CUDA and float32 elsewhere, float32, bf16 or fp16 (default: the recipe's)."
+        "CUDA, fp16 on a GPU without bf16 (capability below 8.0) and float32 elsewhere, float32, "
+        "bf16 or fp16 (default: the recipe's)."
     )
     device = "The device: cpu, cuda, cuda:1 or mps (default: the GPU if there is one, else cpu)."
     workers = (

@@ -116,7 +116,8 @@ def load_checkpoint(out: str | Path | None, identity: str, run) -> State:
         run.optimizer.state[parameter] = {
             key: value if key == "step" else value.to(parameter) for key, value in moments.items()
         }
-    run.scaler.load_state_dict(json.loads(header["scaler"]))
+    if scaler := json.loads(header["scaler"]):  # {}: of a GPU where "auto" was not fp16
+        run.scaler.load_state_dict(scaler)
     step = int(header["step"])
     return State(step, [line["loss"] for line in _lines(Path(out) / LOG)[:step]])
 

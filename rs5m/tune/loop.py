@@ -24,6 +24,7 @@ from tqdm.auto import tqdm
 
 from rs5m import adapters, clip, results
 from rs5m.clip import Model, device
+from rs5m.device import announce, precision
 from rs5m.tune.augment import warp
 from rs5m.tune.distributed import agree, gather, rank, start_processes, sum_gradients, world
 from rs5m.tune.kept import Keeper, Validation
@@ -62,7 +63,7 @@ def adamw(net: nn.Module, settings: Settings) -> torch.optim.AdamW:
 
 
 def autocast(precision: str) -> torch.autocast | nullcontext:
-    """The arithmetic of a step; "auto" is `rs5m.clip.autocast`: bf16 on CUDA, float32 elsewhere."""
+    """The arithmetic of a step; "auto" is `rs5m.clip.autocast`, as `rs5m.device.precision` says."""
     if precision not in PRECISIONS:
         raise ValueError(f"unknown precision {precision!r}: choose one of {', '.join(PRECISIONS)}")
     kind = PRECISIONS[precision]
@@ -188,7 +189,7 @@ class Run:
             model.net.visual.compile()
             getattr(model.net, "text", getattr(model.net, "transformer", None)).compile()
         self.optimizer = adamw(self.net, settings)
-        enabled = settings.precision == "fp16"
+        enabled = precision(settings.precision) == "fp16"
         self.scaler = torch.amp.GradScaler(device().type, enabled=enabled)
 
     def step(self, number: int, batch: Batch, learning_rate: float) -> tuple[float, float]:
@@ -263,6 +264,8 @@ def fit(
 def _fit(model, source, settings, out, workers, board, known, keeper) -> tuple[Model, list[float]]:
     steps, epoch = plan(len(source), settings), len(source) // settings.batch_size
     torch.manual_seed(settings.seed)  # where adapters begin
+    if not rank():
+        announce(settings.precision)
     run = Run(model, source.names, settings, known)
     identity = results.digest(settings.alike(), source.fingerprint())
     state = load_checkpoint(out, identity, run)

@@ -144,6 +144,7 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     """What run.json says beside the times: every number is of this run."""
     from rs5m import results
     from rs5m.data import images, runfolder
+    from rs5m.device import precision
 
     built = out / "shards" / "data.json"
     origin = results.provenance("recipe", recipe.settings["seed"])
@@ -167,6 +168,7 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
         "architecture": tuned.name,
         "commit": origin["commit"],
         "device": origin["device"],
+        "precision": precision(recipe.settings["precision"]),
         "settings": {k: dict(zip(columns, row, strict=True)) for k, row in recipe.marks.items()},
         "data": counts,
         "losses": {"steps": len(losses), "first": losses[0], "last": losses[-1]},

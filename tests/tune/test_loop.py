@@ -352,6 +352,22 @@ def test_precisions_agree_roughly(precision):
     assert losses == pytest.approx(exact, abs=0.05) and np.isfinite(losses).all()
 
 
+def test_auto_on_a_gpu_without_bf16_is_fp16_with_its_scaler(monkeypatch):
+    settings = replace(QUICK, method="full", learning_rate=1e-3)
+    _, expected = tune.fit(tiny(), memory(), replace(settings, precision="fp16"))
+    for module in (loop, clip.model):
+        monkeypatch.setattr(module, "precision", lambda chosen="auto": "fp16")
+    assert loop.Run(tiny(), memory().names, settings, None).scaler.is_enabled()
+    _, losses = tune.fit(tiny(), memory(), settings)
+    assert losses == expected
+
+
+def test_a_run_goes_on_where_auto_has_become_fp16(monkeypatch, tmp_path):
+    tune.fit(tiny(), memory(), QUICK, tmp_path)
+    monkeypatch.setattr(loop, "precision", lambda chosen: "fp16")
+    tune.fit(tiny(), memory(), QUICK, tmp_path)
+
+
 def test_an_unknown_precision_is_named():
     with pytest.raises(
         ValueError, match="unknown precision 'int4': choose one of auto, float32, bf16, fp16"
