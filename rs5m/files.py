@@ -42,6 +42,19 @@ def unwritten(path: str | Path, error: OSError) -> OSError:
     return OSError(f"{path} could not be written ({error.strerror or error}): {cure}")
 
 
+def refuse_full(error: BaseException, folder: str | Path) -> None:
+    """OSError that names the folder, where a full disk stands anywhere in an error's chain.
+
+    Rust's libraries, the hub's downloader among them, give the number in the text alone.
+    """
+    chain = [error]
+    while chain:
+        one = chain.pop()
+        if getattr(one, "errno", None) == errno.ENOSPC or "(os error 28)" in str(one):
+            raise unwritten(folder, OSError(errno.ENOSPC, "the disk is full")) from error
+        chain += [after for after in (one.__cause__, one.__context__) if after]
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with Path(path).open("rb") as stream:

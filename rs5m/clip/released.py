@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 from typing import NamedTuple
 
+from rs5m.files import refuse_full
+
 REPO = "Zilun/GeoRSCLIP"
 
 
@@ -43,11 +45,12 @@ def fetch(name: str) -> Path:
     for path in (folder / "ckpt" / file, folder / "GeoRSCLIP" / "ckpt" / file):
         if path.is_file():
             return path
-    from huggingface_hub import hf_hub_download
+    from huggingface_hub import constants, hf_hub_download
 
     try:
         return Path(hf_hub_download(REPO, f"ckpt/{file}"))
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
+        refuse_full(error, constants.HF_HUB_CACHE)
         raise OSError(
             f"{name} could not be fetched from the hub ({type(error).__name__}): download "
             f"ckpt/{file} of its model {REPO} and put it into {folder / 'ckpt'} (RS5M_DATA names "

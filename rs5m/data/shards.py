@@ -86,7 +86,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _hub(address: str) -> list[Path]:
-    from huggingface_hub import hf_hub_download, list_repo_files
+    from huggingface_hub import constants, hf_hub_download, list_repo_files
 
     match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
     if not match:
@@ -102,6 +102,7 @@ def _hub(address: str) -> list[Path]:
             names = names if file in held else sorted(fnmatch.filter(held, file))
         found = [Path(hf_hub_download(filename=one, **where)) for one in names]
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
+        files.refuse_full(error, constants.HF_HUB_CACHE)
         raise OSError(
             f"{address} could not be fetched from the hub ({type(error).__name__}): check the name,"
             " the network and, for a private data set, HF_TOKEN"

@@ -311,3 +311,19 @@ def test_shards_that_are_not_there(tmp_path):
         shards.local(["s3://x/a.tar"])
     with pytest.raises(ValueError, match="a.tar is named twice among the shards"):
         shards.local([tmp_path, tmp_path / "a.tar"])
+
+
+@pytest.mark.parametrize("text", [None, "Data processing error: No space left (os error 28)"])
+def test_a_full_disk_below_the_hub_is_told_with_its_folder(monkeypatch, tmp_path, text):
+    import huggingface_hub
+
+    def download(**_):
+        try:
+            raise OSError(28, "No space left on device") if text is None else RuntimeError(text)
+        except Exception as error:
+            raise huggingface_hub.errors.HFValidationError("wrapped") from error
+
+    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    with pytest.raises(OSError, match=f"{tmp_path} could not be written .the disk is full.: free"):
+        shards.local("hf://datasets/om/rs5m/a.tar")
