@@ -65,6 +65,7 @@ def weights(name: str) -> Path:
     where the hub does not answer, at once and not after the minute in which open_clip tries again.
     """
     from huggingface_hub import (
+        constants,
         get_hf_file_metadata,
         hf_hub_download,
         hf_hub_url,
@@ -83,6 +84,7 @@ def weights(name: str) -> Path:
         print(f"fetching {name}: {(size or 0) / 1e6:,.0f} MB", flush=True)
         return Path(hf_hub_download(repo, WEIGHTS))
     except Exception as error:  # the hub's own, its HTTP client's and plain ones
+        files.refuse_full(error, constants.HF_HUB_CACHE)
         status = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
         raise OSError(f"the hub does not give the weights of {name} ({status})") from error
 

@@ -5,6 +5,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import huggingface_hub
 import loopback_hub
 import pytest
 import small_clip
@@ -85,3 +86,14 @@ def test_the_identity_of_a_file_is_that_of_its_bytes(tmp_path):
     assert one != two and one.startswith("ViT-B-16 ")
     with pytest.raises(OSError, match="--checkpoint"):
         hub.identity("ViT-B-16", str(tmp_path / "c.pt"))
+
+
+def test_a_full_disk_is_told_with_its_folder(monkeypatch, tmp_path):
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", full)
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
+    monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
+    with pytest.raises(OSError, match=f"{tmp_path} could not be written .the disk is full.: free"):
+        hub.weights("ViT-B-32-quickgelu")
