@@ -36,6 +36,8 @@ OTHERS = ("a photo of a person", "a photo of an animal", "a photo of food", "a p
           "a medical image", "a picture of stars", "a texture", "a colour gradient")  # fmt: skip
 SCORE, PROBABILITY = "low_score", "low_probability"  # reasons of the rules with one criterion
 BOTH, EITHER = "low_score_and_probability", "low_score_or_probability"
+RULES = ("both", "either", "score", "probability")
+LARGEST = 4096  # pixels at which a model may look, in a detector's file
 
 
 class Detector(NamedTuple):
@@ -82,16 +84,32 @@ def features(model, images, batch: int = 32) -> np.ndarray:
 
 
 def _vectors(net, pixels) -> list:
-    trunk = getattr(net.visual, "trunk", None)
+    trunk = _trunk(net)
     if trunk is None:
         return [net.encode_image(pixels)]
-    last, inner = trunk.forward_intermediates(pixels, indices=list(range(1, 5)))
+    stages = len(trunk.feature_info)
+    taken = range(1, 5) if stages > 4 else range(stages)
+    last, inner = trunk.forward_intermediates(pixels, indices=list(taken))
     pooled = trunk.forward_head(last)
     return [
         net.visual.head(pooled),
         pooled,
         *(f(x.float(), (2, 3)) for x in inner for f in (_mean, _deviation)),
     ]
+
+
+def _trunk(net):
+    """The timm trunk of an image tower, None where it has none that shows its inner stages."""
+    trunk = getattr(net.visual, "trunk", None)
+    return trunk if hasattr(trunk, "forward_intermediates") else None
+
+
+def _projected(net) -> int:
+    """How many of the first `features` come from the head behind the trunk, whatever its layers
+    are; without layers it passes the pooled output on.
+    """
+    trunk, layers = _trunk(net), list(net.visual.head.parameters())
+    return len(layers[-1]) if layers else trunk.num_features
 
 
 def _mean(x, axes):
@@ -167,9 +185,8 @@ def tower_digest(model) -> str:
     else the whole image tower.
     """
     total = hashlib.sha256()
-    for name, tensor in sorted(
-        getattr(model.net.visual, "trunk", model.net.visual).state_dict().items()
-    ):
+    tower = _trunk(model.net) or model.net.visual
+    for name, tensor in sorted(tower.state_dict().items()):
         total.update(f"{name} {tuple(tensor.shape)} ".encode())
         total.update(tensor.detach().float().cpu().contiguous().numpy().tobytes())
     return total.hexdigest()
@@ -199,17 +216,34 @@ def load_detector(path: Path) -> tuple[Detector, Thresholds]:
     """
     kept = _detector_arrays(path)
     detector = Detector(*(kept[name] for name in Detector._fields))
-    lengths = {len(part) for part in (detector.weight, detector.centre, detector.spread)}
-    if len(lengths) > 1 or detector.bias.shape != (1,):
+    if any(kept[name].dtype.kind not in "fiu" for name in (*Detector._fields, "thresholds")):
+        raise ValueError(f"{path} is not a detector: its arrays are not numbers")
+    shapes = {part.shape for part in (detector.weight, detector.centre, detector.spread)}
+    one = (detector.bias.shape, kept["thresholds"].shape) == ((1,), (2,))
+    if len(shapes) > 1 or detector.weight.ndim != 1 or not one:
         raise ValueError(f"{path} is not a whole detector: its arrays differ in length")
-    if not all(np.isfinite(part).all() for part in detector):
-        raise ValueError(f"{path} holds numbers that are not finite: fit the detector again")
+    if not (all(np.isfinite(part).all() for part in detector) and (detector.spread > 0).all()):
+        raise ValueError(
+            f"{path} holds numbers that are not finite, or a spread of 0: fit the detector again"
+        )
+    if str(kept["rule"]) not in RULES:
+        raise ValueError(f"{path} joins by {kept['rule']}: choose one of {', '.join(RULES)}")
     return detector, Thresholds(*map(float, kept["thresholds"]), str(kept["rule"]))
 
 
 def about_detector(path: Path) -> dict:
-    """What `save_detector` was told of a detector, {} for files of before."""
-    return json.loads(str(_detector_arrays(path).get("about", "{}")))
+    """What `save_detector` was told of a detector, {} for files of before. ValueError that names
+    the file where it is damaged.
+    """
+    try:
+        about = json.loads(str(_detector_arrays(path).get("about", "{}")))
+        size, figures = about.get("image_size", 1), about.get("validation", {})
+        whole = type(size) is int and 0 < size <= LARGEST and isinstance(figures, dict)
+    except (json.JSONDecodeError, AttributeError):
+        whole = False
+    if not whole:
+        raise ValueError(f"{path} is damaged in what it says of itself: fit the detector again")
+    return about
 
 
 def _detector_arrays(path: Path) -> dict[str, np.ndarray]:
@@ -238,7 +272,7 @@ def check_detector(path: str | Path, detector: Detector, model, width: int) -> N
         width: how many numbers `features` gives for a picture.
     """
     about, length = about_detector(Path(path)), len(detector.weight)
-    projected = model.net.visual.head.proj.out_features if _has_trunk(model) else 0
+    projected = _projected(model.net) if _trunk(model.net) is not None else 0
     if length not in (width, width - projected):
         raise ValueError(
             f"{path} is a detector of {length} features, and {model.name} gives {width}: it was "
@@ -249,10 +283,6 @@ def check_detector(path: str | Path, detector: Detector, model, width: int) -> N
             f"{path} was fitted on {about.get('model', 'another model')} with other weights than "
             f"these of {model.name}: name those, or fit the detector again"
         )
-
-
-def _has_trunk(model) -> bool:
-    return hasattr(model.net.visual, "trunk")
 
 
 def words(about: dict) -> str:
@@ -322,13 +352,14 @@ def f_beta(labels: np.ndarray, kept: np.ndarray, beta: float) -> float:
 
 def auc(score: np.ndarray, label: np.ndarray) -> np.ndarray:
     """Area under the ROC curve: the share of pairs of a right and a wrong picture that stand in the
-    right order, a tie for half; arrays (..., n).
+    right order, a tie for half; arrays (..., n). NaN where one of the two is missing.
     """
     from scipy.stats import rankdata
 
     ranks, right = rankdata(score, axis=-1), label.sum(-1)
     wrong = label.shape[-1] - right
-    return ((ranks * label).sum(-1) - right * (right + 1) / 2) / (right * wrong)
+    with np.errstate(invalid="ignore"):
+        return ((ranks * label).sum(-1) - right * (right + 1) / 2) / (right * wrong)
 
 
 def roc(values: np.ndarray, labels: np.ndarray) -> pd.DataFrame:

@@ -1,5 +1,6 @@
 """Chapter filters: scores, the detector, the joint rule and its thresholds."""
 
+import json
 from types import SimpleNamespace
 
 import numpy as np
@@ -52,6 +53,35 @@ def test_detector_survives_the_disk_without_pickle(tmp_path):
             filters.load_detector(tmp_path / name)
     with pytest.raises(ValueError, match="one of them is missing"):
         filters.fit_detector(x, np.ones(len(x)))
+
+
+TRUNKS = {  # a timm trunk and its head -> numbers of a picture, and those that the head gives
+    ("test_convnext", "linear"): (432, 32),
+    ("test_vit", "none"): (640, 64),
+    ("test_vit", "mlp"): (608, 32),
+}
+
+
+@pytest.mark.parametrize("trunk", TRUNKS)
+def test_towers_of_any_trunk_have_features_and_a_detector_of_their_inner_part(trunk, tmp_path):
+    (name, head), (width, projected) = trunk, TRUNKS[trunk]
+    vision = {"image_size": 160, "timm_model_name": name, "timm_model_pretrained": False}
+    vision |= {"timm_pool": "avg", "timm_proj": head}
+    text = {"context_length": 16, "vocab_size": 49408, "width": 64, "heads": 2, "layers": 1}
+    config = {"embed_dim": projected, "vision_cfg": vision, "text_cfg": text}
+    (tmp_path / f"rs5m-{name}-{head}.json").write_text(json.dumps(config))
+    clip.open_clip.add_model_config(tmp_path)
+    model = clip.load(f"rs5m-{name}-{head}")
+    found = filters.features(model, [np.full((40, 40, 3), 9, np.uint8)] * 2)
+    assert found.shape == (2, width) and np.isfinite(found).all()
+    ones = np.ones(width)
+    for count in (width, width - projected):
+        part = filters.Detector(ones[:count], ones[:1], ones[:count], ones[:count])
+        filters.save_detector(tmp_path / "d.npz", part, Thresholds(0.5, 0.5))
+        filters.check_detector(tmp_path / "d.npz", part, model, width)
+    other = filters.Detector(ones[:30], ones[:1], ones[:30], ones[:30])
+    with pytest.raises(ValueError, match=f"a detector of 30 features, and rs5m-{name}"):
+        filters.check_detector(tmp_path / "d.npz", other, model, width)
 
 
 @pytest.mark.parametrize(
@@ -139,6 +169,8 @@ def test_features_of_a_trunk_are_its_output_and_its_stages_means_and_deviations(
     stages = [torch.arange(2.0 * c * 6).reshape(2, c, 2, 3) ** 1.5 for c in (1, 2, 3, 4, 5)]
 
     class Trunk:
+        feature_info = stages
+
         def forward_intermediates(self, pixels, indices):
             return stages[-1], [stages[i] for i in indices]
 

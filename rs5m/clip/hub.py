@@ -14,17 +14,30 @@ TAGS = {  # the general weights that the paper's models stand on, by architectur
     "ViT-H-14": "laion2b_s32b_b79k",
 }
 WEIGHTS = "open_clip_model.safetensors"  # of one of TAGS, on the hub
+OPTION = "--checkpoint"
 WAYS_OUT = (
-    "name a file of its weights with --checkpoint, connect to the hub (or point HF_HOME at a "
+    f"name a file of its weights with {OPTION}, connect to the hub (or point HF_HOME at a "
     "folder that has them), or do without: --model pocket"
 )
 
 
 @cache
-def model_of(name: str, checkpoint: str, size: int = 0, ways_out: str = WAYS_OUT):
-    """A model by name, loaded once for the check and the run; size: pixels for the pocket's, 0 for
-    the model's own. ValueError for a name that needs a file of weights; OSError with the ways out
-    where its weights are not available.
+def model_of(
+    name: str,
+    checkpoint: str,
+    size: int = 0,
+    ways_out: str = WAYS_OUT,
+    option: str = OPTION,
+):
+    """A model by name, loaded once for the check and the run. ValueError for a name that needs a
+    file of weights; OSError with the ways out where its weights are not available.
+
+    Args:
+        name: of `rs5m.clip.load`.
+        checkpoint: a file of its weights, empty for those of the hub.
+        size: pixels for the pocket's, 0 for the model's own.
+        ways_out: what else a user can do.
+        option: what the command calls `checkpoint`.
     """
     from rs5m import clip
 
@@ -32,20 +45,20 @@ def model_of(name: str, checkpoint: str, size: int = 0, ways_out: str = WAYS_OUT
         from rs5m.clip.pocket import pocket_model
 
         return pocket_model(size)
-    tag = _tag(name, checkpoint)
+    tag = _tag(name, checkpoint, option)
     try:
         if tag:
             weights(name)
         return clip.load(name, tag, checkpoint or None)
     except OSError as error:
-        raise OSError(f"{error}; or {ways_out}") from error
+        raise OSError(f"{error}; or {ways_out.replace(OPTION, option)}") from error
 
 
-def identity(name: str, checkpoint: str = "", ways_out: str = WAYS_OUT) -> str:
+def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
     """A model's name with a digest of the weights that will be loaded, fetched if need be; nothing
-    is built. Errors as in `model_of`.
+    is built. Arguments and errors as in `model_of`.
     """
-    tag = _tag(name, checkpoint)
+    tag = _tag(name, checkpoint, option)
     try:
         if checkpoint:
             path = Path(checkpoint)
@@ -57,7 +70,7 @@ def identity(name: str, checkpoint: str = "", ways_out: str = WAYS_OUT) -> str:
             return name
         return f"{name} {files.sha256(path)[:12]}"
     except OSError as error:
-        raise OSError(f"{error}; or {ways_out}") from error
+        raise OSError(f"{error}; or {WAYS_OUT.replace(OPTION, option)}") from error
 
 
 def weights(name: str) -> Path:
@@ -89,10 +102,10 @@ def weights(name: str) -> Path:
         raise OSError(f"the hub does not give the weights of {name} ({status})") from error
 
 
-def _tag(name: str, checkpoint: str) -> str | None:
+def _tag(name: str, checkpoint: str, option: str) -> str | None:
     tag = None if checkpoint else TAGS.get(name)
     if not (tag or checkpoint or name in ("pocket", *known.models()) or ":" in name):
         near = known.near(name, list(TAGS))
         others = f", or choose {', '.join(near)}" if near else ""
-        raise ValueError(f"{name} needs weights: name their file with --checkpoint{others}")
+        raise ValueError(f"{name} needs weights: name their file with {option}{others}")
     return tag

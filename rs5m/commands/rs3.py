@@ -195,9 +195,9 @@ def _rankers(arguments: argparse.Namespace) -> tuple[Callable, str]:
         return partial(runs.rankers, scale), runs.rankers_folder(scale).name
     from rs5m.clip import hub
 
-    pair = (
-        (arguments.model, arguments.checkpoint),
-        (arguments.second_model, arguments.second_checkpoint),
-    )
-    names = ", ".join(hub.identity(*one) for one in pair)
-    return lambda: tuple(hub.model_of(*one) for one in pair), names
+    pair = {
+        "--checkpoint": (arguments.model, arguments.checkpoint),
+        "--second-checkpoint": (arguments.second_model, arguments.second_checkpoint),
+    }
+    names = ", ".join(hub.identity(*one, option) for option, one in pair.items())
+    return lambda: tuple(hub.model_of(*one, option=key) for key, one in pair.items()), names

@@ -79,6 +79,13 @@ def test_a_model_without_weights_is_refused():
         hub.identity("ViT-B-16")
 
 
+def test_the_second_model_has_the_name_of_its_own_option(tmp_path):
+    with pytest.raises(ValueError, match="with --second-checkpoint"):
+        hub.identity("ViT-B-16", option="--second-checkpoint")
+    with pytest.raises(OSError, match="its weights with --second-checkpoint, connect"):
+        hub.identity("ViT-B-16", str(tmp_path / "gone.pt"), "--second-checkpoint")
+
+
 def test_the_identity_of_a_file_is_that_of_its_bytes(tmp_path):
     (tmp_path / "a.pt").write_bytes(b"a")
     (tmp_path / "b.pt").write_bytes(b"b")

@@ -98,7 +98,56 @@ def test_a_detector_that_decides_alone_leaves_the_score_its_threshold(small_mode
     assert one.reasons(np.array([0.1, 0.9]), np.array([0.1, 0.1]), tmp_path) == [filters.BOTH, None]
 
 
-@pytest.mark.parametrize("case", ["width", "tower", "nan", "cut", "other", "missing", "length"])
+WRONG = ("width", "tower", "nan", "cut", "other", "missing", "length")
+SAID = {  # what a detector says of itself, damaged
+    "json": "{no",
+    "list": "[1, 2]",
+    "pixels": '{"image_size": -5}',
+    "figures": '{"validation": "good"}',
+}
+ARRAYS = {  # arrays that are no detector's, and what is said
+    "words": ({"weight": np.array(["a"] * 32)}, "its arrays are not numbers"),
+    "square": ({"weight": np.ones((32, 1))}, "differ in length"),
+    "thresholds": ({"thresholds": np.ones(3)}, "differ in length"),
+    "number": ({"weight": np.array(1.0)}, "differ in length"),
+    "spread": ({"spread": np.zeros(32)}, "a spread of 0"),
+    "rule": ({"rule": np.array("neither")}, "joins by neither: choose one of both"),
+}
+
+
+@pytest.mark.parametrize("case", [*SAID, *ARRAYS])
+def test_a_damaged_detector_is_named_before_any_work(case, site, small_model, tmp_path, capsys):
+    path, out = tmp_path / "detector.npz", tmp_path / "out"
+    fitted(path, small_model)
+    changed, says = ARRAYS.get(case, ({}, "is damaged in what it says of itself"))
+    changed |= {"about": np.array(SAID[case])} if case in SAID else {}
+    np.savez(path, **dict(np.load(path)) | changed)
+    assert cli.main(command(site, out, "--model", small_model, "--detector", path)) == 2
+    message = capsys.readouterr().err
+    assert str(path) in message and says in message and message.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize(
+    ("content", "says"),
+    [
+        ("# nothing\n\n", "has no term"),
+        ("aerial\n/(sat/\n", "line 2: /(sat/ is a broken pattern: missing )"),
+        ("/.+/\n", "line 1: /.+/ matches everything"),
+        ("/a|/\n", "matches the empty string"),
+        ("/[abc]/\n/[d-i]/\n", "matches everything"),
+    ],
+)
+def test_keywords_that_cannot_choose_are_refused(content, says, site, tmp_path, capsys):
+    path, out = tmp_path / "terms.txt", tmp_path / "out"
+    path.write_text(content)
+    assert cli.main(command(site, out, "--keep-by", "none", "--keywords", path)) == 2
+    message = capsys.readouterr().err
+    assert str(path) in message and says in message and message.count("\n") == 1
+    assert not out.exists()
+
+
+@pytest.mark.parametrize("case", WRONG)
 def test_a_wrong_detector_is_refused_before_any_work(case, site, small_model, tmp_path, capsys):
     path, out = tmp_path / "detector.npz", tmp_path / "out"
     fitted(path, small_model, **({"width": 7} if case == "width" else {}))
@@ -137,6 +186,7 @@ def test_a_wrong_detector_is_refused_before_any_work(case, site, small_model, tm
         (("--keep-by", "detector"), "needs a detector: name its file by --detector"),
         (("--score-threshold", "7"), "the score threshold is 7.0: give a number from 0 to 1"),
         (("--detector-threshold", "nan"), "the detector threshold is nan: give a number"),
+        (("--workers", "0", "--keep-by", "none"), "workers is 0: name 1 or more"),
         (("--model", "RN50"), "RN50 needs weights: name their file with --checkpoint"),
         (("--model", "VitB32", "--checkpoint", "x.pt"), "unknown model 'VitB32'"),
     ],
