@@ -14,6 +14,13 @@ from rs5m.web import crawl
 from rs5m.web.limits import FAULTS, Limits, Stop
 from rs5m.web.urls import normalise
 
+# parameters of a signed URL that differ each time it is signed, in lower case
+SIGNATURE = re.compile(
+    r"x-(amz|goog)-.*|signature|expires|sig|se|sv|st|sp|sr|key-pair-id|policy|awsaccesskeyid"
+    r"|googleaccessid"
+)
+SIGNED = {"signature", "sig", "x-amz-signature", "x-goog-signature"}
+
 LIMITS = Limits(  # of a shard from the web
     max_bytes=2**37, timeout=86_400, stalled=60, connect=10, retries=4, backoff=2.0
 )
@@ -35,7 +42,7 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
         raise ValueError(f"{url} is not a URL: check its spelling")
     base = re.sub(r"[^\w.-]", "_", asked.partition("?")[0].rpartition("/")[2])[-100:] or "shard.tar"
     folder = Path(os.environ.get("RS5M_CACHE") or Path.home() / ".cache/rs5m/shards")
-    path = folder / hashlib.sha256(asked.encode()).hexdigest()[:16] / base
+    path = folder / hashlib.sha256(unsigned(asked).encode()).hexdigest()[:16] / base
     path.parent.mkdir(parents=True, exist_ok=True)
     size = path.with_name(f"{base}.size")
     try:
@@ -52,6 +59,19 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
             f"{url} could not be fetched ({stop.status}): {hint}, or name a file on this machine"
         ) from stop
     return path
+
+
+def unsigned(url: str) -> str:
+    """A URL less the parameters of its signature, so that a file that is signed twice is one file;
+    one without a signature stays as it is.
+    """
+    address, _, query = url.partition("?")
+    parts = query.split("&")
+    names = [part.partition("=")[0].lower() for part in parts]
+    if not SIGNED.intersection(names):
+        return url
+    kept = [part for part, name in zip(parts, names, strict=True) if not SIGNATURE.fullmatch(name)]
+    return address + ("?" + "&".join(kept) if kept else "")
 
 
 def _bytes(path: Path) -> str:

@@ -1,6 +1,7 @@
 """Shards by name: files, folders, patterns, URLs and the hub; named twice, missing, and fetched."""
 
 import contextlib
+import hashlib
 import http.server
 import os
 import resource
@@ -327,3 +328,35 @@ def test_a_full_disk_below_the_hub_is_told_with_its_folder(monkeypatch, tmp_path
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match=f"{tmp_path} could not be written .the disk is full.: free"):
         shards.local("hf://datasets/om/rs5m/a.tar")
+
+
+AZURE = "?sv=2022&st=a&se=b&sr=b&sp=r&sig="
+UNSIGNED = {
+    "/a.tar": "/a.tar",
+    "/a.tar?st=5&sr=1&expires=never": "/a.tar?st=5&sr=1&expires=never",  # nothing is signed
+    "/a.tar?X-Amz-Date=1&X-Amz-Signature=2&part=3": "/a.tar?part=3",
+    "/a.tar?part=3&X-Goog-Expires=1&X-Goog-Signature=2": "/a.tar?part=3",
+    "/a.tar?Expires=1&Signature=2&Key-Pair-Id=3": "/a.tar",
+    "/a.tar?Policy=1&Signature=2&Key-Pair-Id=3": "/a.tar",
+    f"/a.tar{AZURE}1": "/a.tar",
+}
+
+
+@pytest.mark.parametrize("url", UNSIGNED)
+def test_a_signature_is_no_part_of_a_files_name(url):
+    assert download.unsigned(f"https://host.org{url}") == f"https://host.org{UNSIGNED[url]}"
+
+
+def test_a_shard_that_is_signed_twice_is_fetched_once(monkeypatch, tmp_path):
+    def kept(url, path, limits):
+        asked.append(url)
+        path.write_text(url)
+
+    asked, address = [], "https://host.org/a.tar"
+    monkeypatch.setenv("RS5M_CACHE", str(tmp_path))
+    monkeypatch.setattr(download, "_download", kept)
+    first, again, other = (
+        download.fetch(address + query) for query in (f"{AZURE}1", f"{AZURE}2", "?part=2")
+    )
+    assert first == again != other and asked == [f"{address}{AZURE}1", f"{address}?part=2"]
+    assert other.parent.name == hashlib.sha256(asked[1].encode()).hexdigest()[:16]
