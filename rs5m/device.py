@@ -5,6 +5,7 @@ import os
 import torch
 
 BF16 = (8, 0)  # the capability from which CUDA has bf16 in hardware
+LARGE = 50_000_000  # parameters of a network that is too much for a CPU to tune
 
 _chosen: torch.device | None = None
 
@@ -46,8 +47,16 @@ def precision(chosen: str = "auto") -> str:
     return "bf16" if torch.cuda.get_device_capability(here) >= BF16 else "fp16"
 
 
-def announce(chosen: str) -> None:
-    """Print what a run should be told of the device before its first step. chosen: precision."""
+def announce(chosen: str, parameters: int) -> None:
+    """Print what a run should be told of the device before its first step.
+
+    chosen: precision; parameters: of the network.
+    """
+    if device().type == "cpu" and parameters > LARGE:
+        print(
+            f"This network of {parameters / 1e6:.0f} M parameters is tuned on the CPU: such "
+            "networks are tuned on a GPU, which is many times faster."
+        )
     if chosen == "auto" and precision() == "fp16":
         major, minor = torch.cuda.get_device_capability(device())
         print(f"precision: fp16, for a GPU of capability {major}.{minor} has no bf16")

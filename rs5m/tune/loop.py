@@ -265,7 +265,7 @@ def _fit(model, source, settings, out, workers, board, known, keeper) -> tuple[M
     steps, epoch = plan(len(source), settings), len(source) // settings.batch_size
     torch.manual_seed(settings.seed)  # where adapters begin
     if not rank():
-        announce(settings.precision)
+        announce(settings.precision, clip.parameters(model.net))
     run = Run(model, source.names, settings, known)
     identity = results.digest(settings.alike(), source.fingerprint())
     state = load_checkpoint(out, identity, run)
