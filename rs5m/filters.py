@@ -154,8 +154,24 @@ def score(model, images) -> np.ndarray:
     return score_features(features(model, images), prompts(model))
 
 
-def fit_detector(vectors: np.ndarray, labels: np.ndarray, seed: int = 0) -> Detector:
-    """A detector from features (n, dim) and labels bool (n,); ValueError where one is missing."""
+def fit_detector(
+    vectors: np.ndarray,
+    labels: np.ndarray,
+    seed: int = 0,
+    weights: np.ndarray | None = None,
+    strength: float = 0.01,
+    ground: np.ndarray | None = None,
+) -> Detector:
+    """A detector by logistic regression; ValueError where one of the two labels is missing.
+
+    Args:
+        vectors: features (n, dim).
+        labels: bool (n,).
+        seed: of the solver.
+        weights: how much each counts, (n,); by default both labels together count the same.
+        strength: C of the regression.
+        ground: features whose centre and spread scale the others, by default all of `vectors`.
+    """
     from sklearn.linear_model import LogisticRegression
 
     labels = np.asarray(labels, bool)
@@ -164,9 +180,11 @@ def fit_detector(vectors: np.ndarray, labels: np.ndarray, seed: int = 0) -> Dete
             "a detector needs examples of remote sensing and of everything else: one of them is "
             "missing"
         )
-    centre, spread = vectors.mean(0), vectors.std(0) + 1e-6
-    head = LogisticRegression(C=0.01, max_iter=1000, class_weight="balanced", random_state=seed)
-    head.fit((vectors - centre) / spread, labels)
+    ground = vectors if ground is None else ground
+    centre, spread = ground.mean(0), ground.std(0) + 1e-6
+    balance = "balanced" if weights is None else None
+    head = LogisticRegression(C=strength, max_iter=1000, class_weight=balance, random_state=seed)
+    head.fit((vectors - centre) / spread, labels, weights)
     return Detector(head.coef_[0].astype(np.float64), head.intercept_, centre, spread)
 
 

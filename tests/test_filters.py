@@ -36,6 +36,21 @@ def test_detector_equals_scikit_learns_own_probabilities():
     )
 
 
+@pytest.mark.parametrize("weighted", [False, True])
+def test_one_road_gives_the_coefficients_of_both_regressions(weighted):
+    from sklearn.linear_model import LogisticRegression
+
+    (x, y), ground = made(), made(90, 1)[0] * 3 + 1
+    given = {"weights": np.where(np.arange(len(x)) < 40, 16.0, 1.0), "strength": 1e-3}
+    given |= {"ground": ground}
+    given, by = (given, ground) if weighted else ({}, x)
+    detector = filters.fit_detector(x, y, **given)
+    head = LogisticRegression(C=given.get("strength", 0.01), max_iter=300 if weighted else 1000)
+    head.set_params(class_weight=None if weighted else "balanced")
+    head.fit((x - by.mean(0)) / (by.std(0) + 1e-6), y.astype(float), given.get("weights"))
+    assert (detector.weight == head.coef_[0]).all() and detector.bias == head.intercept_
+
+
 def test_detector_survives_the_disk_without_pickle(tmp_path):
     x, y = made()
     detector, thresholds = filters.fit_detector(x, y), Thresholds(0.25, 0.5, "either")
