@@ -11,6 +11,7 @@ from rs5m import results
 from rs5m.book import colour, weights
 from rs5m.book.scorecard import NAMES
 
+UNKNOWN = "not measured"
 COLUMNS = ["measured", "before → after", "chance", "colour", "verdict"]
 
 
@@ -36,6 +37,36 @@ def page(scale: str) -> str:
         lines.append(f'<tr class="{kind}"><th scope="row">{question}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in ["question", *COLUMNS])
     return f'<table class="findings"><thead><tr>{head}</tr></thead>{"".join(lines)}</table>'
+
+
+def sentences(scale: str) -> dict:
+    """The numbers of the front page's first sentences, by name; UNKNOWN where no result has one."""
+    names = "test gain after chance colour against real_general real_tuned real_colour weights"
+    said = dict.fromkeys(names.split(), UNKNOWN)
+    records = (results.load("zeroshot", scale), *(results.load(n, "local") for n in REAL))
+    tuned, real, released = (record and record["values"] for record in records)
+    if tuned:
+        said |= _first(*next(iter(tuned["tests"].items())))
+    if real:
+        arms = real["tests"]["whurs19"]["arms"]
+        said |= {f"real_{name}": arms[name]["gain"] for name in ("general", "tuned", "colour")}
+    if released:
+        said["weights"] = released["gains"]["GeoRSCLIP ViT-B-32"][weights.MANY]["gain"]
+    return {k: v if isinstance(v, str) else round(v, 1) for k, v in said.items()}
+
+
+def _first(test: str, values: dict) -> dict:
+    """What `sentences` says of a test; older results have no baselines."""
+    gain = next(iter(values["gain"].values()))
+    assert gain["low"] <= gain["gain"] <= gain["high"]
+    said = {"test": NAMES.get(test, test), "gain": gain["gain"]}
+    said["after"] = list(values["models"].values())[1]["balanced"]
+    for key, name in (("chance", colour.CHANCE), ("colour", colour.CAPTIONS)):
+        if name in values.get("baselines", {}):
+            said[key] = values["baselines"][name]["balanced"]
+    if "over_colour" in values:
+        said["against"] = colour.against(values["over_colour"])
+    return said
 
 
 def percent(value: float) -> str:
@@ -119,6 +150,7 @@ def _rotated(values: dict) -> tuple:
     )
 
 
+REAL = ("rsicd", "weights")  # results of scale local that the front page quotes
 QUESTIONS = (  # question, the result that answers it, its scale or None for the page's, its line
     ("Does tuning on pairs from above help?", "zeroshot", None, _tuned),
     ("And with people's captions, on real images?", "rsicd", "local", _real),

@@ -47,3 +47,17 @@ def test_the_page_has_a_row_for_each_and_marks_what_colour_beats():
 def test_what_has_not_run_is_left_out(tmp_path, monkeypatch):
     monkeypatch.setattr(results, "load", lambda name, scale: None)
     assert findings.table("mini").empty
+
+
+def test_the_first_sentences_go_on_where_a_result_is_missing(monkeypatch):
+    whole, real = findings.sentences("mini"), results.load
+    values = real("zeroshot", "mini")["values"]["tests"]["pocket"]
+    assert whole["chance"] == round(values["baselines"]["chance"]["balanced"], 1)
+    assert findings.UNKNOWN not in whole.values()
+    older = {k: v for k, v in values.items() if k not in ("baselines", "over_colour")}
+    first = {"values": {"tests": {"pocket": older}}}
+    monkeypatch.setattr(results, "load", lambda *of: first if of[0] == "zeroshot" else real(*of))
+    gone = {"chance", "colour", "against"}
+    assert findings.sentences("mini") == whole | dict.fromkeys(gone, findings.UNKNOWN)
+    monkeypatch.setattr(results, "load", lambda *_: None)
+    assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN)
