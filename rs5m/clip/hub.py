@@ -62,6 +62,8 @@ def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
     try:
         if checkpoint:
             path = Path(checkpoint)
+            if not path.is_file():
+                raise FileNotFoundError(f"{path} is not a file: check the spelling of {option}")
         elif name in known.models() and known.models()[name].format != "open_clip":
             path = known.weights(name)
         elif tag:

@@ -1,6 +1,7 @@
 """`rs5m detector`: fit a detector on your own pictures, or report one."""
 
 import argparse
+from pathlib import Path
 
 from rs5m import results
 
@@ -41,10 +42,12 @@ def run(arguments: argparse.Namespace) -> None:
     from rs5m.pub11 import detector
     from rs5m.pub11.judge import Named
 
+    if arguments.action == "fit" and not arguments.out.endswith(".npz"):
+        raise ValueError(f"--out {arguments.out}: name a file that ends in .npz")
+    if not Path(arguments.out).parent.is_dir():
+        raise FileNotFoundError(f"--out {arguments.out}: its folder does not exist: make it first")
     given = detector.examples(arguments.positives, arguments.negatives, arguments.table)
     if arguments.action == "fit":
-        if not arguments.out.endswith(".npz"):
-            raise ValueError(f"--out {arguments.out}: name a file that ends in .npz")
         print(detector.fit(given, arguments.model, arguments.checkpoint, arguments.out))
     else:
         judge = Named(arguments.model, arguments.checkpoint, arguments.detector, "detector")

@@ -84,6 +84,7 @@ def test_labels_without_meaning_are_worth_nothing():
         ("label", "row 1: the label 'maybe' is neither"),
         ("column", "column called path"),
         ("ending", "name a file that ends in .npz"),
+        ("nowhere", "its folder does not exist: make it first"),
     ],
 )
 def test_bad_input_is_one_sentence(case, says, world, small_model, capsys):
@@ -102,6 +103,8 @@ def test_bad_input_is_one_sentence(case, says, world, small_model, capsys):
         given = ["--table", str(world / "t.csv")]
     if case == "ending":
         out = str(world / "d.json")
+    if case == "nowhere":
+        out = str(world / "none/d.npz")
     assert cli.main(["detector", "fit", *given, "--model", small_model, "--out", out]) == 2
     message = capsys.readouterr().err
     assert says in message and message.count("\n") == 1 and not (world / "d.npz").exists()
