@@ -313,7 +313,8 @@ def test_a_failing_cell_stops_with_its_place(small_book):
 def test_chapters_run_alone_and_the_others_are_named(small_book):
     said = tool("reproduce.py", small_book, "--chapters", "clip")
     assert said.returncode == 0 and re.search(r"\[1/2\] clip +[\d.]+ s", said.stdout)
-    assert "index        has not run" in said.stdout and not (small_book / "_build").exists()
+    assert re.search(r"^index +has not run", said.stdout, re.M)
+    assert not (small_book / "_build").exists()
     assert (
         "no chapter clap: choose of"
         in tool("reproduce.py", small_book, "--chapters", "clap").stderr
