@@ -33,7 +33,7 @@ def page(scale: str) -> str:
             f'<td data-label="{name}">{html.escape(value)}</td>' for name, value in row.items()
         )
         word = row["verdict"].partition(":")[0].split()[0]
-        kind = "but" if "but colour" in row["verdict"] or word == "undecided" else word
+        kind = "but" if ", but " in row["verdict"] or word == "undecided" else word
         lines.append(f'<tr class="{kind}"><th scope="row">{question}</th>{cells}</tr>')
     head = "".join(f'<th scope="col">{name}</th>' for name in ["question", *COLUMNS])
     return f'<table class="findings"><thead><tr>{head}</tr></thead>{"".join(lines)}</table>'
@@ -127,26 +127,34 @@ def _weights(values: dict) -> tuple:
 
 
 def _cleaned(values: dict) -> tuple:
-    ladder, recall = values["ladder"], values["final"]["recall"]["rate"]
+    ladder, final = values["ladder"], values["final"]
+    before = ladder[0]["precision"]
+    after = final["precision"]
+    gain = {"gain": after["rate"], "low": after["low"], "high": after["high"]}
+    gain = {key: value - before for key, value in gain.items()}
     return (
         "views among the pairs, after the keywords and at the end",
-        path(ladder[0]["precision"], ladder[-1]["precision"]),
+        path(before, ladder[-1]["precision"]),
         "—",
         "—",
-        f"works on a web of known truth; {percent(recall)} of the views remain",
+        f"{verdict(gain)}, on a web of known truth; {percent(final['recall']['rate'])} of the "
+        "views remain",
     )
 
 
 def _rotated(values: dict) -> tuple:
     before, after = (values["halves"][k] for k in ("none: upright image", "mean_minus_deviation"))
     mean, tied, wrong = values["halves"]["mean"], "tied to a direction", "wrong class"
+    own, wrongly = values["own_ranker"], path(before[wrong], after[wrong])
+    joint = ";" if own["low"] > 0 else ", but"
     return (
-        "captions chosen that are tied to a direction",
+        "captions chosen that are tied to a direction, by a ranker that sees directions",
         path(before[tied], after[tied]),
         "—",
         "—",
-        f"works where the ranker sees directions; the plain mean reaches {percent(mean[tied])}, "
-        f"and a wrong class is chosen more often ({path(before[wrong], after[wrong])})",
+        f"{verdict(values['halves_gain_of_free']['mean_minus_deviation'])} of captions free of "
+        f"directions there{joint} with this scale's own ranker {verdict(own)}; the plain mean "
+        f"reaches {percent(mean[tied])}; captions of a wrong class {wrongly}",
     )
 
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rs5m.clip import released
-from rs5m.files import whole
+from rs5m.files import refuse_full, whole
 
 ACTIVATIONS = {True: "quickgelu", False: "gelu", None: "unknown"}
 BESIDE = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -83,6 +83,7 @@ def weights(name: str) -> Path:
     try:
         return _member(one, folder) if one.format == "zip" else _of_hub(one)
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
+        refuse_full(error, f"the cache of {one.file}")
         raise OSError(
             f"{name} could not be fetched from {one.source} ({type(error).__name__}): download "
             f"{one.file} there and put it at {folder / inside} (RS5M_DATA names the folder)"

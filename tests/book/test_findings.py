@@ -37,10 +37,10 @@ def test_every_number_is_that_of_a_result():
     assert table.iloc[4]["before → after"].startswith(f"{upright:.1f} →")
 
 
-def test_the_page_has_a_row_for_each_and_marks_what_colour_beats():
+def test_the_page_has_a_row_for_each_and_marks_what_has_a_but():
     said = findings.page("mini")
     assert said.count("<tr class=") == 5 and said.count("data-label") == 5 * len(findings.COLUMNS)
-    beaten = ["but colour" in row for row in findings.table("mini")["verdict"]]
+    beaten = [", but " in row for row in findings.table("mini")["verdict"]]
     assert said.count('class="but"') == sum(beaten)
 
 
@@ -61,3 +61,19 @@ def test_the_first_sentences_go_on_where_a_result_is_missing(monkeypatch):
     assert findings.sentences("mini") == whole | dict.fromkeys(gone, findings.UNKNOWN)
     monkeypatch.setattr(results, "load", lambda *_: None)
     assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN)
+
+
+def test_no_verdict_stands_whatever_the_numbers_are():
+    pub11, rotation = (results.load(name, "mini")["values"] for name in ("pub11", "rotation"))
+    worse = {"rate": 50.0, "low": 48.0, "high": 52.0}
+    said = findings._cleaned(pub11 | {"final": pub11["final"] | {"precision": worse}})[-1]
+    assert said.startswith("harms") and findings._cleaned(pub11)[-1].startswith("helps")
+    gain = {"gain": 3.0, "low": 1.0, "high": 5.0}
+    for own, word in ((gain, "; with"), (gain | {"low": -1.0}, ", but with")):
+        assert (
+            f"there{word} this scale's own ranker"
+            in findings._rotated(rotation | {"own_ranker": own})[-1]
+        )
+    none = {"mean_minus_deviation": gain | {"low": -1.0}}
+    said = findings._rotated(rotation | {"halves_gain_of_free": none})[-1]
+    assert said.startswith("undecided")

@@ -78,3 +78,13 @@ def logits(net: torch.nn.Module, seed: int = 0) -> torch.Tensor:
         image = net.encode_image(pixels, normalize=True)
         text = net.encode_text(tokens, normalize=True)
         return net.logit_scale.exp() * image @ text.T
+
+
+def off(vectors, others) -> float:
+    """The largest difference between features here and those of transformers, both normalised."""
+    others = getattr(others, "pooler_output", others)
+    ours, theirs = (
+        functional.normalize(torch.as_tensor(v), dim=-1).numpy() for v in (vectors, others)
+    )
+    assert theirs.std() > 0.05
+    return float(abs(ours - theirs).max())
