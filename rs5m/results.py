@@ -55,6 +55,8 @@ _elsewhere = False
 
 
 def _runs() -> Path:
+    if named := os.environ.get("RS5M_RUNS"):
+        return Path(named).absolute()
     if _book() or not _elsewhere:
         return root() / "runs"
     base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
@@ -185,14 +187,25 @@ def digest(*parts) -> str:
     return total.hexdigest()[:12]
 
 
-def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]) -> Path:
+def artefact(
+    stage: str, scale: str, inputs: tuple, make: Callable[[Path], None], resumes: bool = False
+) -> Path:
     """The folder runs/<scale>/<stage>-<hash of code and inputs>, loaded if it is there, else filled
-    by `make(folder)`; runs/ lies where `root` says, see `in_cache`.
+    by `make(folder)`; runs/ is the folder that RS5M_RUNS names, such as one on a mounted drive,
+    else lies where `root` says, see `in_cache`.
 
     The code is all that the module of `make` can reach inside this package (`rs5m.reach`).
 
     `make` writes to a temporary folder that is renamed when it is whole, so a killed run leaves
     nothing half-made. Which of the two happened is printed.
+
+    Args:
+        stage: what the folder is called by.
+        scale: the folder in runs/.
+        inputs: with a stable repr, or files.
+        make: fills the folder.
+        resumes: `make` goes on from what a run that stopped has left in its folder, and keeps other
+            processes out of it.
     """
     base = _runs()
     folder = base / scale / f"{stage}-{digest(reach.code(make.__module__), *inputs)}"
@@ -200,9 +213,12 @@ def artefact(stage: str, scale: str, inputs: tuple, make: Callable[[Path], None]
     if folder.is_dir():
         print(f"{stage}: loaded {shown}", file=sys.stderr)  # the rendered book leaves it out
         return folder
-    temporary = folder.with_name(f"{folder.name}.{os.getpid()}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True)
+    temporary = folder.with_name(f"{folder.name}.{'part' if resumes else os.getpid()}.tmp")
+    if not resumes:
+        shutil.rmtree(temporary, ignore_errors=True)
+    temporary.mkdir(parents=True, exist_ok=resumes)
+    if resumes and any(temporary.iterdir()):
+        print(f"{stage}: goes on in {temporary}", file=sys.stderr)
     make(temporary)
     temporary.replace(folder)
     print(f"{stage}: computed, kept in {shown}", file=sys.stderr)

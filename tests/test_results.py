@@ -219,6 +219,24 @@ def test_a_stage_that_raises_leaves_nothing_that_is_taken_for_whole():
     assert (results.artefact("stage", "mini", (1,), whole) / "half.txt").read_text() == "whole"
 
 
+def test_a_stage_that_resumes_finds_what_it_left_where_runs_are_put(here, monkeypatch, capsys):
+    monkeypatch.setenv("RS5M_RUNS", str(here / "drive"))
+
+    def make(folder: Path) -> None:
+        begun = folder / "begun.txt"
+        if not begun.exists():
+            begun.write_text("half")
+            raise KeyboardInterrupt
+        begun.write_text("whole")
+
+    with pytest.raises(KeyboardInterrupt):
+        results.artefact("stage", "mini", (1,), make, resumes=True)
+    folder = results.artefact("stage", "mini", (1,), make, resumes=True)
+    assert folder.parent == here / "drive/mini" and "goes on in" in capsys.readouterr().err
+    assert [path.read_text() for path in folder.iterdir()] == ["whole"]
+    assert list(folder.parent.iterdir()) == [folder] and not (here / "runs").exists()
+
+
 KILLED = """
 import os, signal
 from rs5m import results

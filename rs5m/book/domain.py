@@ -20,6 +20,9 @@ from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
 from rs5m.data import datasets
 from rs5m.tune import Settings, loader
+from rs5m.tune.log import CHECKPOINT
+
+SAVED = 50  # steps between checkpoints of a run of hours, which a session of Colab can cut off
 
 
 def source(scale: Scale, run: tuple[str, ...]) -> loader.Shards | loader.Memory:
@@ -113,6 +116,8 @@ def settings(scale: Scale, pairs: int | None = None, **changes) -> Settings:
     base = Settings(
         learning_rate=scale.learning_rate, batch_size=scale.batch_size, lock_text=scale.lock_text
     )
+    if not scale.lock_text:
+        base = replace(base, checkpoint_every=SAVED)
     # where the scale counts steps, it has no epochs
     chosen = replace(base, **({"epochs": max(1, scale.epochs)} | changes))
     if pairs and pairs < chosen.batch_size and not scale.lock_text:
@@ -165,7 +170,8 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
 
     def make(out: Path) -> None:
         known = captions(scale, pairs) if chosen.lock_text else None
-        tuned, losses = tune.fit(models.general(scale), pairs, chosen, known=known)
+        kept = None if scale.lock_text else out  # minutes begin anew, hours go on
+        tuned, losses = tune.fit(models.general(scale), pairs, chosen, kept, known=known)
         tensors = {
             name: value.contiguous().cpu()
             for name, value in tuned.net.state_dict().items()
@@ -174,8 +180,10 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
         save_file(tensors, out / "model.safetensors")
         (out / "losses.json").write_text(json.dumps(losses))
 
-    key = scale, chosen, pairs.fingerprint()
-    return results.artefact("tuned-" + "-".join(run), scale.name, key, make)
+    key, name = (scale, chosen, pairs.fingerprint()), "tuned-" + "-".join(run)
+    made = results.artefact(name, scale.name, key, make, resumes=not scale.lock_text)
+    (made / CHECKPOINT).unlink(missing_ok=True)
+    return made
 
 
 def domain_model(

@@ -17,7 +17,7 @@ from small_tuning import VARIABLES, some_pairs, tiny
 from rs5m import clip, tune
 from rs5m.book import domain, models, scales, sets
 from rs5m.data import datasets, records
-from rs5m.tune import loader
+from rs5m.tune import loader, log
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SMALL = {"batch_size": 32, "image_size": 32, "steps": 2}
@@ -159,6 +159,71 @@ def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monk
     stand_ins(monkeypatch, tmp_path)
     _, losses = domain.domain_model(replace(scales.get("mini"), **SMALL))
     assert len(losses) == 3 and os.getcwd() == str(tmp_path)
+
+
+def of_hours(folder: Path) -> tuple[scales.Scale, pytest.MonkeyPatch]:
+    """A scale of CLIP's towers and four short steps, a checkpoint after each; runs in `folder`."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RS5M_RUNS", str(folder))
+    patch.setattr(domain, "SAVED", 1)
+    patch.setattr(models, "general", lambda scale: tiny())
+    pixels, captions = some_pairs(16)
+    patch.setattr(domain, "source", lambda scale, run: loader.Memory(pixels, captions, 32))
+    return replace(scales.get("colab"), batch_size=4, image_size=32, steps=4, epochs=1), patch
+
+
+def stopped_in(save: int, stop) -> list[int]:
+    """Call `stop` half-way through the save-th checkpoint; the list has the step of each."""
+    saves, write = [], log.write
+
+    def writing(tensors, path, header):
+        saves.append(int(header["step"]))
+        if len(saves) == save:
+            path.write_bytes(b"half")
+            stop()
+        write(tensors, path, header)
+
+    log.write = writing
+    return saves
+
+
+KILLED_LATE = """
+import os, signal, sys
+sys.path.insert(0, "{HERE}")
+import test_domain
+from pathlib import Path
+scale, _ = test_domain.of_hours(Path("drive").absolute())
+test_domain.stopped_in(3, lambda: os.kill(os.getpid(), signal.SIGKILL))
+test_domain.domain.folder(scale)
+"""
+
+
+@pytest.mark.slow
+def test_a_tuning_of_hours_goes_on_after_its_last_checkpoint(tmp_path, monkeypatch):
+    """Killed in its third checkpoint: steps 1 and 2 are not taken again, and the model is the one
+    of a run that nothing stopped.
+    """
+    run = subprocess.run(
+        [sys.executable, "-c", KILLED_LATE.replace("{HERE}", str(Path(__file__).parent))],
+        cwd=tmp_path,
+        env=VARIABLES | {"PWD": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert run.returncode == -signal.SIGKILL, run.stderr
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(log, "write", log.write)  # and so it is put back
+    scale, patch = of_hours(tmp_path / "drive")
+    saves = stopped_in(0, None)
+    made = domain.folder(scale)
+    assert saves == [3, 4] and not (made / log.CHECKPOINT).exists()
+    patch.setenv("RS5M_RUNS", str(tmp_path / "unbroken"))
+    whole = domain.folder(scale)
+    patch.undo()
+    assert whole != made and saves == [3, 4, 1, 2, 3, 4]
+    for name in ("model.safetensors", "losses.json"):
+        assert (made / name).read_bytes() == (whole / name).read_bytes()
 
 
 def test_captions_have_one_vector_whatever_run_asks_first(tmp_path, monkeypatch):
