@@ -11,6 +11,7 @@ links.
 import argparse
 import hashlib
 import json
+from collections.abc import Iterable
 from pathlib import Path
 
 import jupytext
@@ -50,6 +51,11 @@ def read(root: Path, page: str) -> nbformat.NotebookNode:
 
 def code_cells(notebook: nbformat.NotebookNode) -> list[nbformat.NotebookNode]:
     return [cell for cell in notebook.cells if cell.cell_type == "code"]
+
+
+def titles(root: Path, pages: Iterable[str]) -> dict[str, str]:
+    """page -> its topmost heading."""
+    return {page: myst.title(read(root, page)) for page in pages}
 
 
 def repository(root: Path) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import nbformat
 import notebooks
+import strip
 
 from rs5m import pocket, results
 from rs5m.book import scales
@@ -323,11 +324,15 @@ def assemble(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> P
         text = re.sub(rf"(?<=\]\()({ran})\.md\b", r"\1.ipynb", text)
         return re.sub(r"(?<=\]\()\.\./", address, text)
 
+    titles = notebooks.titles(root, rendered)
     for page, notebook in rendered.items():
+        line = strip.strip(root, page, titles)
         if notebook is None:
             text = (root / "book" / f"{page}.md").read_text(encoding="utf-8")
-            (folder / f"{page}.md").write_text(links(text), encoding="utf-8")
+            text = strip.below_title(links(text), line)
+            (folder / f"{page}.md").write_text(text, encoding="utf-8")
             continue
+        strip.on_notebook(notebook, line)
         for cell in notebook.cells:
             cell.source = links(cell.source) if cell.cell_type == "markdown" else cell.source
         notebooks.name_cells(notebook)
