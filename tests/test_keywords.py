@@ -18,6 +18,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from rs5m import keywords
+from rs5m.keywords import expressions
 
 WEB = (
     Path(
@@ -318,7 +319,7 @@ def test_expression_over_parquet(tmp_path):
 def test_a_bad_term_is_named():
     for term in ("Aerial", "aerial  view", " uav", "ndvi.*", "", "Vue aérienne", "*", "a#"[1:]):
         with pytest.raises(ValueError, match="keywords.toml"):
-            keywords._compose([term])
+            expressions.compose([term])
 
 
 def test_long_text_takes_linear_time():
