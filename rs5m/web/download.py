@@ -1,9 +1,12 @@
-"""A large file from a URL to disk, whole or not at all."""
+"""A large file from a URL to disk, whole or not at all; one that was cut off goes on where it
+was.
+"""
 
 import hashlib
+import http
 import os
 import re
-from functools import partial
+from collections.abc import Mapping
 from pathlib import Path
 
 from filelock import FileLock
@@ -19,6 +22,7 @@ SIGNATURE = re.compile(
     r"x-(amz|goog)-.*|signature|expires|sig|se|sv|st|sp|sr|key-pair-id|policy|awsaccesskeyid"
     r"|googleaccessid"
 )
+CHUNK = 2**20  # bytes that are read at once, and lost where the connection ends within them
 SIGNED = {"signature", "sig", "x-amz-signature", "x-goog-signature"}
 
 LIMITS = Limits(  # of a shard from the web
@@ -34,8 +38,10 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
     """The shard at a URL, fetched whole into $RS5M_CACHE (else ~/.cache/rs5m/shards) unless it is
     there already, in the size in which it came.
 
-    One process at a time, by the requests and redirects of `rs5m.web`: to public addresses only,
-    unless the limits allow others. OSError that tells the status.
+    What has come of one that is cut off stays beside it, and the next attempt, of this process or a
+    later one, asks for the rest where the server names the file's version. One process at a time,
+    by the requests and redirects of `rs5m.web`: to public addresses only, unless the limits allow
+    others. OSError that tells the status.
     """
     asked = normalise(url)
     if asked is None:
@@ -48,17 +54,22 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
     try:
         with FileLock(f"{path}.lock"):
             if not path.is_file() or not size.is_file() or _bytes(path) != size.read_text():
-                with files.whole(path) as temporary:
-                    _download(asked, temporary, limits)
+                _download(asked, path, limits)
                 size.write_text(_bytes(path))
     except Stop as stop:
-        private = stop.status == "refused_address"
-        cure = "allow it with --allow-private, or fetch it yourself"
-        hint = f"this address is private: {cure}" if private else "check the address"
-        raise OSError(
-            f"{url} could not be fetched ({stop.status}): {hint}, or name a file on this machine"
-        ) from stop
+        raise OSError(f"{url} could not be fetched ({stop.status}): {_cure(asked, stop)}") from stop
     return path
+
+
+def _cure(url: str, stop: Stop) -> str:
+    if stop.status == "refused_address":
+        return (
+            "this address is private: allow it with --allow-private, or fetch it yourself, or name "
+            "a file on this machine"
+        )
+    if stop.status == "http_403" and unsigned(url) != url:
+        return "its signature has expired or is another file's: sign the address anew"
+    return "check the address, or name a file on this machine"
 
 
 def unsigned(url: str) -> str:
@@ -80,29 +91,96 @@ def _bytes(path: Path) -> str:
 
 def _download(url: str, path: Path, limits: Limits) -> None:
     """Stop where it does not come, OSError where it cannot be kept."""
+    came = _Came(path)
     try:
-        with path.open("wb") as sink:
-            status = crawl.fetch(url, limits, partial(_keep, sink)).status
+        while (status := _attempt(url, limits, came)) != "ok":
+            if status:
+                raise Stop(status)
+        with files.whole(path) as temporary:
+            came.path.replace(temporary)
+    finally:
+        if not came.version():
+            came.forget()
+    came.forget()
+
+
+def _attempt(url: str, limits: Limits, came: "_Came") -> str:
+    """The status of a file's next attempts; "" where another one goes on from more than before."""
+    before = came.length()
+    try:
+        status = crawl.fetch(url, limits, came).status
     except _Disk as disk:
-        raise disk.__cause__ from None
-    if status != "ok":
-        raise Stop(status)
+        raise files.unwritten(came.whole, disk.__cause__) from None
+    if status in ("too_large", "empty", "http_416"):  # 416: what came is longer than the file
+        came.forget()
+    further = came.length() > before and came.version()
+    return "" if status != "ok" and (further or (before and status == "http_416")) else status
 
 
-def _keep(sink, reply, limits: Limits) -> tuple[str, None]:
-    """The body of an answer to an open file: our status, and no content in memory."""
-    name = Path(sink.name).name
-    sink.seek(0)
-    sink.truncate()  # of an attempt before
-    with tqdm(total=reply.length_remaining, desc=name, unit="B", unit_scale=True) as bar:
+class _Came:
+    """What has come of a file, `.NAME.part`, and the server's word for its version beside it."""
+
+    def __init__(self, path: Path):
+        self.whole, self.path = path, path.with_name(f".{path.name}.part")
+        self.tag = path.with_name(f".{path.name}.version")
+
+    def length(self) -> int:
+        """In bytes."""
+        return self.path.stat().st_size if self.path.is_file() else 0
+
+    def version(self) -> str:
+        """A strong entity tag or a date; "" where the server gave none, so that it cannot go on."""
+        return self.tag.read_text() if self.tag.is_file() else ""
+
+    def forget(self) -> None:
+        """Begin anew."""
+        self.path.unlink(missing_ok=True)
+        self.tag.unlink(missing_ok=True)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What asks for the rest, or for all of it where the file has changed."""
+        if not (self.length() and self.version()):
+            return {}
+        return {"Range": f"bytes={self.length()}-", "If-Range": self.version()}
+
+    def __call__(self, reply, limits: Limits) -> tuple[str, None]:
+        """The body of an answer to the file: our status, and no content in memory."""
+        if reply.status != http.HTTPStatus.PARTIAL_CONTENT:
+            self._begin(reply.headers)
+        elif not reply.headers.get("Content-Range", "").startswith(f"bytes {self.length()}-"):
+            self.forget()  # another part than asked for
+            raise Stop("incomplete_body", reply.status)
         try:
-            for chunk in reply.stream(2**20, decode_content=True):  # raises where it ends early
-                bar.update(_written(sink, chunk))
-                if sink.tell() > limits.max_bytes:
-                    return "too_large", None
-        except FAULTS as error:
-            raise Stop("incomplete_body", reply.status) from error
-    return ("ok" if sink.tell() else "empty"), None
+            with self.path.open("ab") as sink:
+                return self._keep(sink, reply, limits), None
+        except OSError as error:
+            raise _Disk from error
+
+    def _begin(self, headers: Mapping[str, str]) -> None:
+        self.forget()
+        tag = headers.get("ETag", "")
+        version = headers.get("Last-Modified", "") if tag[:1] != '"' else tag
+        try:
+            self.path.write_bytes(b"")
+            self.tag.write_text(version)
+        except OSError as error:
+            raise _Disk from error
+
+    def _keep(self, sink, reply, limits: Limits) -> str:
+        here, rest = sink.tell(), reply.length_remaining
+        total = None if rest is None else here + rest
+        with tqdm(
+            total=total, initial=here, desc=self.whole.name, unit="B", unit_scale=True
+        ) as bar:
+            try:
+                for chunk in reply.stream(CHUNK, decode_content=True):  # raises where it ends early
+                    bar.update(_written(sink, chunk))
+                    if sink.tell() > limits.max_bytes:
+                        return "too_large"
+            except FAULTS as error:
+                raise Stop("incomplete_body", reply.status) from error
+        return "ok" if sink.tell() else "empty"
 
 
 def _written(sink, chunk: bytes) -> int:

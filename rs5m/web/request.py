@@ -76,14 +76,18 @@ def get(
         seconds: that are left of the attempt.
         lines: where connections come from and go to.
         body: may take the answer elsewhere than into memory: (reply, limits) to our status and
-            content.
+            content. Its `headers`, if it has any, are sent: with Range among them it may get a
+            part.
     """
     end, parts = time.monotonic() + seconds, urlsplit(url)
-    key, line, reply = _answer(parts, limits, end, lines)
+    asked = getattr(body, "headers", {})
+    key, line, reply = _answer(parts, limits, end, lines, asked)
     try:
         if reply.status in (301, 302, 303, 307, 308) and "Location" in reply.headers:
             got = "redirect", None
-        elif not 200 <= reply.status < 300 or reply.status == http.HTTPStatus.PARTIAL_CONTENT:
+        elif not 200 <= reply.status < 300 or (
+            reply.status == http.HTTPStatus.PARTIAL_CONTENT and "Range" not in asked
+        ):
             got = f"http_{reply.status}", None
         else:
             got = (body or _body)(reply, limits)
@@ -101,10 +105,15 @@ def get(
             line.close()
 
 
-def _answer(parts: SplitResult, limits: Limits, end: float, lines: Lines) -> tuple:
-    """Where a line belongs, the line, and its answer up to the body; Silent where none comes."""
+def _answer(
+    parts: SplitResult, limits: Limits, end: float, lines: Lines, asked: Mapping[str, str]
+) -> tuple:
+    """Where a line belongs, the line, and its answer up to the body; Silent where none comes.
+
+    asked: further headers.
+    """
     headers = {"Host": parts.netloc, "User-Agent": limits.user_agent, "Accept": "image/*,*/*;q=0.5"}
-    headers |= {"Accept-Encoding": "identity"}
+    headers |= {"Accept-Encoding": "identity", **asked}
     target = parts.path + (f"?{parts.query}" if parts.query else "")
     while True:
         line = None
