@@ -25,6 +25,7 @@ from pathlib import Path
 
 import nbformat
 import notebooks
+import polish
 import strip
 
 from rs5m import pocket, results
@@ -379,6 +380,7 @@ def render(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> Non
         raise SystemExit(f"the book does not render cleanly:\n{complaints(root, said.stdout)}")
     stamp.unlink(missing_ok=True)
     shutil.rmtree(build / "html", ignore_errors=True)
+    polish.site(build / "new" / "_build" / "html")
     (build / "new" / "_build" / "html").replace(build / "html")
     shutil.rmtree(build / "new")
     stamp.write_text(wanted)

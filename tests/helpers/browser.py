@@ -1,4 +1,5 @@
-"""The system's Chromium, headless, driven by its DevTools protocol over a pipe: no port, no package.
+"""The system's Chromium, headless, driven by its DevTools protocol over a pipe: no port, no
+package.
 
 `Browser.start()` is None where there is no Chromium or it does not start.
 """
@@ -36,7 +37,7 @@ class Browser:
         self.home = tempfile.mkdtemp(prefix="chromium-")
         theirs, self.to = os.pipe()
         self.back, ours = os.pipe()
-        command = " ".join([f'exec "$0" "$@" 3<&{theirs} 4>&{ours}'])
+        command = f'exec "$0" "$@" 3<&{theirs} 4>&{ours}'
         self.process = subprocess.Popen(
             ["bash", "-c", command, program, *OPTIONS, f"--user-data-dir={self.home}"],
             pass_fds=(theirs, ours),
