@@ -23,7 +23,7 @@ from torch.utils import data
 from tqdm.auto import tqdm
 
 from rs5m import clip
-from rs5m.data import records
+from rs5m.data import indexed, records
 from rs5m.data.shards import local
 from rs5m.tune.augment import DRAWS, PUBLISHED, View, cut, decode
 from rs5m.web.download import LIMITS
@@ -69,7 +69,7 @@ class Shards(data.Dataset):
     def __init__(self, shards, size: int, on_device: bool = False, limits: Limits = LIMITS):
         self.size, self.on_device = size, on_device
         self.paths = local(shards, limits)
-        found = [records.index(path) for path in tqdm(self.paths, desc="shards", unit="shard")]
+        found = [indexed.index(path) for path in tqdm(self.paths, desc="shards", unit="shard")]
         self.names = [name for one in found for name in one.names]
         self.damaged = [fault for one in found for fault in one.damaged]
         self.left_out = dict(sum((Counter(one.left_out) for one in found), Counter()))
