@@ -26,6 +26,14 @@ def seeded():
             getattr(sys.modules[name], seed)(0)
 
 
+@pytest.fixture(scope="session")
+def architectures(tmp_path_factory):
+    """The two small CLIPs of `small_clip`, known to open_clip by name."""
+    import small_clip
+
+    small_clip.register(tmp_path_factory.mktemp("architectures"))
+
+
 @pytest.fixture(scope="module")
 def one_thread():
     """One thread of torch, for networks that lose more time to waiting threads than they gain."""

@@ -26,15 +26,11 @@ from rs5m.data import records
 from rs5m.evaluate import prompts
 from rs5m.tune import recipes
 
+pytestmark = pytest.mark.usefixtures("one_thread", "architectures")
 ROOT = Path(__file__).parents[1]
 SMALL = (
     "batch_size=8 chunk=0 epochs=2 warm_up=2 learning_rate=1e-3 compiled=false precision=float32"
 ).split()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def architectures(tmp_path_factory, one_thread):
-    small_clip.register(tmp_path_factory.mktemp("architectures"))
 
 
 def pairs(count: int) -> list[records.Record]:
@@ -213,7 +209,7 @@ def test_evaluate_hands_its_arguments_on(monkeypatch):
     tasks, how = "zeroshot,retrieval,selo", {"batch": 0, "workers": 0, "precision": "float32"}
     other = {"batch": 4, "workers": 2, "precision": "bfloat16"}
     assert asked == [
-        ("pocket", "", "pocket", tasks, "a.json", "", prompts.NONE, how),
+        ("pocket", "", ["pocket"], tasks, "a.json", "", prompts.NONE, how, ((), "", "")),
         ("ViT-H-14", "h.pt", "d", "selo", "b.json", "p", prompts.NONE, other),
         ("RN50", "cc12m", "d", tasks, "c", "", prompts.NONE, how),
     ]

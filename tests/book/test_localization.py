@@ -280,8 +280,7 @@ SMALL = [
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    small_clip.register(tmp_path_factory.mktemp("small"))
+def model(architectures):
     return small_clip.random(False)
 
 

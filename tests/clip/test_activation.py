@@ -16,10 +16,7 @@ from rs5m.book import models
 from rs5m.clip import activation, checkpoints, factory
 from rs5m.pocket.pictures import photo
 
-
-@pytest.fixture(scope="module", autouse=True)
-def architectures(tmp_path_factory, one_thread):
-    small_clip.register(tmp_path_factory.mktemp("architectures"))
+pytestmark = pytest.mark.usefixtures("one_thread", "architectures")
 
 
 @pytest.fixture(

@@ -29,8 +29,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    small_clip.register(tmp_path_factory.mktemp("architectures"))
+def model(architectures):
     return small_clip.random(True)
 
 

@@ -12,13 +12,8 @@ from torch.nn import functional
 from rs5m import clip
 from rs5m.clip import export, open_clip
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread", "architectures")
 TEXTS = ["an aerial view of 3 airports, near the sea", "Wasser - grün!", "a", "x " * 40]
-
-
-@pytest.fixture(scope="module", autouse=True)
-def architectures(tmp_path_factory):
-    small_clip.register(tmp_path_factory.mktemp("architectures"))
 
 
 def trained_like(quick: bool) -> clip.Model:

@@ -14,12 +14,7 @@ from rs5m import clip
 from rs5m.clip import export, known, open_clip
 from rs5m.web import download
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(scope="module", autouse=True)
-def architectures(tmp_path_factory):
-    small_clip.register(tmp_path_factory.mktemp("architectures"))
+pytestmark = pytest.mark.usefixtures("one_thread", "architectures")
 
 
 @pytest.fixture

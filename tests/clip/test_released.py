@@ -10,8 +10,7 @@ from rs5m.clip import factory, open_clip, released
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    small_clip.register(tmp_path_factory.mktemp("architectures"))
+def model(architectures):
     return small_clip.random(True)
 
 

@@ -373,22 +373,9 @@ def test_leaks_names_the_pair_and_its_orientation():
 def test_keep_largest():
     groups, pixels = [0, 0, 2, 2, 2, 5], [100, 400, 9, 9, 9, 1]
     row, size = [10, 11, 15, 14, 13, 16], [0, 0, 7, 8, 8, 0]
-    assert dedup.keep_largest(groups, pixels, row, size).tolist() == [
-        False,
-        True,
-        False,
-        False,
-        True,
-        True,
-    ]
-    assert dedup.keep_largest(groups, pixels, row).tolist() == [
-        False,
-        True,
-        False,
-        False,
-        True,
-        True,
-    ]
+    largest = [False, True, False, False, True, True]
+    assert dedup.keep_largest(groups, pixels, row, size).tolist() == largest
+    assert dedup.keep_largest(groups, pixels, row).tolist() == largest
     assert dedup.keep_largest([], [], []).tolist() == []
 
 

@@ -19,8 +19,7 @@ QUERY = "a river in a forest"
 
 
 @pytest.fixture(scope="module")
-def model(tmp_path_factory):
-    small_clip.register(tmp_path_factory.mktemp("small"))
+def model(architectures):
     return small_clip.random(False)
 
 

@@ -88,3 +88,11 @@ def off(vectors, others) -> float:
     )
     assert theirs.std() > 0.05
     return float(abs(ours - theirs).max())
+
+
+def agree(model: Model, theirs, pixels: torch.Tensor, texts: list[str]) -> None:
+    """The features of a model are those of transformers' own network, to 1e-5."""
+    with torch.inference_mode():
+        tokens = model.tokenizer(texts)
+        assert off(clip.encode_pixels(model, pixels), theirs.get_image_features(pixels)) < 1e-5
+        assert off(clip.encode_texts(model, texts), theirs.get_text_features(tokens)) < 1e-5
