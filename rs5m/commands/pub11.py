@@ -3,6 +3,7 @@
 import argparse
 
 from rs5m import results
+from rs5m.commands import curation
 from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
 
 EXAMPLE = """
@@ -26,6 +27,7 @@ def add(commands) -> None:
     _add_judge(add)
     _add_keywords(add)
     _add_download(add)
+    curation.add(add)
     add.set_defaults(run=run)
 
 
@@ -130,6 +132,7 @@ def run(arguments: argparse.Namespace) -> None:
         caption_column=arguments.caption_column,
         workers=arguments.workers,
         layout=arguments.layout,
+        asked=curation.asked(arguments),
     )
     print(summary(out))
     print(pub11.attrition(out).to_string(index=False))

@@ -31,6 +31,8 @@ def write(out: Path) -> None:
         f"part of RS5M). Images: {images.RULE}."
     )
     about += f" J{judge[1:]}." if judge else ""
+    beyond = note.get("notes", {}).get("curation", "")
+    about += f" {beyond}." if beyond else ""
     inputs = pd.DataFrame(note["inputs"], columns=["input", "sha256"])
     tables = (
         ("Pairs by collection", attrition),

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 from rs5m import dedup
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import shard_path
+from rs5m.pub11.curation import NOTHING, Curation
 from rs5m.pub11.download import content
 from rs5m.pub11.stages import LOOKED, STAGES
 
@@ -40,9 +41,6 @@ PICTURE = [
 ]
 KEPT = pa.schema([*PAIR, *PICTURE, ("tar", pa.string()), ("key", pa.string())])
 DROPPED = pa.schema([*PAIR, ("stage", pa.string()), ("reason", pa.string()), *PICTURE])
-ATTRITION = pa.schema(
-    [("source", pa.string()), *((name, pa.int64()) for name in (*COLUMNS, "no_text"))]
-)
 
 
 class Judge(Protocol):
@@ -140,10 +138,21 @@ def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
     return reasons.tolist()
 
 
-def finish(table: pd.DataFrame, listed: dict, out: Path, layout: str = records.LAYOUTS[0]) -> None:
+def finish(
+    table: pd.DataFrame,
+    listed: dict,
+    out: Path,
+    layout: str = records.LAYOUTS[0],
+    asked: Curation = NOTHING,
+) -> None:
     """Shards first, then kept, attrition and, as the mark of a whole run, dropped.parquet.
 
-    listed: for each source the pairs that it listed, and how many of them have no text.
+    Args:
+        table: of `decide`, or of `curation.apply` where something is asked for.
+        listed: for each source the pairs that it listed, and how many of them have no text.
+        out: the run's folder.
+        layout: one of `records.LAYOUTS`.
+        asked: the filters beyond the paper.
     """
     # of fetch/, where the bytes are; none for a hopeless URL
     table["shard"] = table.shard.astype("Int64")
@@ -151,14 +160,21 @@ def finish(table: pd.DataFrame, listed: dict, out: Path, layout: str = records.L
     places = runfolder.write_tars(
         out, "pub11-train", len(kept), lambda part: _records(kept[part], out), layout
     )
-    runfolder.save(_arrow(kept.assign(**places), KEPT), out / "kept.parquet")
-    runfolder.save(_arrow(_attrition(table, listed), ATTRITION), out / "attrition.parquet")
-    runfolder.save(_arrow(table[table.reason.notna()], DROPPED), out / "dropped.parquet")
+    kept, more = kept.assign(**places), asked.fields()
+    runfolder.save(_arrow(kept, [*KEPT, *more]), out / "kept.parquet")
+    runfolder.save(_counted(_attrition(table, listed, asked)), out / "attrition.parquet")
+    dropped = table[table.reason.notna()]
+    runfolder.save(_arrow(dropped, [*DROPPED, *more]), out / "dropped.parquet")
 
 
-def _arrow(frame: pd.DataFrame, schema: pa.Schema) -> pa.Table:
+def _arrow(frame: pd.DataFrame, fields: list) -> pa.Table:
+    schema = pa.schema(fields)
     table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
     return table.replace_schema_metadata(None)
+
+
+def _counted(frame: pd.DataFrame) -> pa.Table:
+    return _arrow(frame, [("source", pa.string()), *((n, pa.int64()) for n in frame.columns[1:])])
 
 
 def _records(pairs: pd.DataFrame, out: Path) -> Iterator[records.Record]:
@@ -171,16 +187,17 @@ def _ending(data: bytes) -> str:
     return starts.get(data[:2], "tif")
 
 
-def _attrition(table: pd.DataFrame, listed: dict) -> pd.DataFrame:
-    rows = []
+def _attrition(table: pd.DataFrame, listed: dict, asked: Curation) -> pd.DataFrame:
+    rows, more = [], [step.stage for step in asked.steps()]
+    names = [*COLUMNS[:-1], *(f"{stage}_removed" for stage in more), COLUMNS[-1], "no_text"]
     for source in sorted(listed):
         pairs, no_text = listed[source]
         mine = table[table.source == source]
-        removed = [int((mine.stage == stage).sum()) for stage in STAGES[1:]]
+        removed = [int((mine.stage == stage).sum()) for stage in (*STAGES[1:], *more)]
         downloaded = len(mine) - removed[0]
         remaining = len(mine) - sum(removed)
         rows.append((source, pairs, len(mine), downloaded, *removed[1:], remaining, no_text))
-    frame = pd.DataFrame(rows, columns=["source", *COLUMNS, "no_text"])
+    frame = pd.DataFrame(rows, columns=["source", *names])
     total = {"source": "total"} | {name: int(frame[name].sum()) for name in frame.columns[1:]}
     return pd.concat([frame, pd.DataFrame([total])], ignore_index=True)
 

@@ -32,7 +32,8 @@ import pyarrow.parquet as pq
 from rs5m import dedup, files, keywords, web
 from rs5m.data import images, records, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11 import card, report
+from rs5m.pub11 import card, curation, report
+from rs5m.pub11.curation import Curation
 from rs5m.pub11.download import download
 from rs5m.pub11.input import inputs, listed, select, shards, unparsed
 from rs5m.pub11.outcome import Judge, decide, finish
@@ -68,11 +69,12 @@ def run(
     url_column: str = "",
     caption_column: str = "",
     layout: str = records.LAYOUTS[0],
+    asked: Curation = curation.NOTHING,
 ) -> Path:
     """All stages from listed pairs into the folder `out`; resumes an interrupted run.
 
-    Writes the files that the head of this module names. ValueError, FileNotFoundError or OSError,
-    before any work, for unreadable input, another run's folder and one that is in use.
+    Writes the files that the module's head names. ValueError, FileNotFoundError or OSError, before
+    any work, for unreadable input, another run's folder and one that is in use.
 
     Args:
         pairs: a folder, a pattern or a list of tables with url, text and perhaps source.
@@ -83,33 +85,40 @@ def run(
         terms: the keywords, those of the package where it is None.
         labels: a column of the input that says which pairs are right, for keywords.parquet.
         url_column, caption_column: names of the input's columns, guessed where they are not given.
-        layout: the members' names in the shards, one of `records.LAYOUTS`.
+        layout, asked: names of members, one of `records.LAYOUTS`; filters beyond the paper.
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: name 1 or more")
     out, columns, terms = Path(out), (url_column, caption_column), terms or keywords.choose()
     paths = inputs(pairs, *columns)
     check_labels(paths if labels else [], labels)
-    facts = _facts(judge, limits, shard_size, terms, paths, columns, layout)
+    facts = _facts(judge, limits, shard_size, terms, paths, columns, layout, asked)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
-    with runfolder.claim(out, facts, notes=_notes(judge)):
+    with runfolder.claim(out, facts, notes=_notes(judge, asked)):
         runner()
         if not (out / "dropped.parquet").is_file():
             judge.prepare(out)
             hits, counts = select(paths, out, *columns, terms)
+            curation.check_sources(asked, counts)
             runfolder.save_left_out(out, listed(pairs)[1] | unparsed(paths, out))
             save_words(terms, hits, paths, labels, out)
             table = _pictured(hits, shards(hits, shard_size), out, judge, fetch)
-            finish(table, counts, out, layout)
-        if not (out / report.PAGE).is_file():
-            card.write(out)
-            report.write(out, paths, *columns)
+            finish(curation.apply(asked, table, out), counts, out, layout, asked)
+        _tell(out, paths, columns)
     return out
 
 
-def _notes(judge: Judge) -> dict:
+def _tell(out: Path, paths: list[Path], columns: tuple[str, str]) -> None:
+    """The card and, last, the page of samples, unless they are there."""
+    if not (out / report.PAGE).is_file():
+        card.write(out)
+        report.write(out, paths, *columns)
+
+
+def _notes(judge: Judge, asked: Curation) -> dict:
     """What run.json says beside the facts."""
     about = {"judge": judge.about()} if hasattr(judge, "about") else {}
+    about |= {"curation": words} if (words := asked.about()) else {}
     return {"images": images.RULE} | about
 
 
@@ -121,6 +130,7 @@ def _facts(
     paths: list[Path],
     columns: tuple[str, str],
     layout: str,
+    asked: Curation,
 ) -> dict:
     """What decides the outcome, for run.json."""
     records.check_layout(layout)
@@ -133,7 +143,8 @@ def _facts(
         "layout": layout,
         "inputs": [[path.name, files.sha256(path)] for path in paths],
     }
-    return facts | ({"columns": columns} if any(columns) else {})
+    facts |= {"columns": columns} if any(columns) else {}
+    return facts | ({"curation": beyond} if (beyond := asked.identity()) else {})
 
 
 def _pictured(

@@ -16,6 +16,7 @@ import pandas as pd
 import pyarrow.parquet as pq
 
 from rs5m.data import images, sheet
+from rs5m.pub11 import curation
 from rs5m.pub11.download import content
 from rs5m.pub11.input import batches
 from rs5m.pub11.stages import STAGES
@@ -62,6 +63,8 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
     )
     if "judge" in notes:
         lead += f" J{notes['judge'][1:]}."
+    if "curation" in notes:
+        lead += f" {notes['curation']}."
     if more > 0:
         lead += f" {more} rare reasons have no samples here."
     tables = [
@@ -84,7 +87,7 @@ def reasons(out: Path) -> pd.DataFrame:
     ).assign(stage=STAGES[0])
     table = pd.concat([rest, dropped]).groupby(["stage", "reason"]).size().rename("pairs")
     table = table.reset_index().astype({"pairs": int})
-    table["place"] = table.stage.map(STAGES.index)
+    table["place"] = table.stage.map((*STAGES, *curation.NAMES).index)
     table = table.sort_values(["place", "pairs", "reason"], ascending=[True, False, True])
     return table.drop(columns="place").reset_index(drop=True)
 
@@ -143,6 +146,7 @@ def _picture(data: bytes | None) -> str | None:
 
 def _facts(row) -> str:
     values = {"score": row.score, "detector": row.probability}
+    values |= {name: getattr(row, name, None) for name in ("nsfw", "scorer", "similarity")}
     said = [f"{name} {value:.3f}" for name, value in values.items() if pd.notna(value)]
     size = [f"{row.width:.0f} × {row.height:.0f}"] if pd.notna(row.width) else []
     return ", ".join(size + said)
