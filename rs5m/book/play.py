@@ -23,7 +23,7 @@ from rs5m import rotation as rotations
 from rs5m.book import plots
 from rs5m.files import whole
 
-SCRIPTS = {name[:-3]: name for name in ("pairs.js", "rotation.js", "thresholds.js", "world.js")}
+SCRIPTS = {s[:-3]: s for s in ("pairs.js", "rotation.js", "search.js", "thresholds.js", "world.js")}
 MOST = 300  # pictures in a page, so that it stays under 300 kB
 COVERS = {  # of the pocket world's land covers; any other takes one of the book's colours
     "open water": "#2b5f9e",

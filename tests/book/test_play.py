@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from rs5m import filters, rotation
-from rs5m.book import play
+from rs5m.book import play, searchbox
 from rs5m.pocket import Chips
 
 BROWSER = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "chrome"))), None)
@@ -37,8 +37,15 @@ set("thresholds", "select", 0, "either", "change");
 key("ArrowLeft");
 set("pairs", "select", 0, "invalid", "change");
 set("pairs", "select", 3, "1", "change");
+const asked = [by("search").dataset.found];
+set("search", "input", 0, "NOTHING like it", "input");
+asked.push(by("search").dataset.found);
+set("search", "input", 0, "a FOR of b7", "input");
+asked.push(by("search").dataset.found);
+set("search", "select", 1, 1, "change");
+asked.push(by("search").dataset.found, by("search").querySelector("[aria-live]").textContent);
 const told = { before, rotation: by("rotation").dataset.chosen, world: by("world").dataset.chip,
-  thresholds: by("thresholds").dataset.counts, pairs: by("pairs").dataset.counts,
+  asked, thresholds: by("thresholds").dataset.counts, pairs: by("pairs").dataset.counts,
   hidden: by("rotation").querySelector(".still").hidden };
 const result = document.createElement("pre");
 result.textContent = JSON.stringify(told);
@@ -91,7 +98,14 @@ def crawl() -> pd.DataFrame:
 
 
 @pytest.fixture(scope="session")
-def parts(similarity, judged, chips, crawl) -> dict[str, play.Part]:
+def captioned() -> tuple[list[list[str]], dict[str, np.ndarray]]:
+    captions = [[f"a{i} of a river", f"b{i} for a road", "the same"] for i in range(20)]
+    scores = np.random.default_rng(5).random((2, 60, 20))
+    return captions, dict(zip(("general", "tuned"), scores, strict=True))
+
+
+@pytest.fixture(scope="session")
+def parts(similarity, judged, chips, crawl, captioned) -> dict[str, play.Part]:
     captions = [[f"{kind} {i}" for kind in "abcd"] for i in range(4)]
     answers = {"truth": chips.labels, "general": 1 - chips.labels, "colour": np.full(20, -1)}
     found = (
@@ -99,6 +113,7 @@ def parts(similarity, judged, chips, crawl) -> dict[str, play.Part]:
         play.thresholds(pictures(400), *judged, ["photo"] * 400, RULE),
         play.world(chips, [f"chip {i}" for i in range(20)], answers),
         play.pairs(crawl, dict(enumerate(pictures(150)))),
+        searchbox.search(pictures(20), *captioned),
     )
     return {part.script: part for part in found}
 
@@ -167,6 +182,32 @@ def test_pairs_are_counted_over_all_and_shown_from_a_sample(told, crawl):
     wanted = crawl[(crawl.stage == "invalid") & crawl.truth]
     shown = sum(min(8, len(of)) for _, of in wanted.groupby("reason"))
     assert json.loads(told["pairs"]) == [len(wanted), len(wanted), shown]
+
+
+def test_typed_words_find_the_sentence_and_its_pictures(told, parts, captioned):
+    captions, scores = captioned
+    texts = [text for group in captions for text in group]
+    sentences = parts["search"].data["sentences"]
+    *asked, said = told["asked"]
+    first, none, general, tuned = map(json.loads, asked)
+    assert first[0] == 0 and none == [-1, []]
+    assert sentences[general[0]] == "b7 for a road", "of the words typed it has most"
+    for name, found in (("general", general), ("tuned", tuned)):
+        score = scores[name][texts.index("b7 for a road")]
+        assert found == [general[0], np.argsort(-score)[:12].tolist()]
+    assert f"at place {1 + (score > score[7]).sum()}." in said
+
+
+def test_sentences_are_different_and_large_sets_are_thinned():
+    captions = [[f"picture {i}", "the same"] for i in range(700)]
+    scores = {"one": np.eye(700).repeat(2, axis=0)}  # each caption knows its own picture
+    part = searchbox.search([np.zeros((2, 2, 3), np.uint8)] * 700, captions, scores)
+    sentences, answers = part.data["sentences"], part.data["models"][0]
+    assert len(set(sentences)) == len(sentences) == searchbox.SENTENCES
+    assert len(part.data["captions"]) == play.MOST
+    assert set(answers["place"]) == {1}
+    for text, first in zip(sentences, answers["first"], strict=True):
+        assert text in ("the same", part.data["captions"][first[0][0]])
 
 
 def test_counts_of_pairs_by_brute_force(parts, crawl):
