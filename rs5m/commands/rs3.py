@@ -12,6 +12,7 @@ from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
 
 FIRST, SECOND = "ViT-H-14", "RN50x64-quickgelu"  # the paper's two rankers
 POCKET = "pocket"
+HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a name there
 EXAMPLE = """
   rs5m rs3 --images chips --metadata metadata.parquet --captioner blip2-folder --out captioned
   rs5m rs3 --images chips --captioner pocket --model pocket --out tried
@@ -71,12 +72,12 @@ def _add_models(add) -> None:
 def run(arguments: argparse.Namespace) -> None:
     """`rs5m rs3`: check all that was typed, run the stages, and tell what became of the images."""
     print(f"rs5m rs3: checking {arguments.images} and the models", flush=True)
+    part = _typed(arguments)
     from rs5m import rs3
     from rs5m.rs3 import card, report
     from rs5m.rs3.input import listed
 
     listed(Path(arguments.images))  # bad input is reported before any model is asked for
-    part = _part(arguments.part)
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])
     if found.left_out:
         first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
@@ -106,6 +107,27 @@ def run(arguments: argparse.Namespace) -> None:
         print_left_out(out)
 
 
+def _typed(arguments: argparse.Namespace) -> tuple[int, int]:
+    """The part; what was typed is checked before anything large is imported or read. ValueError,
+    FileNotFoundError.
+    """
+    name = arguments.captioner
+    if name not in ("", POCKET) and not Path(name).is_dir() and not HUB.fullmatch(name):
+        raise FileNotFoundError(f"--captioner {name} is no folder, and no OWNER/NAME of the hub")
+    if arguments.adapter and name != POCKET and not Path(arguments.adapter).is_dir():
+        raise FileNotFoundError(f"--adapter {arguments.adapter} is no folder: check its spelling")
+    if arguments.metadata and not Path(arguments.metadata).exists():
+        raise FileNotFoundError(
+            f"--metadata {arguments.metadata} does not exist: check its spelling"
+        )
+    for option in ("checkpoint", "second_checkpoint"):
+        file = getattr(arguments, option)
+        if file and not Path(file).is_file():
+            said = f"--{option.replace('_', '-')} {file} is no file: check its spelling"
+            raise FileNotFoundError(said)
+    return _part(arguments.part)
+
+
 def _part(text: str) -> tuple[int, int]:
     i, _, n = text.partition("/")
     if not (i.isdecimal() and n.isdecimal() and int(i) < int(n)):
@@ -131,8 +153,6 @@ def _captioner(name: str, adapter: str) -> tuple[Callable, str]:
         return _pocket_captioner()
     name = name or captions.BLIP2
     local = folder != Path() and folder.is_dir()
-    if not local and not re.fullmatch(r"[\w.-]+/[\w.-]+", name):
-        raise FileNotFoundError(f"--captioner {name} is no folder, and no OWNER/NAME of the hub")
     # a folder is found again by another path
     identity = [folder.resolve().name, folder_digest(folder)] if local else [name]
     identity += [f"adapter {folder_digest(Path(adapter))}"] if adapter else []

@@ -8,6 +8,7 @@ worth. Chapter: filters.
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -41,8 +42,8 @@ def examples(
 ) -> Examples:
     """Labelled pictures of folders, or of a table with the columns path and label.
 
-    ValueError where one of the two labels has no readable picture, FileNotFoundError for a folder
-    or table that does not exist.
+    ValueError where one of the two labels has no readable picture, or both have the same one;
+    FileNotFoundError for a folder or table that does not exist.
     """
     found: list[tuple[Path, bool]] = []
     left_out: dict[str, list[str]] = {}
@@ -83,9 +84,19 @@ def _tabled(path: Path, left_out: dict[str, list[str]]) -> Iterable[tuple[Path, 
 
 def _read(found: list[tuple[Path, bool]], left_out: dict[str, list[str]]) -> Examples:
     names, pictures, labels = [], [], []
+    seen: dict[str, tuple[Path, bool]] = {}
     for path, label in found:
-        image, reason = images.read(files.content(path), images.DECODING)
-        if image is None:
+        data = files.content(path)
+        image, reason = images.read(data, images.DECODING)
+        first, said = seen.setdefault(hashlib.sha256(data).hexdigest(), (path, label))
+        if image is not None and said != label:
+            raise ValueError(
+                f"{first} and {path} are the same picture, but one is labelled remote sensing and "
+                "the other is not: leave one out"
+            )
+        if image is not None and first is not path:  # it would be learned from and judged, too
+            reason = "the same picture again"
+        if reason:
             left_out.setdefault(reason, []).append(str(path))
             continue
         names.append(str(path))

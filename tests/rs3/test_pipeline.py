@@ -625,6 +625,8 @@ def test_the_command_prints_what_became_of_the_images(
         "captioner",
         "model",
         "adapter",
+        "no adapter",
+        "checkpoint",
         "folder",
         "surrogate",
     ],
@@ -647,6 +649,12 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
         more, named = ["--part", "2/2"], "2/2"
     if case == "captioner":
         more, named = ["--captioner", "nowhere"], "nowhere is no folder"
+    if case in ("captioner", "no adapter", "checkpoint", "part"):
+        monkeypatch.setattr(input, "listed", lambda *_: pytest.fail("before any image is read"))
+    if case == "no adapter":
+        more, named = ["--adapter", "lora"], "lora is no folder"
+    if case == "checkpoint":
+        more, named = ["--second-checkpoint", "b.pt"], "--second-checkpoint b.pt is no file"
     if case == "model":
         monkeypatch.setattr(rs3_command, "_captioner", lambda *_: (Cheap, "cheap"))
         more, named = ["--model", "ViT-B-16"], "ViT-B-16 needs weights"
