@@ -7,6 +7,11 @@ from pathlib import Path
 
 from rs5m.commands.options import NEW
 
+ABOUT = (
+    "A model learns from pairs of image and text as the recipe says. The folder --out is one that "
+    "open_clip and transformers load, with the log, the checkpoints, and run.json, which counts "
+    "the pairs used and left out. The same command goes on with a run that was cut off."
+)
 EXAMPLE = """
   rs5m tune --recipe list
   rs5m tune --data 'pairs/*.tar' --out run
@@ -29,7 +34,9 @@ class _List(argparse.Action):
 
 
 def add(commands) -> None:
-    add = commands.add_parser("tune", help="from a general model to a domain model, by a recipe")
+    add = commands.add_parser(
+        "tune", help="from a general model to a domain model, by a recipe", description=ABOUT
+    )
     _add_recipe(add)
     _add_data(add)
     _add_validation(add)
