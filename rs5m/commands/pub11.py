@@ -6,12 +6,10 @@ from rs5m import results
 from rs5m.commands import curation
 from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
 
-ABOUT = (
-    "Keywords choose among listed pairs of URL and text, their pictures are downloaded, copies "
-    "and what a model does not take for remote sensing are dropped. The folder --out gets shards "
-    "of the pairs kept, tables of all that was kept and dropped and why, and report.html with "
-    "samples of both, to be judged by eye. The same command goes on with a run that was cut off."
-)
+ABOUT = """Keywords choose among listed pairs of URL and text, their pictures are downloaded,
+copies and what a model does not take for remote sensing are dropped. The folder --out gets
+shards of the pairs kept, tables of all that was kept and dropped and why, and report.html with
+samples of both, to be judged by eye. The same command goes on with a run that was cut off."""
 EXAMPLE = """
   rs5m pub11 --pairs 'crawl/*.parquet' --caption-column alt --detector detector.npz --out cleaned
 """

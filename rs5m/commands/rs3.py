@@ -13,12 +13,10 @@ from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
 FIRST, SECOND = "ViT-H-14", "RN50x64-quickgelu"  # the paper's two rankers
 POCKET = "pocket"
 HUB = re.compile(r"[\w.-]+/[\w.-]+")  # a name there
-ABOUT = (
-    "A captioner writes captions for images, two models rank them, and the one that fits however "
-    "the image is turned is joined with what is known of the image. The folder --out gets shards "
-    "of the pairs, tables of all that was kept and dropped and why, and report.html with samples "
-    "of both. The same command goes on with a run that was cut off."
-)
+ABOUT = """A captioner writes captions for images, two models rank them, and the one that fits
+however the image is turned is joined with what is known of the image. The folder --out gets
+shards of the pairs, tables of all that was kept and dropped and why, and report.html with
+samples of both. The same command goes on with a run that was cut off."""
 EXAMPLE = """
   rs5m rs3 --images chips --metadata metadata.parquet --captioner blip2-folder --out captioned
   rs5m rs3 --images chips --captioner pocket --model pocket --out tried

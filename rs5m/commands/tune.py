@@ -7,11 +7,9 @@ from pathlib import Path
 
 from rs5m.commands.options import NEW
 
-ABOUT = (
-    "A model learns from pairs of image and text as the recipe says. The folder --out is one that "
-    "open_clip and transformers load, with the log, the checkpoints, and run.json, which counts "
-    "the pairs used and left out. The same command goes on with a run that was cut off."
-)
+ABOUT = """A model learns from pairs of image and text as the recipe says. The folder --out is
+one that open_clip and transformers load, with the log, the checkpoints, and run.json, which
+counts the pairs used and left out. The same command goes on with a run that was cut off."""
 EXAMPLE = """
   rs5m tune --recipe list
   rs5m tune --data 'pairs/*.tar' --out run
