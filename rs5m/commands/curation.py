@@ -20,7 +20,7 @@ def add(parser) -> None:
         "and texts and gives a number for each, or a linear head on the vectors of --model, a "
         ".safetensors file with weight and perhaps bias (default: none)."
     )
-    least = "The lowest score of --scorer that keeps a pair."
+    least = "The lowest score of --scorer that keeps a pair (default: none, --scorer needs it)."
     share = (
         "Keep this share above 0 and up to 1 of the pairs that are left, those whose picture and "
         "text are most similar by --model (default: all)."
