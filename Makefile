@@ -2,7 +2,7 @@
 SHELL       := bash
 .SHELLFLAGS := -eu -o pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup reproduce test book notebooks lint bench mutate clients rehearse clean
+.PHONY: help setup reproduce test book pdf notebooks lint bench mutate clients rehearse siblings clean
 
 SCALE  ?= mini
 SCALES := mini local colab paper
@@ -45,6 +45,9 @@ test: $(STAMP)  ## run the tests
 book: $(STAMP)  ## render what has run at SCALE, run nothing
 	@$(BIN)/python tools/reproduce.py --scale $(SCALE) --render
 
+pdf: $(STAMP)  ## print the rendered book into _build/rs5m.pdf, code folded; needs Chromium
+	@$(BIN)/python tools/pdf.py
+
 notebooks: $(STAMP)  ## write the Colab siblings book/*.ipynb of the chapters
 	@$(BIN)/python tools/notebooks.py
 
@@ -64,6 +67,9 @@ clients: $(STAMP)  ## what other programs say to the shards, tables and folders 
 
 rehearse: $(STAMP)  ## run a scale nobody can run here on made data and small networks (SCALE=colab)
 	@$(BIN)/python tools/rehearse.py --scale $(SCALE) $(if $(CHAPTERS),--chapters $(CHAPTERS))
+
+siblings: $(STAMP)  ## run Colab's notebooks, each alone from a wheel in an empty folder (CHAPTERS="clip")
+	@$(BIN)/python tools/siblings.py $(CHAPTERS)
 
 clean:      ## remove what was run and rendered; .venv and results/ stay
 	@rm -rf runs _build .pytest_cache .ruff_cache .hypothesis
