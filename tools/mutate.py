@@ -1,10 +1,10 @@
 """How many changes of the code do its tests notice? One change at a time, in a copy of the tree.
 
 A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
-into its neighbour. A module is tested by tests/.../test_<module>.py, else by the tests in its
-folder that name it; what these do not notice goes through all others that use the module. Those
-marked slow are left out. A survivor that computes the same has its reason in the JSON's `equal`,
-which later runs keep.
+into its neighbour. A module is tested by tests/.../test_<module>.py, else by its package's file or
+by the tests in its folder that name it; what these do not notice goes through all others that use
+the module. Those marked slow are left out. A survivor that computes the same has its reason in the
+JSON's `equal`, which later runs keep.
 """
 
 import argparse
@@ -27,7 +27,8 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).parents[1]
 MODULES = (
-    *("zeroshot", "retrieval", "selo", "rotation", "filters"),
+    *("zeroshot", "retrieval", "selo", "rotation"),
+    *("filters/rules", "filters/vision", "filters/regression"),
     *("dedup/hamming", "dedup/copies", "dedup/thumbnails", "dedup/registration"),
     *("data/shards", "data/records", "data/tar", "data/pairs"),
     *("tune/schedule", "tune/augment", "tune/loader", "tune/recipes", "tune/loop", "tune/log"),
@@ -121,6 +122,9 @@ def _text(node: ast.AST) -> str:
 def tests_of(module: str) -> list[str]:
     """The files of tests that belong to a module."""
     path = ROOT / "tests" / module
+    folder = path.parent.with_name(f"test_{path.parent.name}.py")  # one file for a package
+    if folder.is_file():
+        return [str(folder.relative_to(ROOT))]
     files = sorted(path.parent.glob("test_*.py"))
     own = [file for file in files if file.stem == f"test_{path.name}"]
     named = [file for file in files if re.search(rf"\b{path.name}\b", file.read_text("utf-8"))]
