@@ -331,16 +331,26 @@ def test_a_figure_without_alt_text_stops_the_run(small_book):
 
 @pytest.mark.slow
 def test_a_broken_reference_stops_the_rendering_with_its_line(small_book):
-    page = small_book / "book" / "clip.md"
-    text = page.read_text().replace("# Clip it\n", "# Clip it\n\n[](gone.md)\n") + "\n[](lost.md)\n"
-    page.write_text(text)
+    """On a page that runs and on one of prose, above the strip and below it."""
+    broken = {
+        "clip": (small_book / "book" / "clip.md")
+        .read_text()
+        .replace("# Clip it\n", "# Clip it\n\n[](gone.md)\n")
+        + "\n[](lost.md)\n",
+        "prose": "[](gone.md)\n\n# Prose\n\nA line\n\n[](lost.md)\n",
+    }
+    for page, text in broken.items():
+        (small_book / "book" / f"{page}.md").write_text(text)
+    with (small_book / "_toc.yml").open("a") as toc:
+        toc.write("- file: prose\n")
     said = tool("reproduce.py", small_book)
     assert said.returncode == 1
-    for target in ("gone.md", "lost.md"):
-        line = text[: text.index(target)].count("\n") + 1
-        assert re.search(rf"^book/clip.md:{line}: WARNING.*{target}", said.stderr, re.M), (
-            said.stderr
-        )
+    for page, text in broken.items():
+        for target in ("gone.md", "lost.md"):
+            line = text[: text.index(target)].count("\n") + 1
+            assert re.search(rf"^book/{page}.md:{line}: WARNING.*{target}", said.stderr, re.M), (
+                said.stderr
+            )
     assert not (small_book / "_build" / "html").exists()
 
 

@@ -333,7 +333,8 @@ def assemble(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> P
             text = strip.below_title(links(text), line)
             (folder / f"{page}.md").write_text(text, encoding="utf-8")
             continue
-        strip.on_notebook(notebook, line)
+        if cell := strip.titled(notebook):
+            cell.source = strip.below_title(cell.source, line)
         for cell in notebook.cells:
             cell.source = links(cell.source) if cell.cell_type == "markdown" else cell.source
         notebooks.name_cells(notebook)
@@ -347,14 +348,20 @@ def complaints(root: Path, said: str) -> str:
     """
 
     def place(match: re.Match) -> str:
-        page, number, line = match[1], *divmod(int(match[2]), 10000)  # myst-nb counts 10000 a cell
-        cell = notebooks.read(root, page).cells[number - 1].source
-        before = (root / "book" / f"{page}.md").read_text(encoding="utf-8").partition(cell)[0]
-        return f"book/{page}.md:{before.count(chr(10)) + line - 1}:"
+        page, line = match[1], int(match[3])
+        text = cell = (root / "book" / f"{page}.md").read_text(encoding="utf-8")
+        titled = True
+        if match[2] == "ipynb":
+            number, line = divmod(line - 1, 10000)  # myst-nb counts 10000 a cell
+            notebook = notebooks.read(root, page)
+            titled = notebook.cells[number - 1] is strip.titled(notebook)
+            cell = notebook.cells[number - 1].source
+        line = strip.moved_back(cell, line) if titled else line
+        return f"book/{page}.md:{text.partition(cell)[0].count(chr(10)) + line}:"
 
     lines = COLOURS.sub("", said).replace(f"{root / '_build' / 'source'}/", "").splitlines()
     lines = [line for line in lines if "WARNING" in line or "ERROR" in line] or lines[-30:]
-    return re.sub(r"^([\w-]+)\.ipynb:(\d{5,}):", place, "\n".join(lines), flags=re.M)
+    return re.sub(r"^([\w-]+)\.(ipynb|md):(\d+):", place, "\n".join(lines), flags=re.M)
 
 
 def render(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> None:

@@ -21,6 +21,7 @@ NAMES = {  # in the strip; any other page goes by the name of its file
     "scorecard": "score",
 }
 LABEL = "The way from the web to the score"
+TITLE = re.compile(r"^# .+$", re.M)
 
 
 def way(root: Path) -> dict[str, list[str]]:
@@ -58,16 +59,20 @@ def strip(root: Path, page: str, titles: dict[str, str]) -> str:
 
 def below_title(text: str, line: str) -> str:
     """`text` with an HTML line of its own below its first topmost heading; the same without one."""
-    heading = re.search(r"^# .+$", text, re.M)
+    heading = TITLE.search(text)
     if not heading:
         return text
-    return f"{text[: heading.end()]}\n\n{line}\n{text[heading.end() :]}"
+    return f"{text[: heading.end()]}\n\n{line}{text[heading.end() :]}"
 
 
-def on_notebook(notebook: nbformat.NotebookNode, line: str) -> None:
-    """The same for the first text cell of a notebook that has a topmost heading."""
+def moved_back(text: str, number: int) -> int:
+    """Number of a line in `text` that has this number after `below_title`, two lines more."""
+    heading = TITLE.search(text)
+    below = heading and number > text[: heading.end()].count("\n") + 1
+    return number - 2 if below else number
+
+
+def titled(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode | None:
+    """The first text cell of a notebook with a topmost heading: the strip stands there."""
     texts = (cell for cell in notebook.cells if cell.cell_type == "markdown")
-    for cell in texts:
-        if (done := below_title(cell.source, line)) != cell.source:
-            cell.source = done
-            return
+    return next((cell for cell in texts if TITLE.search(cell.source)), None)

@@ -12,7 +12,9 @@ import pytest
 import strip
 import yaml
 
-ROOT = Path(__file__).parents[2]
+from rs5m import __version__
+
+ROOT = Path(__file__).parents[1]
 TITLES = {"clip": "Build <it>: CLIP & all"}
 
 
@@ -73,16 +75,26 @@ def test_contents_without_parts_are_a_way_of_one_stage(tmp_path):
 def test_the_strip_stands_below_the_title_and_nothing_else_moves():
     text = "(label)=\n# Title\n\nText\n\n# Another\n"
     done = strip.below_title(text, "<nav></nav>")
-    assert done == "(label)=\n# Title\n\n<nav></nav>\n\n\nText\n\n# Another\n"
+    assert done == "(label)=\n# Title\n\n<nav></nav>\n\nText\n\n# Another\n"
     assert strip.below_title("No heading", "<nav></nav>") == "No heading"
 
 
-def test_a_notebook_gets_one_strip():
+def test_a_line_below_the_strip_is_found_again():
+    text = "(label)=\n# Title\n\nText\n\n# Another\n"
+    for number, line in enumerate(text.splitlines(), 1):
+        done = strip.below_title(
+            text.replace(line, f"{line} here") if line else text, "<nav></nav>"
+        )
+        now = [i for i, one in enumerate(done.splitlines(), 1) if one.endswith(" here")]
+        assert not line or [strip.moved_back(text, one) for one in now] == [number]
+    assert strip.moved_back("No heading\n\nText", 3) == 3
+
+
+def test_a_notebook_has_one_place_for_the_strip():
     cells = [nbformat.v4.new_code_cell("# no heading")]
     cells += map(nbformat.v4.new_markdown_cell, ["text", "# Title\n\nmore", "# Another"])
-    notebook = nbformat.v4.new_notebook(cells=cells)
-    strip.on_notebook(notebook, "<nav></nav>")
-    assert ["<nav>" in cell.source for cell in notebook.cells] == [False, False, True, False]
+    assert strip.titled(nbformat.v4.new_notebook(cells=cells)) is cells[2]
+    assert strip.titled(nbformat.v4.new_notebook(cells=cells[:2])) is None
 
 
 def test_what_extensions_leave_is_taken_out_and_the_rest_stays():
@@ -94,6 +106,7 @@ def test_what_extensions_leave_is_taken_out_and_the_rest_stays():
     assert polish.page(text) == f'{keep}\n<div class="citation-list">'
     assert polish.page(entry.format(' role="doc-biblioentry"')) == entry.format("")
     assert polish.page(keep) == keep
+    assert polish.page("rs5m {rs5m version}") == f"rs5m {__version__}"
 
 
 def test_a_folder_is_polished_in_place(tmp_path):
