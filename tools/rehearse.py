@@ -57,7 +57,7 @@ def networks(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from rs5m.clip import hub, open_clip
+    from rs5m.clip import hub, open_clip, released
 
     (folder / "configs").mkdir(parents=True)
     for name in hub.TAGS:
@@ -70,6 +70,12 @@ def networks(folder: Path) -> None:
         path = folder / "hub" / open_clip.get_pretrained_cfg(name, tag)["hf_hub"] / hub.WEIGHTS
         path.parent.mkdir(parents=True)
         save_file({key: value.contiguous() for key, value in net.state_dict().items()}, path)
+    for seed, release in enumerate(released.RELEASED.values(), len(hub.TAGS)):
+        if release.architecture in hub.TAGS:
+            torch.manual_seed(seed)
+            path = folder / "hub" / released.REPO / "ckpt" / release.file
+            path.parent.mkdir(parents=True, exist_ok=True)
+            torch.save(open_clip.create_model(release.architecture).state_dict(), path)
 
 
 def book(folder: Path) -> None:

@@ -9,6 +9,11 @@ NAMES = {
     "pocket": "pocket world",
     "eurosat": "EuroSAT",
     "ucm": "UC Merced",
+    "resisc45": "RESISC45",
+    "aid": "AID",
+    "rsitmd": "RSITMD",
+    "rsicd": "RSICD",
+    "air_slt": "AIR-SLT",
     "whurs19": "WHU-RS19",
 }
 GAINS = {  # claims on a gain by tuning: the result that holds it, and what is measured
@@ -139,7 +144,7 @@ def _gains(claim: str) -> list[dict]:
             scale,
             f"{NAMES.get(test, test)}: {measure}, gain by tuning on {run}",
             gain,
-            reason=_setting(test, run, values),
+            reason=_setting(scale, test, run, values),
             line=f"{claim}: {NAMES.get(test, test)}, tuned on {run}",
             contact=contact.said(_contact(scale, test, run), test, run),
             **_levels(claim, run, values),
@@ -176,7 +181,8 @@ def _halves(claim: str) -> list[dict]:
         test = scales.get(scale).tests[0]
         for name, gain in (record["values"].get("worth", {}) if record else {}).items():
             run = {"PUB11": "pub11", "RS3": "rs3"}.get(name, "pub11+rs3")
-            reason = f"other towers, small images, {len(gain['seeds'])} seeds, equal steps"
+            small = ", small images" if scales.get(scale).lock_text else ""
+            reason = f"{scales.get(scale).towers}{small}, {len(gain['seeds'])} seeds, equal steps"
             what = f"{NAMES.get(test, test)}: gain by tuning on {name}"
             touch = contact.said(_contact(scale, test, run), test, run)
             more = {"paper": ABOVE, "reason": reason, "contact": touch}
@@ -184,7 +190,7 @@ def _halves(claim: str) -> list[dict]:
     return lines
 
 
-def _setting(test: str, run: str, values: dict) -> str:
+def _setting(scale: str, test: str, run: str, values: dict) -> str:
     """What stands between a gain of this project and the paper's, as far as the result tells it."""
     pairs, seeds = values.get("pairs", {}).get(run), values["gain"][run].get("seeds", 1)
     seeds = seeds if isinstance(seeds, int) else len(seeds)
@@ -195,7 +201,7 @@ def _setting(test: str, run: str, values: dict) -> str:
         (values.get("scenes"), "scenes"),
         (values.get("queries"), "queries"),
     )
-    parts = ["other towers"] + [f"{count:,} {of}" for count, of in sizes if count]
+    parts = [scales.get(scale).towers] + [f"{count:,} {of}" for count, of in sizes if count]
     parts += [f"{seeds} seed{'s' * (seeds > 1)} of tuning", SEEN.get((test, run), "")]
     return ", ".join(part for part in parts if part)
 

@@ -1,11 +1,16 @@
 """Every published number of the paper beside the reports of `rs5m evaluate`. Chapter: scorecard."""
 
 import json
+import shutil
+from pathlib import Path
 
 from rs5m import paper, results
 from rs5m.book import scales
 from rs5m.book.claims import GAINS
+from rs5m.book.scales import Scale, data_folder
+from rs5m.clip.released import RELEASED as RELEASES
 from rs5m.evaluate.reporting import TITLES, TUNED, names
+from rs5m.files import walk, whole
 
 TASKS = {
     "zero-shot classification": "zeroshot",
@@ -18,6 +23,52 @@ RELEASED = {about: name for name, about in TUNED.items()} | {
     ("CLIP ViT-B/32", "none"): "ViT-B-32-quickgelu --checkpoint openai"
 }
 OWN_SETS = {test for scale in ("mini", "local") for test in scales.get(scale).tests}
+
+
+def models(scale: Scale) -> dict[str, tuple[str, str, str]]:
+    """The models of the paper's columns that a scale runs: a report's name -> name, tag of weights,
+    tasks that the paper reports of it.
+
+    colab runs those of its own architecture, paper all of them, mini and local none.
+    """
+    known, table = {}, paper.table("results")
+    for about, command in RELEASED.items() if not scale.lock_text else ():
+        name, _, tag = command.partition(" --checkpoint ")
+        alike = RELEASES[name].architecture if name in RELEASES else name
+        rows = table[(table["model"] == about[0]) & (table["tuned_on"] == about[1])]
+        if len(rows) and (scale.name == "paper" or alike == scale.model):
+            tasks = ",".join(TASKS[task] for task in rows["task"].unique())
+            known[f"evaluate-{name}"] = name, tag, tasks
+    return known
+
+
+def measure(scale: Scale) -> None:
+    """Write results/<scale>/evaluate-MODEL.json by the official evaluation for all `models` whose
+    weights and sets are there; for the others a sentence says what is not.
+    """
+    for report, (name, tag, tasks) in models(scale).items():
+
+        def make(out: Path, name=name, tag=tag, tasks=tasks) -> None:
+            from rs5m.evaluate import official
+
+            official.run(name, tag or None, data_folder(scale), tasks, out / "report.json")
+
+        try:
+            key = (name, tag, tasks, _listing(data_folder(scale)))
+            made = results.artefact(report, scale.name, key, make)
+        except (OSError, ValueError) as error:
+            print(f"{name} is not evaluated: {error}")
+            continue
+        path = results.root() / "results" / scale.name / f"{report}.json"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with whole(path) as temporary:
+            shutil.copyfile(made / "report.json", temporary)
+
+
+def _listing(folder: Path) -> str:
+    """A digest of the names and sizes of a folder's files."""
+    held = [f"{path.relative_to(folder)} {path.stat().st_size}" for path in walk(folder)]
+    return results.digest(*sorted(held))
 
 
 def published() -> list[dict]:

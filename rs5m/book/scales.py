@@ -31,6 +31,11 @@ class Scale:
         return self.model == "pocket"
 
     @property
+    def towers(self) -> str:
+        """What a reason says of the model beside the paper's: by name where it is CLIP's."""
+        return "other towers" if self.lock_text else self.model
+
+    @property
     def seeds(self) -> tuple[int, ...]:
         """Of every tuning run that is repeated: no scale takes three of a run that lasts hours."""
         return (0, 1, 2) if self.steps else (0,)

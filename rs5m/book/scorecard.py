@@ -12,7 +12,7 @@ import pandas as pd
 from rs5m import paper
 from rs5m.book import contact, plots
 from rs5m.book.claims import NAMES, TURNED, found, rows
-from rs5m.book.published import published, reports
+from rs5m.book.published import measure, published, reports
 
 
 def outcome(row: dict) -> str:
@@ -105,6 +105,7 @@ __all__ = [
     "figure",
     "found",
     "gains",
+    "measure",
     "outcome",
     "published",
     "reports",

@@ -9,10 +9,24 @@ from rs5m.captions.sentences import Record, make
 from rs5m.data import datasets
 from rs5m.data.datasets import Labelled, Pairs, eurosat, subset, ucm, ucm_captions
 
+OFFICIAL = ("resisc45", "aid")  # scored where the folder of colab or paper holds them
+
+
+def tests(scale: Scale) -> tuple[str, ...]:
+    """The labelled test sets of a scale: its own, and those of OFFICIAL that its folder holds."""
+    if scale.lock_text:
+        return scale.tests
+    folder, held = data_folder(scale), []
+    for name in OFFICIAL:
+        inside, bases, _ = datasets.LAYOUTS[name]
+        held += [name] if any((folder / base / inside).is_dir() for base in bases) else []
+    return (*scale.tests, *held)
+
 
 def test_set(name: str, scale: Scale) -> Labelled:
-    """The test set of that name: pocket (Europe and Africa), eurosat (all images) or ucm
-    (UCM-captions' test split).
+    """The test set of that name: pocket (Europe and Africa), eurosat (all images), ucm
+    (UCM-captions' test split), or one of OFFICIAL, whose images are decoded when they are asked
+    for.
     """
     if name == "pocket":
         chips = pocket.chips("test")
@@ -25,7 +39,10 @@ def test_set(name: str, scale: Scale) -> Labelled:
     if name == "ucm":
         data = ucm(data_folder(scale))
         return subset(data, ucm_captions(data_folder(scale), data)[1] == "test")
-    raise ValueError(f"unknown test set {name!r}: choose pocket, eurosat or ucm")
+    if name in OFFICIAL:
+        return datasets.on_demand(datasets.classes(name, data_folder(scale)))
+    known = ", ".join(("pocket", "eurosat", *OFFICIAL))
+    raise ValueError(f"unknown test set {name!r}: choose {known} or ucm")
 
 
 def pairs(name: str, scale: Scale) -> Pairs:

@@ -9,7 +9,8 @@ import pytest
 
 from rs5m import paper, results
 from rs5m.book import published, scales, scorecard
-from rs5m.evaluate import reporting
+from rs5m.evaluate import official, reporting
+from rs5m.evaluate.testsets import TASKS
 
 GOOD, NONE = (
     {"gain": 40.0, "low": 30.0, "high": 50.0, "p": 0.0},
@@ -311,6 +312,77 @@ def test_a_file_that_is_no_report_is_named(here, text):
         ValueError, match=r"results/mini/evaluate.json is not a report of `rs5m evaluate`"
     ):
         scorecard.published()
+
+
+# ---------------------------------------------------------------- the official evaluation
+
+
+def evaluated(monkeypatch, gone=()):
+    """A stand-in for the official evaluation, as which every score is 50; the calls are told."""
+    calls = []
+
+    def run(name, weights, data, tasks, out):
+        calls.append((name, weights, tasks))
+        if name in gone:
+            raise OSError(f"{name} could not be fetched from the hub")
+        about = reporting.column(name, weights)
+        sets = {
+            task: [s for s in TASKS[task] if s in reporting.TITLES] for task in tasks.split(",")
+        }
+        keys = [
+            key for t, some in sets.items() for s in some for key in reporting.names(t, s).values()
+        ]
+        told = {
+            "paper": {"model": about.model, "tuned_on": about.tuned_on, "same_model": about.same},
+            "metrics": dict.fromkeys(keys, 50.0),
+            "intervals": dict.fromkeys(keys, [49.0, 51.0]),
+            "not_comparable": {},
+            "model": {"weights_sha256": "ab" * 32},
+        }
+        told["paper"] |= {"named_like_release": about.named}
+        out.write_text(json.dumps(told))
+
+    monkeypatch.setattr(official, "run", run)
+    return calls
+
+
+def test_colab_and_paper_fill_the_published_lines_by_themselves(here, monkeypatch, capsys):
+    (here / "data" / "AID").mkdir(parents=True)
+    (here / "data" / "AID" / "card.txt").write_text("1")
+    monkeypatch.delenv("RS5M_DATA", raising=False)
+    calls, table = evaluated(monkeypatch), paper.table("results")
+    for name in ("mini", "local"):
+        scorecard.measure(scales.get(name))
+    assert not calls and not published.models(scales.get("mini"))
+    scorecard.measure(scales.get("colab"))
+    assert sorted(name for name, *_ in calls) == [
+        "GeoRSCLIP-ViT-B-32",
+        "GeoRSCLIP-ViT-B-32-RET-2",
+        "GeoRSCLIP-ViT-B-32-RSICD",
+        "ViT-B-32-quickgelu",
+    ]
+    assert ("ViT-B-32-quickgelu", "openai", "retrieval") in calls
+    small = filled()
+    scorecard.measure(scales.get("colab"))
+    assert len(calls) == 4, "the same files are not scored again"
+    (here / "data" / "AID" / "card.txt").write_text("other")
+    scorecard.measure(scales.get("colab"))
+    assert len(calls) == 8
+    scorecard.measure(scales.get("paper"))
+    rows = paper.compare(scorecard.published())
+    held = rows[rows["this run"] != "—"].what.str.partition(", scale")[0]
+    can = table[[(row.model, row.tuned_on) in published.RELEASED for row in table.itertuples()]]
+    assert held.nunique() == len(can) > len(small) > 20
+
+
+def test_a_model_that_cannot_be_had_is_named_and_the_others_go_on(here, monkeypatch, capsys):
+    (here / "data").mkdir()
+    monkeypatch.delenv("RS5M_DATA", raising=False)
+    calls = evaluated(monkeypatch, gone=("GeoRSCLIP-ViT-B-32",))
+    scorecard.measure(scales.get("colab"))
+    said = "GeoRSCLIP-ViT-B-32 is not evaluated: GeoRSCLIP-ViT-B-32 could not be fetched"
+    assert said in capsys.readouterr().out and len(calls) == 4
+    assert len(list((here / "results" / "colab").glob("evaluate-*.json"))) == 3
 
 
 # ---------------------------------------------------------------- figures

@@ -267,10 +267,29 @@ def test_subset_keeps_rows_together(tmp_path):
     assert (part.images[1] == data.images[5]).all() and part.classes == data.classes
 
 
+def test_sets_that_would_fill_the_memory_are_decoded_when_asked_for(tmp_path, monkeypatch, capsys):
+    """RESISC45 and AID, at colab and paper, where the folder holds them."""
+    files = tree("AID", ("Airport", "BareLand"), 3, "{c}_{i}.jpg")
+    unpack(files | {"AID/Airport/Airport_1.jpg": b"half"}, tmp_path / "rs5m_test_data")
+    monkeypatch.setenv("RS5M_DATA", str(tmp_path))
+    colab = scales.get("colab")
+    assert sets.tests(colab) == ("eurosat", "aid") and sets.tests(scales.get("mini")) == ("pocket",)
+    data = sets.test_set("aid", colab)
+    assert "skipped 1 unreadable images" in capsys.readouterr().out and len(data.skipped) == 1
+    whole = datasets.decoded(datasets.classes("aid", tmp_path))
+    assert isinstance(data.images, datasets.Decoded) and same(data, whole) and len(data.images) == 5
+    part = datasets.subset(data, data.labels == 1)
+    assert part.names == [f"BareLand_{i}.jpg" for i in range(3)] and len(part.images) == 3
+    unpack(dict.fromkeys(files, b"half"), tmp_path / "rs5m_test_data")
+    with pytest.raises(ValueError, match="aid: no readable image among 6"):
+        sets.test_set("aid", colab)
+
+
 def test_unknown_names_are_named():
     mini = scales.get("mini")
     with pytest.raises(
-        ValueError, match="unknown test set 'imagenet': choose pocket, eurosat or ucm"
+        ValueError,
+        match="unknown test set 'imagenet': choose pocket, eurosat, resisc45, aid or ucm",
     ):
         sets.test_set("imagenet", mini)
     with pytest.raises(ValueError, match="unknown pairs 'laion': choose pocket or ucm"):

@@ -33,6 +33,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "ucm_captions",
         ],
         "memory": [
+            "Decoded",
             "Labelled",
             "Pairs",
             "decode",
@@ -40,6 +41,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "eurosat",
             "fingerprint",
             "held",
+            "on_demand",
             "subset",
             "tell_skipped",
             "ucm",

@@ -1,4 +1,4 @@
-"""Decoded sets, whole in memory."""
+"""Decoded sets, whole in memory, or an image at a time."""
 
 import hashlib
 import io
@@ -20,7 +20,7 @@ class Labelled(NamedTuple):
     """
 
     name: str
-    images: list[np.ndarray]
+    images: Sequence[np.ndarray]
     labels: np.ndarray
     classes: list[str]
     names: list[str]
@@ -61,6 +61,38 @@ def decoded(found: Classes) -> Labelled:
     if not images:
         raise ValueError(f"{found.name}: no readable image among {len(found.images.names)}")
     names = [PurePosixPath(found.images.names[i]).name for i in kept]
+    return Labelled(found.name, images, found.labels[kept], found.classes, names, list(skipped))
+
+
+class Decoded(Sequence):
+    """Images of a set, some of them, decoded each time they are asked for."""
+
+    def __init__(self, images: Images, which: np.ndarray):
+        self.images, self.which = images, which
+
+    def __len__(self) -> int:
+        return len(self.which)
+
+    def __getitem__(self, i: int) -> np.ndarray:
+        return decode(self.images.read(int(self.which[i])))[0]
+
+
+def on_demand(found: Classes) -> Labelled:
+    """A labelled set whose pixels never lie in memory together: read once to learn which images
+    can be, then each when it is asked for. Prints and raises as `decoded` does.
+    """
+    kept, skipped = [], {}
+    for i, name in enumerate(tqdm(found.images.names, desc=found.name, unit="image")):
+        _, reason = decode(found.images.read(i))
+        if reason is None:
+            kept.append(i)
+        else:
+            skipped[name] = reason
+    tell_skipped(found.name, skipped)
+    if not kept:
+        raise ValueError(f"{found.name}: no readable image among {len(found.images.names)}")
+    names = [PurePosixPath(found.images.names[i]).name for i in kept]
+    images = Decoded(found.images, np.array(kept))
     return Labelled(found.name, images, found.labels[kept], found.classes, names, list(skipped))
 
 
