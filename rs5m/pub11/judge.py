@@ -8,6 +8,7 @@ joined. Chapter: filters.
 
 from __future__ import annotations
 
+import warnings
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -90,7 +91,9 @@ class Named:
         detector = self._detector()[0] if self.detector else None
         model = self._model()
         if detector is not None:
-            width = filters.features(model, [np.zeros((32, 32, 3), np.uint8)]).shape[1]
+            with warnings.catch_warnings():  # of 32 pixels a wrong model may leave a single one
+                warnings.simplefilter("ignore")
+                width = filters.features(model, [np.zeros((32, 32, 3), np.uint8)]).shape[1]
             filters.check_detector(self.detector, detector, model, width)
         said = f"judge: {self.name}, kept by {self.rule}"
         about = filters.about_detector(Path(self.detector)) if self.detector else {}
