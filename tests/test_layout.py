@@ -35,7 +35,7 @@ FLOORS = (
     {"cli"},
 )
 # Tests of the repository, not of a module.
-REPOSITORY = {"test_book.py", "test_layout.py", "test_readme.py"}
+REPOSITORY = {"test_book.py", "test_layout.py", "test_reading.py", "test_readme.py"}
 # Questions to all of a room: what is put in comes out, or is counted; twins and other libraries.
 ROOMS = {
     "book/pages",

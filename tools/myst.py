@@ -1,7 +1,8 @@
 """MyST Markdown of a chapter -> the plain Markdown that Colab shows.
 
-The directives exercise, note, tip, warning and bibliography become quotes and headings, the roles
-cite, glue, ref and numref text and links. Any other is an error, never raw text.
+The directives exercise, note, tip, warning and bibliography become quotes and headings, a dropdown
+folds, the roles cite, glue, ref and numref become text and links. Any other is an error, never raw
+text.
 """
 
 import ast
@@ -103,6 +104,9 @@ class Page:
         if name == "exercise":
             given = f" ({self.inline(argument)})" if argument else ""
             return f"**{self.number('Exercise', options.get('label', ''))}{given}**\n\n{text}"
+        if name == "dropdown":
+            summary = f"<summary>{self.inline(argument)}</summary>"
+            return f"<details>{summary}\n\n{text}\n\n</details>"
         if name in QUOTES:
             lines = f"**{self.inline(argument) or name.capitalize()}**\n\n{text}".split("\n")
             return "\n".join(f"> {line}".rstrip() for line in lines)

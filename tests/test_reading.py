@@ -1,0 +1,71 @@
+"""What helps a reader of the book: a badge for each step of the paper, a solution for each
+exercise, one list of what is not known.
+"""
+
+import re
+from pathlib import Path
+
+import myst
+import notebooks
+import pytest
+import strip
+
+ROOT = Path(__file__).parents[1]
+BADGES = {  # class -> words
+    "published": "as published",
+    "ours": "ours",
+    "unknown": "unknown",
+    "other": "other model",
+}
+BADGE = re.compile(r'<span class="stands (\w+)">\*\*([\w ]+)\*\*</span>')
+# The paper itself, the data and the scorecard have columns of their own for this.
+METHODS = {page for pages in strip.way(ROOT).values() for page in pages} - {
+    "paper",
+    "data",
+    "scorecard",
+}
+
+
+def text(page: str) -> str:
+    return (ROOT / "book" / f"{page}.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("page", sorted(METHODS))
+def test_steps_of_the_paper_carry_a_badge_below_their_heading(page):
+    sections = re.split(r"^## ", text(page), flags=re.M)[1:]
+    heads = [section.split("\n", 2)[2].partition("\n\n")[0] for section in sections]
+    badged = [head for head in heads if 'class="stands' in head]
+    assert len(badged) >= 2
+    for head in badged:
+        assert not BADGE.sub("", head).strip(), "a line of its own"
+    assert text(page).count('class="stands ') == sum(len(BADGE.findall(head)) for head in badged)
+
+
+def test_badges_are_four_and_the_map_of_the_paper_explains_them():
+    used = {found for page in METHODS for found in BADGE.findall(text(page))}
+    assert used == set(BADGES.items()) == set(BADGE.findall(text("paper")))
+    style = (ROOT / "book" / "_static" / "rs5m.css").read_text(encoding="utf-8")
+    assert all(f"span.stands.{kind}" in style for kind in BADGES if kind != "ours")
+
+
+def test_every_chapter_with_an_unknown_is_in_the_list_of_unknowns():
+    listed = text("paper").partition("## What is not known\n")[2].partition("\n## ")[0]
+    for page in METHODS:
+        if "stands unknown" in text(page):
+            assert f"[]({page}.md)" in listed, page
+
+
+@pytest.mark.parametrize("page", notebooks.toc(ROOT))
+def test_every_exercise_is_followed_by_a_folded_solution(page):
+    found = re.findall(r"^```\{exercise\}.*?^```\n(.*?)(?=^```|^## |\Z)", text(page), re.M | re.S)
+    for after in found:
+        assert re.fullmatch(r"\n:::\{dropdown\} Solution\n(?:.+\n)+:::\n\s*", after), after
+    assert text(page).count("{dropdown} Solution") == len(found)
+
+
+def test_a_notebook_for_colab_folds_it_too():
+    class Book:
+        said, labels, source, title, complete = {}, {}, {}, {}, True
+
+    folded = myst.Page(Book(), "page").markdown(":::{dropdown} Solution\n*Why* not.\n:::\n")
+    assert folded == "<details><summary>Solution</summary>\n\n*Why* not.\n\n</details>"
