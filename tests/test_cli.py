@@ -210,8 +210,8 @@ def test_evaluate_hands_its_arguments_on(monkeypatch):
     other = {"batch": 4, "workers": 2, "precision": "bfloat16"}
     assert asked == [
         ("pocket", "", ["pocket"], tasks, "a.json", "", prompts.NONE, how, ((), "", "")),
-        ("ViT-H-14", "h.pt", "d", "selo", "b.json", "p", prompts.NONE, other),
-        ("RN50", "cc12m", "d", tasks, "c", "", prompts.NONE, how),
+        ("ViT-H-14", "h.pt", ["d"], "selo", "b.json", "p", prompts.NONE, other, ((), "", "")),
+        ("RN50", "cc12m", ["d"], tasks, "c", "", prompts.NONE, how, ((), "", "")),
     ]
 
 

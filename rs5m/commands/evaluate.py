@@ -11,6 +11,8 @@ EXAMPLE = """
       --templates templates.txt --predictions predictions --out own.json
   rs5m evaluate --model RemoteCLIP-ViT-B-32 ViT-B-32-quickgelu@openai --data rs5m_test_data \\
       --out board
+  rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data scenes.csv photos shards --protocol all \
+      --out several.json
   rs5m evaluate --features vectors.npz --tasks zeroshot,probe,fewshot --out score.json
 """
 USUAL = "zeroshot,retrieval,selo"
@@ -46,16 +48,25 @@ def _add_model(add) -> None:
 
 def _add_data(add) -> None:
     data = (
-        "The official test folder, the book's local one, pocket, or a folder of your own with a "
-        "folder of images for each class (default: none, for --features)."
+        "The official test folder, the book's local one, pocket, or sets of your own: a folder "
+        "with a folder of images for each class, a table of images and labels (csv, tsv, jsonl or "
+        "parquet), Hugging Face's imagefolder, or webdataset's shards (default: none, for "
+        "--features)."
+    )
+    image = "A table's column of paths or images (default: guessed by its name, and said)."
+    label = "A table's column of labels, or of lists of them (default: guessed, and said)."
+    protocol = (
+        "The protocol of other papers that is measured beside the paper's: rs5m for the paper's "
+        "alone, clip, skyscript, remoteclip, or all of them side by side (default: %(default)s)."
     )
     tasks = (
         "The tasks, with commas between them, beside --features of zeroshot, knn, probe, fewshot "
         "and transductive (default: %(default)s, beside --features zeroshot)."
     )
     names = (
-        "A table of your own classes, a line each with the folder, a comma or tab, and the name "
-        "that stands in prompts (default: the folders' names)."
+        "A table of your own classes, a line each with the folder or label, a comma or tab, and "
+        "the name that stands in prompts; or the names alone, for labels counted from 0 (default: "
+        "the folders' names)."
     )
     templates = (
         "A text with your own prompts, a line each with {} where the class stands (default: the "
@@ -65,7 +76,10 @@ def _add_data(add) -> None:
         "A folder for a table of each labelled set by image, SET.parquet: path, label, predicted "
         "class and the score of each class (default: none is written)."
     )
-    add.add_argument("--data", default="", metavar="PATH", help=data)
+    add.add_argument("--data", nargs="+", default=[], metavar="PATH", help=data)
+    add.add_argument("--image-column", default="", metavar="NAME", help=image)
+    add.add_argument("--label-column", default="", metavar="NAME", help=label)
+    add.add_argument("--protocol", default="rs5m", metavar="NAME", help=protocol)
     add.add_argument("--tasks", default=USUAL, metavar="NAMES", help=tasks)
     add.add_argument("--classnames", default="", metavar="FILE", help=names)
     add.add_argument("--templates", default="", metavar="FILE", help=templates)
@@ -116,16 +130,18 @@ def run(arguments: argparse.Namespace) -> None:
             option = f"--{name.replace('_', '-')}"
             raise ValueError(f"{option} {getattr(arguments, name)}: give a number from 1")
     from rs5m import device
-    from rs5m.evaluate import official, prompts
+    from rs5m.evaluate import official, prompts, protocols
 
     device.choose(arguments.device)
+    others = protocols.beside(arguments.protocol)
+    asked = protocols.Asked(others, arguments.image_column, arguments.label_column)
     words = prompts.words(arguments.classnames, arguments.templates)
     how = {name: getattr(arguments, name) for name in ("workers", "precision")}
     how = {"batch": arguments.batch_size} | how
     reports = []
     for name, weights, out, predictions in _runs(arguments):
         given = name, weights, arguments.data, arguments.tasks, out, predictions, words, how
-        reports.append(official.run(*given))
+        reports.append(official.run(*given, asked))
     several = len(reports) > 1
     page = Path(arguments.out) / "leaderboard.html" if several else ""
     _board(reports, arguments.leaderboard or page)
@@ -169,5 +185,6 @@ def _board(reports: list[dict], page: str | Path) -> None:
 def _refuse_beside_features(arguments: argparse.Namespace) -> None:
     """ValueError for an option that says nothing where vectors are there already."""
     others = "model pretrained checkpoint data classnames templates predictions device".split()
-    if given := [f"--{name}" for name in others if getattr(arguments, name)]:
+    others += ["image_column", "label_column"]
+    if given := [f"--{name.replace('_', '-')}" for name in others if getattr(arguments, name)]:
         raise ValueError(f"--features needs no {' or '.join(given)}: leave it out")

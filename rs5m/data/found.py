@@ -23,7 +23,7 @@ IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")  # usual name
 IMAGES += ("imagepath", "path", "filepath", "imagefile", "file", "filename")
 CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
-BOTH = ("--image-column", "--caption-column")
+IMAGE = "--image-column"
 NO_IMAGE = "has no image"
 
 
@@ -38,6 +38,18 @@ class Pair(NamedTuple):
     fault: str | None = None
 
 
+class Column(NamedTuple):
+    """What stands beside an image in a table: its word, the option that names its column, usual
+    names of it (squeezed), which types will do, and those in words.
+    """
+
+    word: str
+    option: str
+    usual: tuple[str, ...]
+    fits: Callable[[pa.DataType], bool]
+    wanted: str
+
+
 def found(path: Path, image: str = "", caption: str = "") -> Iterator[Pair]:
     """The pairs of a table, a folder or COCO's json; ValueError where it is none of these.
 
@@ -46,7 +58,7 @@ def found(path: Path, image: str = "", caption: str = "") -> Iterator[Pair]:
     if not path.is_dir():
         if path.suffix.lower() == ".json" and (document := _json(path)):
             return _coco(path, document)
-        return _table(path, image, caption)
+        return of_table(path, image, caption)
     every = list(files.walk(path))
     hidden = [file for file in every if _is_hidden(file, path)]
     rest = [file for file in every if file not in set(hidden)]
@@ -77,7 +89,7 @@ def _listed(
     """The pairs of the tables in a folder, and the files that no table names."""
     seen = set(listed)
     for table in listed:
-        for pair in _table(table, image, caption):
+        for pair in of_table(table, image, caption):
             yield pair
             seen.add(table.parent / pair.name)
     for file in every:
@@ -102,25 +114,34 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
         yield Pair(name, None if fault else paths[image].read_bytes, captions, fault)
 
 
-def _table(path: Path, image: str, caption: str) -> Iterator[Pair]:
-    table = tables.look(path)
-    if not (image or caption) and sorted(map(str.lower, table.names)) == ["filename", "title"]:
+def of_table(
+    path: Path, image: str = "", words: str = "", column: Column | None = None
+) -> Iterator[Pair]:
+    """The pairs of one table; ValueError where it is none, or has no such columns.
+
+    Args:
+        image, words: the names of its columns; guessed, and said, where not given.
+        column: what the second one holds; captions where it is not given.
+    """
+    table, column = tables.look(path), column or CAPTION
+    alone = sorted(map(str.lower, table.names)) == ["filename", "title"]
+    if column is CAPTION and alone and not (image or words):
         named = datasets.table_rows(path, ("UTF-8", "gb18030"))  # RSICD's is in either
         return _files(path, ((file, title) for _, file, title in named))
-    where = tables.column(table, image, IMAGES, BOTH[0], _is_image, "paths, bytes or a struct")
-    words = tables.column(table, caption, CAPTIONS, BOTH[1], _is_caption, "texts or lists of them")
-    if where != image or words != caption:
+    where = tables.column(table, image, IMAGES, IMAGE, _is_image, "paths, bytes or a struct")
+    beside = tables.column(table, words, column.usual, column.option, column.fits, column.wanted)
+    if where != image or beside != words:
         print(
-            f"{path.name}: {where} is taken as the image and {words} as the caption "
-            f"({' and '.join(BOTH)} choose others)"
+            f"{path.name}: {where} is taken as the image and {beside} as the {column.word} "
+            f"({IMAGE} and {column.option} choose others)"
         )
-    rows = tables.rows(table, [where, words])
+    rows = tables.rows(table, [where, beside])
     kind = table.schema.field(where).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
     if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
-        return _inside(path, rows, where, words)
+        return _inside(path, rows, where, beside)
     faults: list[Pair] = []
-    return chain(_files(path, _named(path, rows, where, words, faults)), faults)
+    return chain(_files(path, _named(path, rows, where, beside, faults)), faults)
 
 
 def _is_image(kind: pa.DataType) -> bool:
@@ -130,6 +151,9 @@ def _is_image(kind: pa.DataType) -> bool:
 def _is_caption(kind: pa.DataType) -> bool:
     lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
     return tables.is_text(kind.value_type if lists else kind)
+
+
+CAPTION = Column("caption", "--caption-column", CAPTIONS, _is_caption, "texts or lists of them")
 
 
 def _inside(path: Path, rows: Iterable[dict], where: str, words: str) -> Iterator[Pair]:

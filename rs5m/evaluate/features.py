@@ -73,6 +73,17 @@ def texts_digest(texts: Sequence[str]) -> str:
     return hashlib.sha256("\n".join(texts).encode()).hexdigest()
 
 
+def cut(model: Model, texts: Sequence[str]) -> int:
+    """How many texts have more tokens than the text tower reads; what is beyond is left out."""
+    tokenizer = model.tokenizer
+    length = getattr(tokenizer, "context_length", 0)
+    long = [text for text in texts if length and len(text) > length - 2]  # a token is a letter, too
+    if hasattr(tokenizer, "encode"):  # open_clip's own, less the two marks
+        return sum(len(tokenizer.encode(text)) + 2 > length for text in long)
+    inner = getattr(tokenizer, "tokenizer", None)  # of transformers
+    return sum(len(inner(text)["input_ids"]) > length for text in long) if inner else 0
+
+
 # ---------------------------------------------------------------- kept on disk
 
 
@@ -82,6 +93,7 @@ class Store:
 
     seconds: what encoding took, on this run, by what was encoded; nothing was encoded where it
     stays empty. digests: SHA-256 of what was asked for, images by names and bytes, texts in order.
+    cut: how many texts were too long for the text tower, by what was encoded.
 
     Args:
         model: a model, or what makes it when something must be encoded.
@@ -102,7 +114,7 @@ class Store:
         if "precision" in self.how:
             self.identity["image_precision"] = self.how["precision"]
         self.key, self.room = key or sorted(self.identity.items()), room
-        self.seconds, self.digests = {}, {}
+        self.seconds, self.digests, self.cut = {}, {}, {}
 
     def kept(self, stage: str, data: object, make: Callable[[Path], None]) -> Path:
         """The folder with the vectors of `data`, which `make` fills if need be."""
@@ -143,7 +155,12 @@ class Store:
             steps = tqdm(range(0, len(order), TEXTS), desc=f"{name}, {len(order)} texts")
             parts = [clip.encode_texts(model, order[i : i + TEXTS]) for i in steps]
             np.save(folder / "vectors.npy", np.concatenate(parts))
+            (folder / "cut.json").write_text(json.dumps(cut(model, order)))
 
-        vectors = np.load(self.kept(f"texts-{name}", order, make) / "vectors.npy")
+        folder = self.kept(f"texts-{name}", order, make)
+        vectors = np.load(folder / "vectors.npy")
+        if count := json.loads((folder / "cut.json").read_text()):
+            self.cut[name] = count
+            print(f"{name}: {count} of {len(order)} texts are longer than the text tower reads")
         place = {text: i for i, text in enumerate(order)}
         return vectors[[place[text] for text in texts]]

@@ -11,6 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
+from rs5m.evaluate import protocols, reporting
 from rs5m.evaluate.reporting import SELO
 from rs5m.files import whole
 
@@ -99,6 +100,15 @@ def _of_model(report: dict) -> Entry:
         notes.append(f"{name}: not comparable with published numbers, {'; '.join(apart['why'])}")
         for key, value in apart["values"].items():
             numbers[f"{name}, {key}"] = Number(value, *apart["intervals"][key])
+    for name, rows in report.get("protocols", {}).items():
+        key, _, apart = reporting.spread(rows)
+        notes.append(f"{name}: {apart:.1f} points of {key} lie between its protocols")
+        for protocol, row in rows.items():
+            if protocol != protocols.USUAL:
+                column = f"{name}, {key} by {protocol}"
+                numbers[column] = Number(row["values"][key], *row["intervals"][key])
+    for name, count in report.get("texts_cut", {}).items():
+        notes.append(f"{name}: {count} texts are longer than the text tower reads")
     return Entry(about["name"], quick, about["weights_sha256"][:12], numbers, tuple(notes))
 
 

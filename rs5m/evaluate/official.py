@@ -6,6 +6,7 @@ files that its card lists, each of them readable. All other numbers stand apart,
 under names that nobody publishes.
 """
 
+import difflib
 import time
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,8 +16,8 @@ import torch
 from rs5m import __version__, clip, pocket, results
 from rs5m.clip import known
 from rs5m.data.datasets import LeftOut
-from rs5m.evaluate import cards, features, prompts, testsets
-from rs5m.evaluate.reporting import TITLES, column, show, sorted_out, write, write_predictions
+from rs5m.evaluate import cards, features, labelled, prompts, protocols, reporting, testsets
+from rs5m.evaluate.reporting import TITLES, column, side_by_side, sorted_out
 from rs5m.evaluate.scoring import SCORE, Found, Scored, protocol
 
 LAYOUT = (
@@ -34,6 +35,7 @@ def run(
     predictions: str | Path | None = None,
     words: prompts.Words = prompts.NONE,
     how: dict | None = None,
+    asked: protocols.Asked = protocols.NONE,
 ) -> dict:
     """Evaluate a model on every set of the tasks in the folder: a table on the screen, and a JSON.
 
@@ -42,39 +44,51 @@ def run(
     Args:
         model_name: of `rs5m.clip.load`.
         checkpoint: a file, or open_clip's tag of general weights.
-        data: the official test folder, the book's local folder, a folder with a folder of images
-            for each class, or "pocket".
+        data: the official test folder, the book's local folder, a set of one's own as
+            `rs5m.evaluate.labelled.own` reads it, or "pocket"; or a list of some.
         tasks: of `rs5m.evaluate.testsets.TASKS`, a list or with commas.
         out: the JSON's file.
         predictions: a folder; each labelled set's table by image goes into it as SET.parquet.
         words: names and prompts of one's own classes.
         how: keywords for `rs5m.evaluate.features.encode`.
+        asked: protocols beside the usual one, and a table's columns.
     """
     began, out = time.perf_counter(), _writable(Path(out), predictions)
-    found, left_out = find(chosen(tasks), data)
-    _check_words(words, found)
+    found, left_out = find_all(chosen(tasks), data, asked)
+    _check_words(words, found, asked)
     why = {(f.task, f.name): _differences(f) for f in found}
     model, about = load(model_name, checkpoint)
     store = features.Store(model, how=how)
-    scored = {(f.task, f.name): SCORE[f.task](store, f, words) for f in found}
+    scored = {(f.task, f.name): SCORE[f.task](store, f, words, asked.protocols) for f in found}
     for (task, name), result in scored.items():
         left_out += entries(task, name, result.skipped | result.strays)
         why[task, name] += _incomplete(result, store.identity["image_precision"])
     report = sorted_out(scored, why, column(model_name, checkpoint)) | {
         "left_out": left_out,
+        "protocols": side_by_side(scored),
+        "model": about | _network(store.identity),
+        **_made(store, found, words, began),
+    }
+    reporting.write(report, out)
+    tables = {name: one.predictions for (_, name), one in scored.items()}
+    reporting.write_predictions(tables, predictions)
+    reporting.show(report)
+    told = "{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"])
+    print(f"{told}; written to {out}")
+    return report
+
+
+def _made(store: features.Store, found: list[Found], words: prompts.Words, began: float) -> dict:
+    """By what protocol, from what, and how long it took."""
+    encoding, total = sum(store.seconds.values()), time.perf_counter() - began
+    return {
         "protocol": protocol(store, found, words),
         "cards": _cards(found),
-        "model": about | _network(store.identity),
+        "texts_cut": store.cut,
         "sha256": store.digests,
         "provenance": _provenance(),
-        "seconds": _seconds(store, began),
+        "seconds": {"encoding": encoding, "by_set": store.seconds, "total": total},
     }
-    write(report, out)
-    write_predictions({name: s.predictions for (_, name), s in scored.items()}, predictions)
-    show(report)
-    said = "{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"])
-    print(f"{said}; written to {out}")
-    return report
 
 
 def _incomplete(result: Scored, precision: str) -> list[str]:
@@ -101,11 +115,6 @@ def _provenance() -> dict:
     return results.provenance("official", 0) | {"rs5m": __version__, "date": date}
 
 
-def _seconds(store: features.Store, began: float) -> dict:
-    encoding, total = sum(store.seconds.values()), time.perf_counter() - began
-    return {"encoding": encoding, "by_set": store.seconds, "total": total}
-
-
 # ---------------------------------------------------------------- what there is
 
 
@@ -120,11 +129,50 @@ def chosen(tasks: str | list[str]) -> list[str]:
     return [name for name in testsets.TASKS if name in names]
 
 
-def find(tasks: list[str], data: str | Path) -> tuple[list[Found], list[dict]]:
-    """The sets that are there, unread, and the official ones that are not, with the reason."""
+def find_all(
+    tasks: list[str], data: str | Path | list, asked: protocols.Asked = protocols.NONE
+) -> tuple[list[Found], list[dict]]:
+    """`find` in each of some places; ValueError for two sets of one name."""
+    several = data if isinstance(data, list) else [data]
+    found, left_out = [], []
+    for one in several:
+        there, not_there = find(tasks, one, asked.image, asked.label)
+        found, left_out = found + there, left_out + not_there
+    names = [(f.task, f.name) for f in found]
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise ValueError(
+            f"--data: two sets are called {twice[0][1]}: give each once, or rename a folder"
+        )
+    return found, left_out
+
+
+def _nearest(data: str | Path) -> str:
+    """The files and folders beside it, and the one set that is no file, of a like name."""
+    path = Path(data)
+    beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
+    near = difflib.get_close_matches(path.name, ["pocket", *beside], 3)
+    return f", or perhaps you mean {' or '.join(near)}" if near else ""
+
+
+def find(
+    tasks: list[str], data: str | Path, image: str = "", label: str = ""
+) -> tuple[list[Found], list[dict]]:
+    """The sets that are there, unread, and the official ones that are not, with the reason.
+
+    image, label: a table's columns.
+    """
     world = str(data) == "pocket"
-    if not world and not Path(data).is_dir():
-        raise FileNotFoundError(f"{data} is not a folder: put {LAYOUT} into one, or give 'pocket'")
+    if not world and not Path(data).exists():
+        raise FileNotFoundError(
+            f"{data} is not a folder: put {LAYOUT} into one, or give 'pocket'{_nearest(data)}"
+        )
+    if not world and (Path(data).is_file() or image or label):
+        if "zeroshot" not in tasks:
+            raise ValueError(f"{data} is a labelled set: name zeroshot among the --tasks")
+        own = labelled.own(data, image, label)
+        if own is None:
+            raise ValueError(f"{data} has no table: leave --image-column and --label-column out")
+        return [Found("zeroshot", own.name, own)], []
     read = {"zeroshot": testsets.classes, "retrieval": testsets.captions, "selo": testsets.scenes}
     found, left_out = [], []
     for task in tasks:
@@ -138,7 +186,7 @@ def find(tasks: list[str], data: str | Path) -> tuple[list[Found], list[dict]]:
                     left_out.append(
                         {"task": task, "set": name, "reason": str(error).replace(str(data), "DATA")}
                     )
-    if not found and not world and "zeroshot" in tasks and (own := testsets.own(data)):
+    if not found and not world and "zeroshot" in tasks and (own := labelled.own(data)):
         return [Found("zeroshot", own.name, own)], []
     for task in tasks:
         if not any(f.task == task for f in found):
@@ -150,21 +198,30 @@ def find(tasks: list[str], data: str | Path) -> tuple[list[Found], list[dict]]:
     if not found:
         raise FileNotFoundError(
             f"{data} has no set of {', '.join(tasks)}: put {LAYOUT} into it, or a folder of images "
-            "for each class of your own"
+            "for each class of your own, a table of images and labels, or shards of them"
         )
     return found, left_out
 
 
-def _check_words(words: prompts.Words, found: list[Found]) -> None:
-    """ValueError for words that are not those of one's own classes."""
+def _check_words(
+    words: prompts.Words, found: list[Found], asked: protocols.Asked = protocols.NONE
+) -> None:
+    """ValueError for words that are not those of one's own classes, or beside protocols that have
+    their own.
+    """
+    if words.templates and asked.protocols:
+        raise ValueError(
+            "--templates are a protocol of their own: leave them out, or leave --protocol out"
+        )
     own = [f for f in found if f.task == "zeroshot" and f.name not in testsets.TASKS["zeroshot"]]
     if words != prompts.NONE and not own:
         raise ValueError(
             "--classnames and --templates are for a folder of your own classes, and this is "
             f"{', '.join(f.name for f in found)}: leave them out"
         )
+    every = [name for f in own for name in f.data.classes]
     for f in own:
-        words.check(f.data.classes)
+        words.check(f.name, f.data.classes, every)
 
 
 def _card(found: Found) -> str:

@@ -42,13 +42,31 @@ class Words(NamedTuple):
     def of_class(self, set_name: str, folder: str) -> str:
         return self.names.get(folder) or class_prompt(set_name, folder)
 
-    def check(self, classes: list[str]) -> None:
-        """ValueError where there are names, and not for these very classes."""
-        fewer, more = set(classes) - set(self.names), set(self.names) - set(classes)
+    def check(self, set_name: str, classes: list[str], others: list[str] = ()) -> None:
+        """ValueError where there are names, and not for these very classes; where two classes would
+        have one name in prompts; and where classes are numbers without names.
+
+        others: classes of other sets, which names may be for.
+        """
+        fewer, more = set(classes) - set(self.names), set(self.names) - {*classes, *others}
         if self.names and (fewer or more):
             told = {"no name for": fewer, "no folder of": more}
             wrong = [f"{say} {', '.join(sorted(some))}" for say, some in told.items() if some]
             raise ValueError(f"--classnames: {'; '.join(wrong)}: give a line for each class folder")
+        if not self.names and all(name.isdecimal() for name in classes):
+            raise ValueError(
+                f"{set_name} has the numbers {classes[0]} to {classes[-1]} for classes: give their "
+                "names with --classnames, a line each"
+            )
+        by_name: dict[str, list[str]] = {}
+        for one in classes:
+            by_name.setdefault(self.of_class(set_name, one), []).append(one)
+        if alike := [(name, some) for name, some in by_name.items() if len(some) > 1]:
+            name, some = alike[0]
+            raise ValueError(
+                f"{set_name}: the classes {' and '.join(some)} would both be called {name!r} in "
+                "prompts: give each a name of its own with --classnames"
+            )
 
 
 NONE = Words({}, ())
@@ -58,11 +76,15 @@ def words(classnames: str | Path = "", templates: str | Path = "") -> Words:
     """The words of two files, "" for none; ValueError that names the line.
 
     Args:
-        classnames: a line for each class, its folder, a comma or tab, its name in prompts.
+        classnames: a line for each class, its folder or label, a comma or tab, its name in
+            prompts; or names alone, of the labels 0, 1, 2 and so on.
         templates: a line for each prompt, with {} where the class stands.
     """
     names, prompts = {}, []
-    for number, line in _lines(classnames):
+    given = _lines(classnames)
+    if given and not any(re.search(r"[,\t]", line) for _, line in given):
+        given = [(number, f"{i}\t{line}") for i, (number, line) in enumerate(given)]
+    for number, line in given:
         parts = re.fullmatch(r"([^,\t]+)[,\t](.*\S)", line)
         folder, name = (part.strip() for part in parts.groups()) if parts else ("", "")
         if not (folder and name) or folder in names:

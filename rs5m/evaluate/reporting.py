@@ -12,6 +12,7 @@ import pandas as pd
 
 from rs5m import paper
 from rs5m.clip import released
+from rs5m.evaluate import protocols
 from rs5m.files import sha256, whole
 
 KS = (1, 5, 10)
@@ -133,6 +134,28 @@ def sorted_out(scored: dict, why: dict, at: Column) -> dict:
     return report
 
 
+def side_by_side(scored: dict) -> dict[str, dict]:
+    """ "task set" -> protocol -> values and intervals, of the sets that were measured by more than
+    the usual protocol.
+    """
+    found = {}
+    for (task, name), result in scored.items():
+        if result.protocols:
+            usual = {"values": result.values, "intervals": result.intervals}
+            found[f"{task} {name}"] = {protocols.USUAL: usual} | result.protocols
+    return found
+
+
+def spread(rows: dict[str, dict]) -> tuple[str, dict[str, float], float]:
+    """The headline value of each protocol, and how far they lie apart: its name, by protocol, in
+    points.
+    """
+    known = next(iter(rows.values()))["values"]
+    key = next(key for key in ("top1", "map_macro", "mean_recall") if key in known)
+    values = {name: row["values"][key] for name, row in rows.items()}
+    return key, values, max(values.values()) - min(values.values())
+
+
 def write(report: dict, out: Path) -> None:
     """The JSON under its name once it is whole."""
     text = json.dumps(report, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
@@ -180,6 +203,10 @@ def show(report: dict) -> None:
             for k, v in values
         ]
         print(pd.DataFrame(rows).to_string(index=False))
+    for name, rows in report.get("protocols", {}).items():
+        key, values, apart = spread(rows)
+        told = ", ".join(f"{protocol} {value:.2f}" for protocol, value in values.items())
+        print(f"{name}, {key} by protocol: {told}; {apart:.1f} points apart by the protocol alone")
     for entry in report["left_out"]:
         print(f"left out: {entry['task']} {entry['set']}: {entry['reason']}{_files(entry)}")
 

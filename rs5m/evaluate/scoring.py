@@ -11,7 +11,8 @@ import pandas as pd
 from rs5m import intervals, paper, retrieval, selo, zeroshot
 from rs5m.data import images
 from rs5m.data.datasets import Classes, LeftOut
-from rs5m.evaluate import features, localize, prompts
+from rs5m.evaluate import features, localize, multilabel, prompts, protocols
+from rs5m.evaluate.labelled import Several
 from rs5m.evaluate.reporting import KS, RECALLS
 
 
@@ -26,6 +27,8 @@ class Found(NamedTuple):
 class Scored(NamedTuple):
     """Values and 95 % intervals by our names, what else was measured, the images of the set that
     could not be used, and other files that lay beside them, by reason.
+
+    protocols: values and intervals by other papers' protocols, `by_protocol` of each.
     """
 
     values: dict[str, float]
@@ -34,16 +37,70 @@ class Scored(NamedTuple):
     skipped: LeftOut
     strays: LeftOut
     predictions: pd.DataFrame | None = None
+    protocols: dict[str, dict] = {}
 
 
-def score_classes(store: features.Store, found: Found, words=prompts.NONE) -> Scored:
+def score_classes(
+    store: features.Store, found: Found, words=prompts.NONE, others: tuple[str, ...] = ()
+) -> Scored:
     """Top-1 by the official averaging, in %, rounded to two digits as published; top-5, balanced
-    and CLIP's beside.
+    and CLIP's beside; or the mean average precision of a set with several labels an image.
+
+    others: the protocols of `rs5m.evaluate.protocols.zeroshot` that are measured, too.
     """
     data, encoded = found.data, store.images(found.data.images, found.name)
+    judge = _several if isinstance(data, Several) else _one
+    scored = judge(store, found, words, encoded)
+    return scored._replace(protocols=_by_protocol(store, found, words, encoded, others))
+
+
+def _class_text(store: features.Store, name: str, groups: list[list[str]]) -> np.ndarray:
+    text = store.texts([text for group in groups for text in group], f"zeroshot-{name}")
+    return text.reshape(len(groups), len(groups[0]), -1)
+
+
+def _by_protocol(store, found, words, encoded, others: tuple[str, ...]) -> dict[str, dict]:
+    data, kept, rows = found.data, encoded.kept, {}
+    for name in others:
+        one = protocols.zeroshot()[name]
+        texts = protocols.texts(one, found.name, data.classes, words)
+        text = _class_text(store, f"{found.name}-{name}", texts)
+        classifier = zeroshot.classifier(text, one.averaging)
+        if isinstance(data, Several):
+            values, between, _ = _precision(encoded.vectors, classifier, data.labels[kept])
+        else:
+            hit = zeroshot.hits(encoded.vectors, classifier, data.labels[kept])
+            values = {"top1": 100 * float(hit.mean())}
+            between = {"top1": intervals.stratified_share(hit, data.labels[kept])}
+        rows[name] = {"values": values, "intervals": between, "prompts": text.shape[1]}
+    return rows
+
+
+def _precision(image, classifier, labels) -> tuple[dict, dict, np.ndarray]:
+    """Values and intervals of mean average precision, and those of each class."""
+    measured = multilabel.measure(zeroshot.logits(image, classifier), labels)
+    kinds = ("macro", "micro")
+    values = {f"map_{kind}": measured[f"map_{kind}"] for kind in kinds}
+    between = {f"map_{kind}": measured[f"{kind}_interval"] for kind in kinds}
+    return values, between, measured["by_class"]
+
+
+def _several(store, found, words, encoded) -> Scored:
+    data, groups = found.data, prompts.prompts(found.data, words)
+    classifier = zeroshot.classifier(_class_text(store, found.name, groups))
+    values, between, by_class = _precision(encoded.vectors, classifier, data.labels[encoded.kept])
+    shown = {
+        c: None if np.isnan(v) else float(v) for c, v in zip(data.classes, by_class, strict=True)
+    }
+    extra = {"images": len(encoded.kept), "labels": int(data.labels[encoded.kept].sum())}
+    extra["average_precision"] = shown
+    return Scored(values, between, extra, by_reason(encoded), data.left_out)
+
+
+def _one(store, found, words, encoded) -> Scored:
+    data = found.data
     label, groups = data.labels[encoded.kept], prompts.prompts(data, words)
-    text = store.texts([text for group in groups for text in group], f"zeroshot-{found.name}")
-    text = text.reshape(len(groups), len(groups[0]), -1)
+    text = _class_text(store, found.name, groups)
     extra, hit = {"images": len(label)}, {}
     for averaging in ("rs5m", "clip"):
         classifier = zeroshot.classifier(text, averaging)
@@ -72,10 +129,13 @@ def by_image(data: Classes, encoded: features.Encoded, classifier: np.ndarray) -
     return pd.DataFrame(table | named)
 
 
-def score_captions(store: features.Store, found: Found, words=prompts.NONE) -> Scored:
+def score_captions(
+    store: features.Store, found: Found, words=prompts.NONE, others: tuple[str, ...] = ()
+) -> Scored:
     """The six recalls and their mean, in %, by the official order of ties; in extra by their share.
 
-    An unreadable image takes its captions with it.
+    An unreadable image takes its captions with it. others: the protocols of
+    `rs5m.evaluate.protocols.retrieval` that are measured, too.
     """
     data, encoded = found.data, store.images(found.data.images, found.name)
     captions = [data.captions[i] for i in encoded.kept]
@@ -92,10 +152,25 @@ def score_captions(store: features.Store, found: Found, words=prompts.NONE) -> S
     extra = {"images": len(captions), "captions": len(text)}
     extra["ties_by_share"] = retrieval.summary(fair, KS)
     skipped = data.left_out | by_reason(encoded)
-    return Scored(retrieval.summary(hits, KS), between, extra, skipped, {})
+    rows = {
+        name: _recalls(store, found, captions, encoded, name)
+        for name in others
+        if name in protocols.retrieval()
+    }
+    return Scored(retrieval.summary(hits, KS), between, extra, skipped, {}, protocols=rows)
 
 
-def score_scenes(store: features.Store, found: Found, words=prompts.NONE) -> Scored:
+def _recalls(store, found: Found, captions: list, encoded, name: str) -> dict:
+    texts, right = protocols.captions(name, captions)
+    text = store.texts(texts, f"retrieval-{found.name}-{name}")
+    ks = protocols.retrieval()[name].k
+    values, between = protocols.recall(encoded.vectors, text, right, ks)
+    return {"values": values, "intervals": between, "texts": len(texts)}
+
+
+def score_scenes(
+    store: features.Store, found: Found, words=prompts.NONE, others: tuple[str, ...] = ()
+) -> Scored:
     """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query."""
     scored = localize.scene_scores(store, found.data, found.name, jpeg=True)
     measured = localize.measure(found.data, scored, jpeg=True)

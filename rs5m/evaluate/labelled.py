@@ -1,0 +1,297 @@
+"""A labelled set of one's own, as people keep them beside folders of classes: a table of image and
+label, Hugging Face's imagefolder or parquet, webdataset's shards. Chapter: leaderboard.
+
+Tables are read by `rs5m.data.found`, as pairs of images and captions are. A label is a name, or a
+number where the table itself or a file of class names says what it means; a list of labels makes
+the set one of several labels an image. What is left out is named by its reason.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import tempfile
+from collections.abc import Callable, Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+
+from rs5m import files
+from rs5m.data import datasets, found, records, shards, tables, tar
+from rs5m.data.datasets import Classes, Images, LeftOut
+from rs5m.data.found import METADATA, Column, Pair
+from rs5m.evaluate import testsets
+
+NAMES = ("label", "labels", "class", "classes", "classname", "category", "categories", "cls")
+NAMES += ("scene", "target", "labelname", "classlabel")
+SPLITS = {
+    **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
+    **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
+    **dict.fromkeys(("train", "training"), "training"),
+}
+ORDER = ("test", "validation", "training")  # of splits, of which the first one there is read
+NO_LABEL, SEVERAL = "has no label", "has several labels"
+
+
+class Several(NamedTuple):
+    """A set with any number of labels an image: labels bool (n, classes); the rest as in
+    `Classes`.
+    """
+
+    name: str
+    images: Images
+    labels: np.ndarray
+    classes: list[str]
+    left_out: LeftOut
+
+
+def _is_label(kind: pa.DataType) -> bool:
+    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
+    kind = kind.value_type if lists else kind
+    return tables.is_text(kind) or pa.types.is_integer(kind)
+
+
+LABEL = Column("label", "--label-column", NAMES, _is_label, "texts, whole numbers or lists of them")
+
+
+def read(path: str | Path, image: str = "", label: str = "") -> Classes | Several | None:
+    """The set in a table, a shard, or a folder that holds some; None for any other folder.
+
+    ValueError that names what is wrong: no or several columns that fit, a split or a set without an
+    image, labels of one class.
+
+    Args:
+        path: of a file or folder; of train, validation and test the test part is read, and said.
+        image, label: the names of a table's columns; guessed, and said, where not given.
+    """
+    path = Path(path).resolve()
+    held = _of_split(path, _held(path)) if path.is_dir() else [path]
+    if not held:
+        return None
+    name = path.name if path.is_dir() else path.stem
+    left_out: LeftOut = {}
+    if shards.SHARD.fullmatch(held[0].name):
+        rows, meaning = list(_shards(held, left_out)), []
+        several = any(isinstance(labels, tuple) for _, _, labels in rows)
+    else:
+        several, meaning = _kind(held[0], label)
+        every = (found.of_table(one, image, label, LABEL) for one in held)
+        rows = list(_pairs((pair for pairs in every for pair in pairs), left_out))
+    return _set(name, rows, several, meaning, left_out)
+
+
+def own(path: str | Path, image: str = "", label: str = "") -> Classes | Several | None:
+    """`read`, or `rs5m.evaluate.testsets.own` of a folder of classes or of its tested split."""
+    if (some := read(path, image, label)) is not None or not Path(path).is_dir():
+        return some
+    if image or label:
+        raise ValueError(f"{path} has no table: leave --image-column and --label-column out")
+    inside = testsets.own(split(Path(path)))
+    return inside and inside._replace(name=Path(path).resolve().name)
+
+
+def _held(folder: Path) -> list[Path]:
+    """The tables or shards in a folder, metadata before others; [] where it has neither."""
+    every = [path for path in files.walk(folder) if path.name[0] != "."]
+    named = [path for path in every if path.name.lower() in METADATA]
+    packed = [path for path in every if shards.SHARD.fullmatch(path.name)]
+    pictures = [path for path in every if path.suffix.lower() in datasets.ENDINGS]
+    loose = [path for path in every if path.suffix.lower() in tables.ENDINGS]
+    inside = loose and {path.suffix for path in loose} <= {".parquet", ".pq", ".parq"}
+    return sorted(named or packed or (loose if inside and not pictures else []))
+
+
+def split(folder: Path) -> Path:
+    """The folder itself, or, where all images are in folders of splits, the one that is tested."""
+    names = datasets.listed(folder, datasets.ENDINGS, below=1)[0]
+    some = [one.relative_to(folder) for one in _of_split(folder, [folder / n for n in names])]
+    return folder / some[0].parts[0] if some and all(map(_part, some)) else folder
+
+
+def _of_split(folder: Path, held: list[Path]) -> list[Path]:
+    """The files of the split that is tested, which is said; all files where some are in no split.
+
+    ValueError where a folder of an earlier split is there and empty.
+    """
+    parts = [_part(path.relative_to(folder)) for path in held]
+    if not held or not all(parts):
+        return held
+    first = next(kind for kind in ORDER if kind in parts)
+    for one in folder.iterdir():
+        kind = SPLITS.get(one.name.lower()) if one.is_dir() else None
+        if kind and kind not in parts and ORDER.index(kind) < ORDER.index(first):
+            raise ValueError(
+                f"{folder.name} has nothing in its split {one.name}: fill the folder, or remove it "
+                f"to have the {first} part read"
+            )
+    print(f"{folder.name}: the {first} part is read, of {', '.join(sorted(set(parts)))}")
+    return [path for path, part in zip(held, parts, strict=True) if part == first]
+
+
+def _part(path: Path) -> str:
+    """The split that the first folder of a path tells, or the first word of a file's name."""
+    if len(path.parts) > 1 and path.parts[0] != "data":
+        return SPLITS.get(path.parts[0].lower(), "")
+    return SPLITS.get(re.split(r"[-_.]", path.stem.lower())[0], "")
+
+
+# ---------------------------------------------------------------- tables
+
+
+def _kind(path: Path, label: str) -> tuple[bool, list[str]]:
+    """Whether the column of labels holds lists, as such or as texts, and what its numbers mean
+    where the table says so: Hugging Face writes the names of its ClassLabel into the header of a
+    parquet file.
+    """
+    table = tables.look(path)
+    name = tables.column(table, label, NAMES, LABEL.option, LABEL.fits, LABEL.wanted)
+    kind = table.schema.field(name).type
+    try:
+        told = json.loads((table.schema.metadata or {}).get(b"huggingface", b"{}"))
+        feature = told.get("info", {}).get("features", {}).get(name, {})
+        feature = feature[0] if isinstance(feature, list) else feature.get("feature", feature)
+        meaning = [str(one) for one in feature.get("names") or ()]
+    except (ValueError, AttributeError, TypeError, IndexError):
+        meaning = []
+    first = islice(tables.rows(table, [name]), 1000)
+    texts = (row[name] for row in first if isinstance(row.get(name), str | list))
+    listed = any(isinstance(text, list) or text.strip().startswith("[") for text in texts)
+    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or listed, meaning
+
+
+def _pairs(pairs: Iterable[Pair], left_out: LeftOut) -> Iterator[tuple[str, Callable, list[str]]]:
+    """Name, what reads the bytes, and labels of each whole row; bytes that stand in a table are
+    spooled to a file, so that no set lies in memory.
+    """
+    spool = tempfile.TemporaryFile()  # noqa: SIM115  (closed with its last reader)
+    for pair in pairs:
+        several = pair.captions if isinstance(pair.captions, list | tuple) else [pair.captions]
+        given = [label for one in several for label in _labels(one)]
+        fault = pair.fault or ("" if given else NO_LABEL)
+        if not fault and not isinstance(getattr(pair.read, "__self__", None), Path):
+            data = pair.read and pair.read()
+            fault = "" if data else found.NO_IMAGE
+            pair = pair._replace(read=_spooled(spool, data or b""))
+        if fault:
+            left_out.setdefault(fault, []).append(pair.name)
+        else:
+            yield pair.name, pair.read, given
+
+
+def _labels(value: object) -> list[str]:
+    """A label as text; a list that stands in a text is taken apart."""
+    text = str(value).strip() if isinstance(value, str | int) else ""
+    if text.startswith("[") and text.endswith("]"):
+        try:
+            return [str(one).strip() for one in json.loads(text.replace("'", '"'))]
+        except (ValueError, TypeError):
+            return []
+    return [text] if text else []
+
+
+def _spooled(spool, data: bytes) -> Callable[[], bytes]:
+    at = spool.seek(0, os.SEEK_END)
+    spool.write(data)
+    spool.flush()
+    return lambda: os.pread(spool.fileno(), len(data), at)
+
+
+# ---------------------------------------------------------------- shards
+
+
+def _shards(
+    paths: list[Path], left_out: LeftOut
+) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
+    """The samples with an image and a label, in `cls` or in the `json` under one of NAMES."""
+    for path in paths:
+        broken: list[tar.Fault] = []
+        samples: dict[str, dict[str, tuple[int, int]]] = {}
+        with path.open("rb") as stream:
+            for member, start, length in tar.walk(stream.fileno(), broken):
+                if match := records.MEMBER.fullmatch(member):
+                    samples.setdefault(match[1], {})[match[2].lower()] = start, length
+            for stem, members in samples.items():
+                image = next((kind for kind in records.PICTURES if kind in members), None)
+                given = _label_of(stream.fileno(), members)
+                fault = found.NO_IMAGE if image is None else "" if given else NO_LABEL
+                if fault:
+                    left_out.setdefault(fault, []).append(stem)
+                else:
+                    yield f"{stem}.{image}", _placed(path, *members[image]), given
+        for fault in broken:
+            left_out.setdefault(fault.reason, []).append(f"{path.name} {fault.member}".strip())
+
+
+def _label_of(file: int, members: dict[str, tuple[int, int]]) -> list[str] | tuple[str, ...]:
+    """The labels of a sample; a tuple where they stand in a list."""
+
+    def text(kind: str) -> str:
+        start, length = members[kind]
+        data = os.pread(file, min(length, records.LONGEST_TEXT), start)
+        return data.decode("utf-8-sig", "replace").strip()
+
+    if "cls" in members:
+        return _labels(text("cls"))
+    try:
+        told = json.loads(text("json")) if "json" in members else {}
+    except (ValueError, RecursionError):
+        return []
+    told = told if isinstance(told, dict) else {}
+    value = next((told[key] for key in told if tables.squeezed(key) in NAMES), None)
+    if isinstance(value, list):
+        return tuple(label for one in value for label in _labels(one))
+    return _labels(value)
+
+
+def _placed(path: Path, start: int, length: int) -> Callable[[], bytes]:
+    def member() -> bytes:
+        with path.open("rb") as stream:
+            return os.pread(stream.fileno(), length, start)
+
+    return member
+
+
+# ---------------------------------------------------------------- the set
+
+
+def _set(
+    name: str, rows: list, several: bool, meaning: list[str], left_out: LeftOut
+) -> Classes | Several:
+    given = [list(dict.fromkeys(labels)) for _, _, labels in rows]
+    if not several:
+        twice = {i for i, one in enumerate(given) if len(one) > 1}
+        if twice:
+            left_out.setdefault(SEVERAL, []).extend(rows[i][0] for i in sorted(twice))
+        rows = [row for i, row in enumerate(rows) if i not in twice]
+        given = [one for i, one in enumerate(given) if i not in twice]
+    if not rows:
+        why = datasets.in_words(left_out) or "nothing is there"
+        raise ValueError(f"{name} has no image with a label: {why}")
+    every = sorted({label for one in given for label in one}, key=_order)
+    classes = meaning or every
+    place = {str(i): i for i in range(len(meaning))} if meaning else {}
+    place = {label: i for i, label in enumerate(classes)} | place
+    if strange := [label for label in every if label not in place]:
+        raise ValueError(
+            f"{name} has the label {strange[0]} beside its {len(classes)} names: correct it"
+        )
+    if len(every) < 2:
+        raise ValueError(
+            f"{name} has the one label {every[0]}: zero-shot classification needs two or more"
+        )
+    images = Images([row[0] for row in rows], lambda i: rows[i][1]())
+    if several:
+        labels = np.zeros((len(rows), len(classes)), bool)
+        for i, one in enumerate(given):
+            labels[i, [place[label] for label in one]] = True
+        return Several(name, images, labels, classes, left_out)
+    return Classes(name, images, np.array([place[one[0]] for one in given]), classes, left_out)
+
+
+def _order(label: str) -> tuple[int, str]:
+    """Numbers by their size."""
+    return (int(label), "") if label.isdecimal() else (2**62, label)
