@@ -8,8 +8,9 @@ from pathlib import Path
 from rs5m.commands.options import NEW
 
 ABOUT = """A model learns from pairs of image and text as the recipe says. The folder --out is
-one that open_clip and transformers load, with the log, the checkpoints, and run.json, which
-counts the pairs used and left out. The same command goes on with a run that was cut off."""
+one that open_clip and rs5m load as local-dir:OUT, and `rs5m export --to transformers` makes the
+other one of it; adapters lie in OUT/adapter, as peft loads them. run.json there counts the pairs
+used and left out. The same command goes on with a run that was cut off."""
 EXAMPLE = """
   rs5m tune --recipe list
   rs5m tune --data 'pairs/*.tar' --out run
