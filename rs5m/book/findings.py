@@ -4,6 +4,7 @@ Read from results/ alone; a finding whose chapter has not run is left out. Chapt
 """
 
 import html
+import json
 
 import pandas as pd
 
@@ -41,7 +42,7 @@ def page(scale: str) -> str:
 
 def sentences(scale: str) -> dict:
     """The numbers of the front page's first sentences, by name; UNKNOWN where no result has one."""
-    names = "test gain after chance colour against real_general real_tuned real_colour weights"
+    names = "test gain after chance colour against real_general real_tuned real_colour weights time"
     said = dict.fromkeys(names.split(), UNKNOWN)
     records = (results.load("zeroshot", scale), *(results.load(n, "local") for n in REAL))
     tuned, real, released = (record and record["values"] for record in records)
@@ -52,7 +53,16 @@ def sentences(scale: str) -> dict:
         said |= {f"real_{name}": arms[name]["gain"] for name in ("general", "tuned", "colour")}
     if released:
         said["weights"] = released["gains"]["GeoRSCLIP ViT-B-32"][weights.MANY]["gain"]
+    timing = results.stored("timing.json", scale)
+    if timing.is_file():
+        said["time"] = _time(json.loads(timing.read_text(encoding="utf-8")))
     return {k: v if isinstance(v, str) else round(v, 1) for k, v in said.items()}
+
+
+def _time(run: dict) -> str:
+    """What a run of all chapters took, of tools/reproduce.py's record."""
+    where = "a GPU" if run["device"].startswith("cuda") else f"{run['cpus']} CPU cores"
+    return f"{run['seconds'] / 60:.0f} minutes on {where} ({run['run']} run of {run['date']})"
 
 
 def _first(test: str, values: dict) -> dict:

@@ -1,11 +1,15 @@
 """The front page's findings: that words follow from intervals, and numbers from the results."""
 
+import json
 import re
+from pathlib import Path
 
 import pytest
 
 from rs5m import results
 from rs5m.book import findings
+
+ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.parametrize(
@@ -60,6 +64,11 @@ def test_the_first_sentences_go_on_where_a_result_is_missing(monkeypatch):
     gone = {"chance", "colour", "against"}
     assert findings.sentences("mini") == whole | dict.fromkeys(gone, findings.UNKNOWN)
     monkeypatch.setattr(results, "load", lambda *_: None)
+    timed = {"time": whole["time"]}
+    assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN) | timed
+    minutes = json.loads((ROOT / "results/mini/timing.json").read_text())["seconds"] / 60
+    assert whole["time"].startswith(f"{minutes:.0f} minutes on ")
+    monkeypatch.setattr(results, "stored", lambda file, scale: ROOT / "none" / file)
     assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN)
 
 
