@@ -48,6 +48,12 @@ def add(commands) -> None:
         "%(default)s); pairs.parquet has both."
     )
     add.add_argument("--choice", default=kinds[0], choices=kinds, metavar="RULE", help=choice)
+    forms = ("all", "rgb", "msrgb")
+    rendering = (
+        "What is taken of an fMoW view that is there as NAME_rgb and as NAME_msrgb, rgb or msrgb, "
+        "or all, as the published RS3 has it (default: %(default)s)."
+    )
+    add.add_argument("--rendering", default=forms[0], choices=forms, metavar="FORM", help=rendering)
     add.add_argument("--part", default="0/1", metavar="I/N", help=part)
     add.set_defaults(run=run)
 
@@ -95,6 +101,7 @@ def run(arguments: argparse.Namespace) -> None:
         part=part,
         layout=arguments.layout,
         choice=arguments.choice,
+        rendering=arguments.rendering,
     )
     out = rs3.run(
         arguments.images,

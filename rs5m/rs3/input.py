@@ -22,6 +22,7 @@ from rs5m.data import datasets, images, records
 
 ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
 BAND = re.compile(r"(.+)_(B\d[0-9A])", re.IGNORECASE)  # a file of one band, as BigEarthNet has them
+VIEW = re.compile(r"(.+)_((?:ms)?rgb)", re.IGNORECASE)  # fMoW's, each of them twice
 LIMITS = images.Limits(min_side=8)  # a labelled chip shows something: the pocket world's: 15 pixels
 MAX_BYTES = 2**28  # of one image file: as many as LIMITS' pixels take without compression
 PIXELS = 2**27  # decoded at once, 400 MB: a shard of chips, a few of fMoW's largest images
@@ -65,6 +66,21 @@ def sorted_out(folder: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
             f"{folder} holds no image ({' '.join(ENDINGS)}{others}): name the folder that does"
         )
     return names, left_out
+
+
+def one_rendering(names: dict[str, str], kept: str) -> tuple[dict[str, str], list[str]]:
+    """The images without the other rendering of each fMoW view that is there in both (NAME_rgb and
+    NAME_msrgb), and the files that go. A view in one rendering stays.
+
+    kept: rgb or msrgb.
+    """
+    views: dict[str, dict[str, str]] = {}
+    for name in names:
+        if match := VIEW.fullmatch(name):
+            views.setdefault(match[1], {})[match[2].lower()] = name
+    others = {one[form] for one in views.values() if len(one) > 1 for form in one if form != kept}
+    left = {name: file for name, file in names.items() if name not in others}
+    return left, [names[name] for name in names if name in others]
 
 
 def _named(files: list[str], patches: dict[str, str]) -> dict[str, str]:

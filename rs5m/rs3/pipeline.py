@@ -30,8 +30,8 @@ from rs5m.data import images as pictures
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import save, shard_path
 from rs5m.rs3.documents import Metadata
-from rs5m.rs3.input import content, facts, sorted_out, sources
-from rs5m.rs3.settings import DEFAULT, ORDERS, Settings
+from rs5m.rs3.input import content, facts, one_rendering, sorted_out, sources
+from rs5m.rs3.settings import DEFAULT, ORDERS, RENDERINGS, Settings
 from rs5m.rs3.stages import TEXT, Rankers, Shard, choose, read, write
 
 PAIRS = pa.schema(
@@ -85,6 +85,9 @@ def run(
     """
     images, out = Path(images), Path(out)
     files, left_out = sorted_out(images)
+    if settings.rendering != RENDERINGS[0]:
+        files, others = one_rendering(files, settings.rendering)
+        left_out |= {"another rendering of a view": others} if others else {}
     known, unread = records if isinstance(records, Metadata) else (records or {}, [])
     if unread:
         left_out["metadata"] = [f"{name}: {reason}" for name, reason in unread]

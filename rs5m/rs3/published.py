@@ -71,6 +71,17 @@ def ratings(folder: Path) -> pd.DataFrame:
     )
 
 
+def renderings(names: Sequence[str], views: int) -> dict[str, float]:
+    """How many of fMoW's names are of each rendering, `rgb` and `msrgb`; how many views are there
+    in `both`; and in how many that is `expected` of names drawn at random from `views` views, each
+    of which stands there twice.
+    """
+    found = pd.Series(names).str.extract(r"^(.*)_((?:ms)?rgb)\.\w+$").dropna()
+    rgb, msrgb = (set(found[0][found[1] == form]) for form in ("rgb", "msrgb"))
+    counts = {"rgb": len(rgb), "msrgb": len(msrgb), "both": len(rgb & msrgb)}
+    return counts | {"expected": len(rgb) * len(msrgb) / views}
+
+
 def clip_reads(texts: Sequence[str]) -> pd.DataFrame:
     """What CLIP's tokenizer makes of texts: `tokens`, start and end included, and `read`, the text
     that it keeps.

@@ -7,6 +7,7 @@ from rs5m.data import records
 
 ORDERS = ("metadata first", "visual first")
 CHOICES = ("rotation", "top", "drawn")
+RENDERINGS = ("all", "rgb", "msrgb")
 SHARD = 256  # images of one shard: what a killed run may have to do again
 
 
@@ -25,6 +26,8 @@ class Settings:
         choice: one of `CHOICES`: the visual caption is the one that turning chose, the best ranked
             one, or one of these two drawn by the image's name, as in the release (author, official
             tracker, issue 5).
+        rendering: one of `RENDERINGS`: of an fMoW view that is there as NAME_rgb and as NAME_msrgb,
+            both are taken, as in the release, or this one.
     """
 
     order: str = ORDERS[0]
@@ -35,6 +38,7 @@ class Settings:
     shard_size: int = SHARD
     layout: str = records.LAYOUTS[0]
     choice: str = CHOICES[0]
+    rendering: str = RENDERINGS[0]
 
     def __post_init__(self):
         for kind, value, known in (
@@ -42,6 +46,7 @@ class Settings:
             ("criterion", self.criterion, rotation.CRITERIA),
             ("layout", self.layout, records.LAYOUTS),
             ("choice", self.choice, CHOICES),
+            ("rendering", self.rendering, RENDERINGS),
         ):
             if value not in known:
                 raise ValueError(f"unknown {kind} {value!r}: choose one of {', '.join(known)}")
@@ -55,8 +60,9 @@ class Settings:
         rotation.side(1, self.angles)  # its own sentence for bad angles
 
     def facts(self) -> dict:
-        """What run.json holds of them: all but the part."""
-        return {
+        """What run.json holds of them: all but the part, and the rendering where one is kept."""
+        one = {} if self.rendering == RENDERINGS[0] else {"rendering": self.rendering}
+        return one | {
             "order": self.order,
             "candidates": self.candidates,
             "criterion": self.criterion,

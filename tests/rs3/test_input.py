@@ -191,3 +191,14 @@ def test_no_file_is_lost_to_another_of_its_name(tmp_path):
         path.parent.mkdir(exist_ok=True, parents=True)
         Image.new("RGB", (40, 40)).save(path)
     assert sorted(input.listed(tmp_path).values()) == sorted(names)
+
+
+def test_one_rendering_of_a_view_is_kept_and_a_lone_one_stays():
+    names = ["port_0_rgb", "port_0_msrgb", "b/port_1_MSRGB", "b/port_1_rgb", "lone_msrgb", "rgb"]
+    files = {name: f"{name}.jpg" for name in names}
+    for kept, other in (("rgb", "msrgb"), ("msrgb", "rgb")):
+        left, gone = input.one_rendering(files, kept)
+        assert [name.lower() for name in left] == [
+            name.lower() for name in names if name in names[4:] or name.lower().endswith(f"_{kept}")
+        ]
+        assert [file.lower().split("_")[-1] for file in gone] == [f"{other}.jpg"] * 2

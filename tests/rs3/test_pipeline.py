@@ -676,6 +676,7 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
         {"order": "x"},
         {"criterion": "x"},
         {"choice": "x"},
+        {"rendering": "x"},
         {"part": (2, 2)},
         {"candidates": 0},
         {"shard_size": 0},
@@ -704,6 +705,20 @@ def test_the_caption_is_the_best_ranked_or_drawn_as_in_the_release(
     if choice == "drawn":
         apart = made[made.top_cap != made.ssl_cap]
         assert 0 < (apart.visual == apart.top_cap).sum() < len(apart), "both are drawn"
+
+
+def test_the_other_rendering_of_a_view_is_left_out_and_told(folder, tmp_path):
+    images = tmp_path / "images"
+    images.mkdir()
+    for name in (AIRPORT, "airport_0_0_msrgb"):
+        shutil.copy(folder / f"fmow/airport/{AIRPORT}.jpg", images / f"{name}.jpg")
+    out = small_run(images, tmp_path / "out", rendering="rgb")
+    assert rs3.pairs(out).name.tolist() == [AIRPORT]
+    told = {"another rendering of a view": ["airport_0_0_msrgb.jpg"]}
+    assert runfolder.left_out(out) == told
+    both = small_run(images, tmp_path / "both")
+    assert sorted(rs3.pairs(both).name) == ["airport_0_0_msrgb", AIRPORT]
+    assert "rendering" not in json.loads((both / "run.json").read_text())
 
 
 def test_a_local_captioner_is_remembered_by_its_files(tmp_path, monkeypatch):

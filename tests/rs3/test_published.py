@@ -65,3 +65,11 @@ def test_clip_reads_what_its_tokenizer_keeps():
     kept = open_clip.get_tokenizer("ViT-B-32")(texts)
     assert found.tokens[0] == (kept[0] != 0).sum() == 5 and found.tokens[1] == 92
     assert found["read"][0].split() == ["a", "port", "."] and len(found["read"][1].split()) == 75
+
+
+def test_renderings_of_a_view_are_counted():
+    drawn = np.random.default_rng(0).permutation([f"fmow_{i}_{f}.jpg" for i in range(500)
+                                                  for f in ("rgb", "msrgb")])[:200]  # fmt: skip
+    found = published.renderings([*drawn, "ben_7.jpg", "millionaid_rgb"], 500)
+    assert found["rgb"] + found["msrgb"] == 200 and found["both"] > 0
+    assert abs(found["both"] - found["expected"]) < 3 * found["expected"] ** 0.5
