@@ -21,6 +21,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "copies": ["CUT", "groups", "leaks", "scored_pairs"],
         "hamming": ["components", "hash_pairs", "merge"],
+        "ondisk": ["bucket_pairs", "room"],
         "thumbnails": [
             "CROPS",
             "HALVES",

@@ -4,6 +4,8 @@ noise, by correlation.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import numpy as np
 
 from rs5m.dedup.hamming import hash_pairs
@@ -16,6 +18,7 @@ from rs5m.dedup.thumbnails import CROPS, HALVES, orient, window_hashes
 FLAT = 3.0
 # correlations of fine, coarse structure from which two flat pictures are candidates
 FLOOR, COARSE_FLOOR = 0.2, 0.4
+LOOKED, MET = 4096, 20_000  # pictures that are looked at, flat ones that are compared at a time
 
 
 def _centre(x: np.ndarray, scale: float) -> np.ndarray:
@@ -23,9 +26,15 @@ def _centre(x: np.ndarray, scale: float) -> np.ndarray:
     return warp(x, np.tile(np.float32([scale, (1 - scale) / 2] * 2), (len(x), 1)))[0]
 
 
-def _flat(x: np.ndarray) -> np.ndarray:
-    """Positions of low-contrast pictures; the median ignores a text on them."""
-    return np.flatnonzero((median(np.abs(x - median(x)))[:, 0, 0] < FLAT) & ~isolated(x))
+def _flat(x: np.ndarray) -> list[np.ndarray]:
+    """Positions of low-contrast pictures, MET at a time; the median ignores a text on them."""
+    found = [np.empty(0, np.int64)]
+    for start in range(0, len(x), LOOKED):
+        part = x[start : start + LOOKED].astype(np.float32)
+        low = median(np.abs(part - median(part)))[:, 0, 0] < FLAT
+        found.append(start + np.flatnonzero(low & ~isolated(part)))
+    every = np.concatenate(found)
+    return [every[s : s + MET] for s in range(0, len(every), MET)]
 
 
 def _structure(x: np.ndarray) -> np.ndarray:
@@ -47,25 +56,34 @@ def _flat_pairs(a: np.ndarray, b: np.ndarray):
     """Pairs of low-contrast thumbnails whose fine structure correlates; compares all, as few
     pictures are flat.
     """
-    fa = _flat(a) if len(a) else []
-    fb = fa if a is b else _flat(b) if len(b) else []
-    if not len(fa) or not len(fb):
-        return
-    whole, blocks = (how(a[fa]) for how in (_structure, _blocks))
-    views = [(blocks, blocks if a is b else _blocks(b[fb]), COARSE_FLOOR)]
-    views += [(whole, whole if a is b else _structure(b[fb]), FLOOR)]
-    views += [(whole, _structure(_centre(b[fb], scale)), FLOOR) for scale in (0.95, 0.9)]
+    left = _flat(a)
+    right = left if a is b else _flat(b)
+    for fa in left:
+        for fb in right:
+            for i, j in _alike(a[fa].astype(np.float32), b[fb].astype(np.float32), fa is fb):
+                yield fa[i], fb[j]
+
+
+def _alike(a: np.ndarray, b: np.ndarray, same: bool):
+    """As `_flat_pairs`, of thumbnails that are flat."""
+    whole, blocks = _structure(a), _blocks(a)
+    views = [(blocks, blocks if same else _blocks(b), COARSE_FLOOR)]
+    views += [(whole, whole if same else _structure(b), FLOOR)]
+    views += [(whole, _structure(_centre(b, scale)), FLOOR) for scale in (0.95, 0.9)]
     for left, right, floor in views:
         for s in range(0, len(left), 2000):
             i, j = np.nonzero(left[s : s + 2000] @ right.T > floor)
-            yield fa[i + s], fb[j]
+            yield i + s, j
 
 
-def candidates(a: dict, b: dict, max_distance: int, how: int):
-    """Edges (i, j) worth a closer look between `a` in orientation `how` and `b`."""
-    thumb = b["thumb"].astype(np.float32)
-    turned = thumb if a is b and how == 0 else orient(a["thumb"].astype(np.float32), how)
-    hashes = a["hash"] if how == 0 else window_hashes(turned)
+def candidates(a: dict, b: dict, max_distance: int, how: int, join: Callable = hash_pairs):
+    """Edges (i, j) worth a closer look between `a` in orientation `how` and `b`.
+
+    join: finds near hashes as `hash_pairs` does.
+    """
+    thumb = b["thumb"]
+    turned = thumb if a is b and how == 0 else orient(a["thumb"], how)
+    hashes = a["hash"] if how == 0 else window_hashes(turned.astype(np.float32))
     columns = [(0, k) for k in range(len(CROPS))] + [
         (k, k) for k in range(len(CROPS), len(CROPS + HALVES))
     ]
@@ -73,5 +91,5 @@ def candidates(a: dict, b: dict, max_distance: int, how: int):
     for k, m in columns:
         left = np.ascontiguousarray(hashes[:, k])
         right = left if a is b and how == 0 and k == m else np.ascontiguousarray(b["hash"][:, m])
-        yield from hash_pairs(left, right, max_distance)
+        yield from join(left, right, max_distance)
     yield from _flat_pairs(turned, thumb)

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -15,6 +17,7 @@ from scipy.sparse import coo_array
 from scipy.sparse.csgraph import breadth_first_order
 
 from rs5m.dedup.hamming import components, hash_pairs, merge
+from rs5m.dedup.ondisk import bucket_pairs
 
 # read off the chapter's curves, on other images than the reported ones
 MAX_DISTANCE, MIN_SCORE = 12, 0.75
@@ -50,12 +53,16 @@ def keep_largest(groups, pixels, row, size=None) -> np.ndarray:
     return keep
 
 
-def near_duplicates(hashes, max_distance: int = MAX_DISTANCE) -> np.ndarray:
+def near_duplicates(
+    hashes, max_distance: int = MAX_DISTANCE, folder: str | Path | None = None
+) -> np.ndarray:
     """Cluster ids (n,): components of the graph that joins hashes (uint64 (n,)) within
     `max_distance` bits.
 
     Equal to comparing all pairs. Equal hashes are merged first, so a million equal ones cost one.
     ValueError for another shape or type.
+
+    folder: where buckets lie, so that tens of millions need about 60 bytes each.
     """
     hashes = np.asarray(hashes)
     if hashes.ndim != 1 or hashes.dtype != np.uint64:
@@ -64,7 +71,8 @@ def near_duplicates(hashes, max_distance: int = MAX_DISTANCE) -> np.ndarray:
             "returns."
         )
     unique, first, where = np.unique(hashes, return_index=True, return_inverse=True)
-    ids = merge(len(unique), hash_pairs(unique, unique, max_distance) if max_distance > 0 else [])
+    join = partial(bucket_pairs, folder=folder) if folder else hash_pairs
+    ids = merge(len(unique), join(unique, unique, max_distance) if max_distance > 0 else [])
     smallest = np.full(len(unique), len(hashes))
     np.minimum.at(smallest, ids, first)
     return smallest[ids][where]

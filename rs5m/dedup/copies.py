@@ -17,12 +17,16 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
 
+from rs5m.dedup import ondisk
 from rs5m.dedup.candidates import candidates
 from rs5m.dedup.clusters import MAX_DISTANCE, MIN_SCORE, groups_of
+from rs5m.dedup.hamming import hash_pairs
 from rs5m.dedup.registration import THRESHOLDS, Thresholds, scores
 from rs5m.dedup.structure import isolated
 from rs5m.dedup.thumbnails import CROPS, INVERSE, orient, signatures, window_hashes
@@ -52,20 +56,26 @@ def _grey(colour: np.ndarray) -> np.ndarray:
     return np.ptp(colour, axis=2).max(1) < 1
 
 
-def _unique_pairs(chunks, how: int, same: bool, width: int) -> np.ndarray:
-    """Distinct (i, j) of a stream of edges; within one set without i == j and, where order is free,
-    with i < j.
+def _numbers(chunks, how: int, same: bool, width: int):
+    """Edges (i, j) of a stream as i * width + j; within one set without i == j and, where order is
+    free, with i < j.
     """
-    found = [np.empty(0, np.int64)]
     for i, j in chunks:
         if same:
             if INVERSE[how] == how:  # the same pair either way round
                 i, j = np.minimum(i, j), np.maximum(i, j)
             i, j = i[i != j], j[i != j]
-        found.append(i.astype(np.int64) * width + j)
+        yield i.astype(np.int64) * width + j
+
+
+def _distinct(numbers) -> np.ndarray:
+    """The distinct numbers of a stream, sorted."""
+    found = [np.empty(0, np.int64)]
+    for some in numbers:
+        found.append(some)
         if len(found) > 200:
             found = [np.unique(np.concatenate(found))]
-    return np.stack(np.divmod(np.unique(np.concatenate(found)), max(width, 1)), 1)
+    return np.unique(np.concatenate(found))
 
 
 def _distance(a: dict, b: dict, i, j, how: int) -> np.ndarray:
@@ -108,6 +118,8 @@ def scored_pairs(
     max_distance: int = MAX_DISTANCE,
     orientations: bool = False,
     limits: Thresholds = THRESHOLDS,
+    folder: str | Path | None = None,
+    least: float = 0.0,
 ):
     """DataFrame i, j, distance (bits), orientation, score, road of all candidate pairs, before any
     threshold on the score.
@@ -121,19 +133,19 @@ def scored_pairs(
         max_distance: bits between the hashes of candidates.
         orientations: also look for quarter turns and mirror images.
         limits: of the closer look, see `rs5m.dedup.registration.Thresholds`.
+        folder: where candidates lie until they are looked at, for sets beyond memory.
+        least: the lowest score of a pair that is handed back.
     """
     same, b = b is None, a if b is None else b
-    tables = []
+    width, tables = len(b["thumb"]), []
     for how in range(8 if orientations else 1):
         if same and INVERSE[how] < how:  # (i, j) a quarter turn left is (j, i) a quarter turn right
             continue
-        pair = _unique_pairs(candidates(a, b, max_distance, how), how, same, len(b["thumb"]))
-        if len(pair):
-            with ThreadPoolExecutor(os.cpu_count()) as pool:
-                tables += pool.map(
-                    lambda some, how=how: _look(a, b, some, how, limits),
-                    np.split(pair, range(512, len(pair), 512)),
-                )
+        join = partial(ondisk.bucket_pairs, folder=folder) if folder else hash_pairs
+        numbers = _numbers(candidates(a, b, max_distance, how, join), how, same, width)
+        for some in ondisk.distinct(numbers, width, folder) if folder else [_distinct(numbers)]:
+            pair = np.stack(np.divmod(some, max(width, 1)), 1)
+            tables += _looked(a, b, pair, how, limits, least)
     table = (
         pd.concat(tables)
         if tables
@@ -147,18 +159,40 @@ def scored_pairs(
     return table.drop_duplicates(["i", "j"], ignore_index=True).astype(COLUMNS)
 
 
+def _looked(a: dict, b: dict, pair: np.ndarray, how: int, limits: Thresholds, least: float):
+    """The rows of `scored_pairs` for candidates (m, 2), in tables."""
+    if not len(pair):
+        return []
+    with ThreadPoolExecutor(os.cpu_count()) as pool:
+        found = pool.map(
+            lambda some: _look(a, b, some, how, limits),
+            np.split(pair, range(512, len(pair), 512)),
+        )
+        return [table[table.score >= least] if least else table for table in found]
+
+
 def groups(
     signatures: dict,
     max_distance: int = MAX_DISTANCE,
     min_score: float = MIN_SCORE,
     orientations=False,
+    folder: str | Path | None = None,
 ):
     """Cluster ids (n,) of near-copies: candidates by hash, accepted by the closer look, joined into
     components.
 
     Paper: PUB11, duplicates.
+
+    folder: where candidates lie, for signatures beyond memory (`ondisk.room`); the groups are the
+    same. Held are then 16 bytes a picture and about 60 an accepted pair.
     """
-    pairs = scored_pairs(signatures, max_distance=max_distance, orientations=orientations)
+    pairs = scored_pairs(
+        signatures,
+        max_distance=max_distance,
+        orientations=orientations,
+        folder=folder,
+        least=min_score if folder else 0.0,
+    )
     return groups_of(pairs, len(signatures["thumb"]), min_score)
 
 

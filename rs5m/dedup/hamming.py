@@ -31,7 +31,7 @@ def merge(n: int, chunks, limit: int = 4_000_000) -> np.ndarray:
     return ids
 
 
-def _plan(n: int, m: int, distance: int) -> int:
+def plan(n: int, m: int, distance: int) -> int:
     """Number of bands (0: compare all) with the least work for n x m hashes; the constants are
     nanoseconds.
     """
@@ -65,7 +65,7 @@ def _expand(i, start, count, limit: int = 2_000_000):
             yield np.repeat(i[s:e], c), offset + np.arange(len(offset))
 
 
-def _band_pairs(a, b, shift, width, radius, distance):
+def band_pairs(a, b, shift, width, radius, distance):
     """Pairs within `distance` whose keys in one band differ by at most `radius` bits."""
     mask = np.uint64((1 << width) - 1)
     ka, kb = (((x >> np.uint64(shift)) & mask).astype(np.int32) for x in (a, b))
@@ -100,10 +100,10 @@ def hash_pairs(a: np.ndarray, b: np.ndarray, max_distance: int):
     (pigeonhole), and all keys that near are probed. With `a is b` each pair comes in one order at
     least.
     """
-    bands = _plan(len(a), len(b), max_distance)
+    bands = plan(len(a), len(b), max_distance)
     if not bands:
         yield from _all_pairs(a, b, max_distance)
         return
     edges = np.linspace(0, 64, bands + 1).astype(int)
     for lo, hi in zip(edges[:-1], edges[1:], strict=True):
-        yield from _band_pairs(a, b, int(lo), int(hi - lo), max_distance // bands, max_distance)
+        yield from band_pairs(a, b, int(lo), int(hi - lo), max_distance // bands, max_distance)

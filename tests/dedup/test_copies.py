@@ -90,7 +90,7 @@ def test_near_duplicates_equals_brute_force(distance):
 @pytest.mark.parametrize("distance", [1, 4, 7, 11])
 def test_banded_search_misses_no_pair(monkeypatch, bands, distance):
     """Every number of bands finds what comparing all pairs finds, in one set and between two."""
-    monkeypatch.setattr(hamming, "_plan", lambda *a: bands)
+    monkeypatch.setattr(hamming, "plan", lambda *a: bands)
     a, b = clustered(150, 1, distance + 2), clustered(120, 2, distance + 2)
     b[:40] = a[:40] ^ np.uint64(0b10110001 if distance >= 4 else 1)
     near = np.bitwise_count(a[:, None] ^ b[None]) <= distance
