@@ -3,9 +3,11 @@ tune.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
+import torch
 
 from rs5m import clip, results, retrieval, zeroshot
 from rs5m.clip import Model
@@ -50,7 +52,20 @@ def of(
         what = {"captions": sum(map(len, data.captions))}
         identity = data.images.names, data.captions
     about = {"data": data.name, "images": len(data.images.names)} | what
-    return Validation(score, by, every, about | {"digest": results.digest(identity)})
+    return Validation(_plain(score), by, every, about | {"digest": results.digest(identity)})
+
+
+def _plain(score: Score) -> Score:
+    """A score by the network as it is: its compiled towers would be compiled once more, for minutes
+    on a CPU.
+    """
+
+    def plain(model: Model) -> dict[str, float]:
+        stance = getattr(torch.compiler, "set_stance", None)  # from torch 2.6 on
+        with stance("force_eager") if stance else nullcontext():
+            return score(model)
+
+    return plain
 
 
 # ---------------------------------------------------------------- classes

@@ -82,3 +82,23 @@ def test_texts_are_read_anew_only_by_another_text_tower(tmp_path, monkeypatch):
         model.net.text_projection.add_(torch.randn_like(model.net.text_projection))
     found.score(model)
     assert len(read) == 2
+
+
+def test_compiled_towers_are_not_compiled_once_more_for_a_validation(tmp_path):
+    for name, seed in (("field", 1), ("river", 4)):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "0.png").write_bytes(encoded(picture(seed)))
+    found, plain, model = validation.of(str(tmp_path), tmp_path / "out"), tiny(), tiny()
+    seen = []
+
+    def count(graph, _):
+        seen.append(graph)
+        return graph.forward
+
+    model.net.visual.compile(backend=count)
+    pixels = torch.zeros(2, 3, model.image_size, model.image_size)
+    model.net.encode_image(pixels)
+    first = len(seen)
+    assert first and found.score(model) == found.score(plain) and len(seen) == first
+    model.net.encode_image(pixels)
+    assert len(seen) == first, "still compiled"
