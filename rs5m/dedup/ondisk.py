@@ -25,22 +25,26 @@ SPAN = 2**16  # pictures whose candidates share a file
 RECORD = np.dtype([("hash", np.uint64), ("place", np.int64)])
 
 
-def room(folder: str | Path, n: int) -> dict[str, np.ndarray]:
+def room(folder: str | Path | None, n: int) -> dict[str, np.ndarray]:
     """Files in `folder` for `signatures` of n pictures, to be filled a part at a time and used as
-    those in memory. The hashes of one window lie together.
+    those in memory (None: arrays there). The hashes of one window lie together.
 
     OSError that names the file where the disk is full.
     """
-    folder, kinds = Path(folder), {"thumb": np.float16, "colour": np.float32, "hash": np.uint64}
+    kinds = {"thumb": np.float16, "colour": np.float32, "hash": np.uint64}
     shapes = {"thumb": (n, SIDE, SIDE), "colour": (n, 2, 3), "hash": (len(CROPS + HALVES), n)}
-    made = {}
-    for name, shape in shapes.items():
-        path = folder / f"{name}.npy"
-        try:
-            made[name] = np.lib.format.open_memmap(path, "w+", kinds[name], shape)
-        except OSError as error:
-            raise files.unwritten(path, error) from error
+    made = {name: _array(folder, name, kinds[name], shape) for name, shape in shapes.items()}
     return made | {"hash": made["hash"].T}
+
+
+def _array(folder: str | Path | None, name: str, kind: type, shape: tuple) -> np.ndarray:
+    if folder is None:
+        return np.empty(shape, kind)
+    path = Path(folder, f"{name}.npy")
+    try:
+        return np.lib.format.open_memmap(path, "w+", kind, shape)
+    except OSError as error:
+        raise files.unwritten(path, error) from error
 
 
 # ---------------------------------------------------------------- near hashes

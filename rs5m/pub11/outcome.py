@@ -5,6 +5,7 @@ Chapter: pub11.
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
@@ -21,6 +22,8 @@ from rs5m.pub11.curation import NOTHING, Curation
 from rs5m.pub11.download import content
 from rs5m.pub11.stages import LOOKED, STAGES
 
+BEYOND = 200_000  # pictures whose signatures, 2.2 kB each, are held in memory
+SIGNED = ("thumb", "colour", "hash")
 COLUMNS = (
     "pairs_listed",
     "after_keyword_filter",
@@ -69,15 +72,13 @@ def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> p
     shards.
     """
     pictures = _pictures(urls, out)
-    table = hits.merge(
-        pictures.drop(columns=["thumb", "colour", "hash"]), on="key", how="left"
-    ).sort_values("row")
+    table = hits.merge(pictures, on="key", how="left").sort_values("row")
     table["status"] = table.status.fillna("bad_url")
     table["stage"], table["reason"] = None, None
     _drop(table, table.status != "ok", "download", table.status)
     _drop(table, table.invalid.notna(), "invalid", table.invalid)
     pictures = pictures[(pictures.status == "ok") & pictures.invalid.isna()].reset_index(drop=True)
-    twin = dict(zip(pictures.key, _duplicates(pictures), strict=True))
+    twin = dict(zip(pictures.key, _duplicates(pictures, out), strict=True))
     again = table.key.duplicated() & table.reason.isna()
     _drop(table, again, "duplicates", "duplicate_url")
     _drop(table, table.key.map(twin).notna(), "duplicates", table.key.map(twin))
@@ -97,21 +98,22 @@ def _drop(table: pd.DataFrame, which: pd.Series, stage: str, reason) -> None:
 
 
 def _pictures(urls: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """What is known of every URL: key, shard, status and the columns of LOOKED."""
+    """What is known of every URL: key, shard, status and the columns of LOOKED but signatures."""
     numbers = [int(n) for n in urls.shard.unique()]
-    columns = ["key", "shard", "status"]
+    columns, names = ["key", "shard", "status"], [n for n in LOOKED.names[2:] if n not in SIGNED]
+    if not numbers:
+        return pd.DataFrame(columns=[*columns, *names], dtype=object)
     fetched = [
         pq.read_table(shard_path(out, "fetch", n), columns=columns).to_pandas() for n in numbers
     ]
-    looked = [pq.read_table(shard_path(out, "look", n)).to_pandas() for n in numbers]
-    if not numbers:
-        return pd.DataFrame(columns=[*columns, *LOOKED.names[2:]], dtype=object)
-    return pd.concat(fetched, ignore_index=True).merge(
-        pd.concat(looked).drop(columns="shard"), on="key"
-    )
+    looked = [
+        pq.read_table(shard_path(out, "look", n), columns=["key", *names]).to_pandas()
+        for n in numbers
+    ]
+    return pd.concat(fetched, ignore_index=True).merge(pd.concat(looked), on="key")
 
 
-def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
+def _duplicates(pictures: pd.DataFrame, out: Path) -> list[str | None]:
     """Per valid picture None, duplicate_bytes or duplicate_near; of every set of copies the largest
     stays.
     """
@@ -124,18 +126,33 @@ def _duplicates(pictures: pd.DataFrame) -> list[str | None]:
     reasons[~first] = "duplicate_bytes"
     index = np.flatnonzero(first)
     unique = pictures.iloc[index]
-    signatures = {
-        "thumb": np.stack(
-            [np.frombuffer(b, np.float16).reshape(dedup.SIDE, dedup.SIDE) for b in unique.thumb]
-        ),
-        "colour": np.stack([np.frombuffer(b, np.float32).reshape(2, 3) for b in unique.colour]),
-        "hash": np.stack([np.frombuffer(b, np.uint64) for b in unique.hash]),
-    }
     kept = dedup.keep_largest(
-        dedup.groups(signatures), unique.width * unique.height, index, unique.bytes
+        _groups(unique, out), unique.width * unique.height, index, unique.bytes
     )
     reasons[index[~kept]] = "duplicate_near"
     return reasons.tolist()
+
+
+def _groups(unique: pd.DataFrame, out: Path) -> np.ndarray:
+    """Groups of near-copies (n,). Of more than BEYOND pictures signatures and candidates lie in
+    files of the run's folder meanwhile.
+    """
+    folder = out / ".near" if len(unique) > BEYOND else None
+    if folder:
+        shutil.rmtree(folder, ignore_errors=True)  # a killed run's
+        folder.mkdir()
+    room, place = dedup.room(folder, len(unique)), pd.Series(range(len(unique)), unique.key)
+    for number in unique.shard.unique().tolist():
+        path = shard_path(out, "look", int(number))
+        part = pq.read_table(path, columns=["key", *SIGNED]).to_pandas()
+        part = part[part.key.isin(place.index)]
+        for name in SIGNED:
+            values = np.frombuffer(b"".join(part[name]), room[name].dtype)
+            room[name][place[part.key]] = values.reshape(len(part), *room[name].shape[1:])
+    found = dedup.groups(room, folder=folder)
+    if folder:
+        shutil.rmtree(folder)
+    return found
 
 
 def finish(

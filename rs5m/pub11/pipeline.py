@@ -10,7 +10,8 @@ read), pub11-train-NNNN.tar, a card (README.md, croissant.json) and report.html,
 
 * `row` is a pair's position in the input, files in the order of their names; outputs are sorted by
   it
-* [NOT IMPLEMENTED] duplicates beyond one machine's memory: about 2.2 kB an image are held at once
+* near-duplicates of more than 200,000 images are looked for on disk; what is held at once are URLs,
+  texts, digests and scores
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ from small_disk import small_disk
 
 from rs5m import cli, keywords, pub11
 from rs5m.data import records
-from rs5m.pub11 import input, stages
+from rs5m.pub11 import input, outcome, stages
 
 HERE = Path(__file__).parents[1] / "helpers"
 WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
@@ -107,6 +107,27 @@ def test_a_second_start_does_no_work(site, finished):
     before = (finished / "log.txt").read_text()
     pub11.run(f"{site[1]}/*.parquet", finished, Cheap(), LIMITS, 8)
     assert (finished / "log.txt").read_text() == before
+
+
+def test_duplicates_beyond_memory_give_the_same_bytes(site, finished, tmp_path, monkeypatch):
+    """From the shards of a run, its last stages once more with signatures on disk."""
+    asked = []
+    groups = outcome.dedup.groups
+    monkeypatch.setattr(
+        outcome.dedup,
+        "groups",
+        lambda *a, folder: asked.append(folder) or groups(*a, folder=folder),
+    )
+    monkeypatch.setattr(outcome, "BEYOND", 10)
+    again = tmp_path / "again"
+    shutil.copytree(finished, again)
+    (again / ".near").mkdir()
+    (again / ".near" / "thumb.npy").write_bytes(b"of a killed run")
+    for name in WHOLE:
+        (again / name).unlink()
+    pub11.run(f"{site[1]}/*.parquet", again, Cheap(), LIMITS, 8)
+    assert contents(again) == contents(finished)
+    assert asked == [again / ".near"] and not (again / ".near").exists()
 
 
 @pytest.mark.slow
