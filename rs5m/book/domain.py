@@ -15,11 +15,12 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from rs5m import adapters, results, tune
-from rs5m.book import models, runs, scales, sets, testing
+from rs5m.book import models, processes, runs, scales, sets, testing
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
 from rs5m.data import datasets
-from rs5m.tune import Settings, loader
+from rs5m.tune import Settings, loader, memory
+from rs5m.tune.distributed import rank, world
 from rs5m.tune.log import CHECKPOINT
 
 SAVED = 50  # steps between checkpoints of a run of hours, which a session of Colab can cut off
@@ -169,21 +170,55 @@ def folder(scale: Scale, run: tuple[str, ...] | None = None, **changes) -> Path:
         )
 
     def make(out: Path) -> None:
-        known = captions(scale, pairs) if chosen.lock_text else None
-        kept = None if scale.lock_text else out  # minutes begin anew, hours go on
-        tuned, losses = tune.fit(models.general(scale), pairs, chosen, kept, known=known)
-        tensors = {
-            name: value.contiguous().cpu()
-            for name, value in tuned.net.state_dict().items()
-            if tuned_name(name, chosen)
-        }
-        save_file(tensors, out / "model.safetensors")
-        (out / "losses.json").write_text(json.dumps(losses))
+        number = 1 if scale.lock_text else processes.count()
+        if number > 1:
+            processes.start(number, scale, run, chosen, out)
+        else:
+            tuned(scale, run, chosen, out, pairs)
 
     key, name = (scale, chosen, pairs.fingerprint()), "tuned-" + "-".join(run)
     made = results.artefact(name, scale.name, key, make, resumes=not scale.lock_text)
     (made / CHECKPOINT).unlink(missing_ok=True)
     return made
+
+
+def tuned(
+    scale: Scale,
+    run: tuple[str, ...],
+    chosen: Settings,
+    out: Path,
+    pairs: loader.Shards | loader.Memory | None = None,
+) -> None:
+    """Tune the general model on a run's pairs, read here if they are not given; under torchrun the
+    first process writes into out.
+    """
+    pairs, model = pairs or source(scale, run), models.general(scale)
+    known = captions(scale, pairs) if chosen.lock_text else None
+    kept = None if scale.lock_text else out  # minutes begin anew, hours go on
+    model, losses = tune.fit(model, pairs, chunked(model, chosen), kept, known=known)
+    if rank():
+        return
+    tensors = {
+        name: value.contiguous().cpu()
+        for name, value in model.net.state_dict().items()
+        if tuned_name(name, chosen)
+    }
+    save_file(tensors, out / "model.safetensors")
+    (out / "losses.json").write_text(json.dumps(losses))
+
+
+def chunked(model: Model, chosen: Settings) -> Settings:
+    """The settings with the chunk that the GPU holds, of its process's share of the batch; the
+    gradient stays the same. On a CPU as they are.
+    """
+    bytes_here = memory.of_device()
+    if bytes_here is None or chosen.chunk:
+        return chosen
+    share = -(-chosen.batch_size // world())
+    chunk = memory.need(model, chosen).chunk(share, bytes_here)
+    if chunk and not rank():
+        print(f"{chunk} of {share} pairs at once: more do not fit {bytes_here / 2**30:.0f} GiB")
+    return replace(chosen, chunk=chunk)
 
 
 def domain_model(

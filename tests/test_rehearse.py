@@ -1,0 +1,34 @@
+"""A rehearsal: small networks by the real names, marked pages, results of its own."""
+
+import json
+from pathlib import Path
+
+import rehearse
+
+from rs5m.clip import hub, open_clip
+
+ROOT = Path(__file__).parents[1]
+
+
+def test_the_networks_of_a_rehearsal_are_the_real_ones_less_depth_and_width():
+    for name in hub.TAGS:
+        config = open_clip.get_model_config(name)
+        less = json.loads(json.dumps(rehearse.small(config)))
+        for tower in ("vision_cfg", "text_cfg"):
+            same = {"image_size", "patch_size", "context_length", "vocab_size"}
+            same &= config[tower].keys()
+            assert {key: less[tower][key] for key in same} == {k: config[tower][k] for k in same}
+            assert less[tower]["width"] < config[tower]["width"]
+        assert less["embed_dim"] == config["embed_dim"]
+        assert less.get("quick_gelu") == config.get("quick_gelu")
+
+
+def test_a_rehearsal_is_marked_on_every_page_and_keeps_results_to_itself(tmp_path):
+    rehearse.book(tmp_path / "book")
+    rehearse.book(tmp_path / "book")  # a second one finds the first
+    assert rehearse.SAID in (tmp_path / "book" / "_config.yml").read_text(encoding="utf-8")
+    mark = (tmp_path / "book" / "book" / "_static" / "rehearsal.css").read_text()
+    assert '"rehearsal"' in mark
+    kept = tmp_path / "book" / "results"
+    assert sorted(path.name for path in kept.iterdir()) == ["local", "mini"]
+    assert (kept / "mini").resolve() == ROOT / "results" / "mini"
