@@ -1,9 +1,10 @@
 """What other programs say to what we write: a table of clients and products.
 
-Products are made here with the pipelines themselves: two runs of PUB11, one of which is given no
-pair, one of RS3, and shards in both layouts. Each client is a program of its own. Those that the
-build does not install, or installs in a version that clashes, come from the package index into a
-temporary folder before ours; without the network they are left out, and that is said.
+Products are made with the pipelines themselves (tools/products.py): two runs of PUB11, one of which
+is given no pair, one of RS3, shards in both layouts, and folders of tuning runs, whose features
+must be equal to 1e-5. Each client is a program of its own. Those that the build does not install,
+or installs in a version that clashes, come from the package index into a temporary folder before
+ours; without the network they are left out, and that is said.
 """
 
 import re
@@ -14,100 +15,14 @@ import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-import pyarrow as pa
-import pyarrow.parquet as pq
 import torch
-from PIL import Image
-
-from rs5m import clip, pub11, rs3, web
-from rs5m.data import records
-from rs5m.pocket import webpages
+from products import captioned, crawled, tuned
 
 ROOT = Path(__file__).parents[1]
-LIMITS = web.Limits(allow_loopback=True, per_host=8, retries=0, timeout=20)
 SECONDS = 120  # a client that waits longer waits for ever
 ALONE = ("datasets==5.2.0", "dill==0.4.1", "multiprocess==0.70.19", "xxhash==4.1.0")
 TRAINER = ("webdataset==0.2.86",)  # what open_clip_train 3.3.0 asks for
 STEPS = 20
-
-
-# ---------------------------------------------------------------- products
-
-
-class Everything:
-    """A judge that keeps every picture."""
-
-    def about(self) -> str:
-        return "judge: it keeps every picture"
-
-    def identity(self) -> list:
-        return ["everything"]
-
-    def prepare(self, out: Path) -> None:
-        pass
-
-    def load(self, out: Path):
-        return lambda pictures: (np.ones(len(pictures)), np.ones(len(pictures)))
-
-    def reasons(self, score, probability, out: Path) -> list[None]:
-        return [None] * len(score)
-
-
-class Numbers:
-    """A captioner that writes the mean colour."""
-
-    def generate(self, images, n: int) -> list[list[str]]:
-        return [[f"a field of colour {int(i.mean())} number {k}" for k in range(n)] for i in images]
-
-
-class Net(torch.nn.Module):
-    """Towers of one random matrix each."""
-
-    def __init__(self, seed: int):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.image = torch.nn.Parameter(torch.randn(48, 8, generator=generator))
-        self.words = torch.nn.Parameter(torch.randn(64, 8, generator=generator))
-
-    def encode_image(self, pixels):
-        small = torch.nn.functional.adaptive_avg_pool2d(pixels.contiguous(), 4)
-        return small.flatten(1) @ self.image
-
-    def encode_text(self, tokens):
-        return self.words[tokens].mean(1)
-
-
-def tokens(texts: Sequence[str]) -> torch.Tensor:
-    return torch.tensor([[len(word) % 64 for word in (text.split() * 4)[:4]] for text in texts])
-
-
-def crawled(folder: Path) -> None:
-    """Runs of PUB11: full, its release (the other layout), and empty."""
-    pocket = webpages.build(listed=600)
-    none = pa.array([], pa.string())
-    pq.write_table(pa.table({"url": none, "text": none}), folder / "none.parquet")
-    with webpages.serve(pocket) as base:
-        webpages.write(pocket, base, folder / "pairs")
-        for name, layout in zip(("full", "release"), records.LAYOUTS, strict=True):
-            pub11.run(folder / "pairs", folder / name, Everything(), LIMITS, layout=layout)
-        pub11.run(folder / "none.parquet", folder / "empty", Everything(), LIMITS)
-
-
-def captioned(folder: Path) -> None:
-    """Runs of RS3: rs3, and rs3-empty, whose only file is no image."""
-    generator = np.random.default_rng(0)
-    (folder / "images").mkdir()
-    for i in range(24):
-        pixels = generator.integers(0, 256, (48, 48, 3), np.uint8)
-        Image.fromarray(pixels).save(folder / f"images/{i}.png")
-    (folder / "broken").mkdir()
-    (folder / "broken/x.png").write_bytes(b"x")
-    rankers = [clip.Model(Net(seed), tokens, (0.5,) * 3, (0.5,) * 3, 16) for seed in (1, 2)]
-    settings = rs3.Settings(candidates=8, angles=(0.0, 90.0))
-    for images, name in (("images", "rs3"), ("broken", "rs3-empty")):
-        out = folder / name
-        rs3.run(folder / images, out, Numbers, lambda: tuple(rankers), None, "", settings)
 
 
 # ---------------------------------------------------------------- clients
@@ -195,6 +110,54 @@ TABLES = {
     found = load_dataset("parquet", data_files=paths, split="train", cache_dir=CACHE).num_rows
     """,
 }
+EXACT = """
+    import numpy as np
+    from rs5m.clip import open_clip  # torchvision comes by it
+    import torch
+    folder, exact = sys.argv[1], np.load(sys.argv[1] + "/exact.npz")
+    pictures, texts = list(exact["pixels"]), exact["texts"].tolist()
+    def unit(x):
+        return x / np.linalg.norm(x, axis=1, keepdims=True)
+    def tell(**made):
+        off = max(np.abs(unit(np.array(made[k].detach())) - unit(exact[k])).max() for k in made)
+        assert off < 1e-5, f"other features, by {off:.1e}"
+        print(f"{len(pictures)} pictures and {len(texts)} texts, features within {off:.0e}")
+"""
+AS_OPEN_CLIP = """
+    from PIL import Image
+    net, transform = open_clip.create_model_from_pretrained("local-dir:" + folder)
+    pixels = torch.stack([transform(Image.fromarray(one)) for one in pictures])
+    tokens = open_clip.get_tokenizer("local-dir:" + folder)(texts)
+    tell(image=net.eval().encode_image(pixels), text=net.encode_text(tokens))
+"""
+AS_TRANSFORMERS = """
+    from transformers import CLIPModel, CLIPProcessor
+    net, processor = CLIPModel.from_pretrained(folder), CLIPProcessor.from_pretrained(folder)
+    given = processor(text=texts, images=pictures, return_tensors="pt", padding=True)
+    said = net.eval()(**given)
+    tell(image=said.image_embeds, text=said.text_embeds)
+"""
+AS_PEFT = """
+    from peft import PeftModel
+    from transformers import CLIPModel, CLIPProcessor
+    base = folder + "/../hf-base"
+    net = PeftModel.from_pretrained(CLIPModel.from_pretrained(base), folder + "/adapter").eval()
+    processor = CLIPProcessor.from_pretrained(base)
+    said = net(**processor(text=texts, images=pictures, return_tensors="pt", padding=True))
+    tell(image=said.image_embeds, text=said.text_embeds)
+"""
+OURS_AGAIN = """
+    from rs5m import clip
+    model = clip.load("local-dir:" + folder)
+    image, text = clip.encode_images(model, pictures), clip.encode_texts(model, texts)
+    tell(image=torch.tensor(image), text=torch.tensor(text))
+"""
+FOLDERS = {  # client: its code, and the folders of tuning
+    "rs5m": (OURS_AGAIN, ("full", "lora")),
+    "open_clip": (AS_OPEN_CLIP, ("full", "lora")),
+    "transformers": (AS_TRANSFORMERS, ("hf", "full")),
+    "peft": (AS_PEFT, ("lora",)),
+}
 SHARDS = {
     "rs5m": (OURS, ()),
     "webdataset": (WEBDATASET, ()),
@@ -202,8 +165,10 @@ SHARDS = {
     "open_clip_train": (OPEN_CLIP, TRAINER),
     "img2dataset's stats": (STATS, ()),
 }
-# What cannot be read by design: the release's names mean nothing to others.
+# What cannot be read by design: the release's names mean nothing to others, and transformers must
+# not take a folder of open_clip for one of its own, which would be a random network.
 REFUSED = {("webdataset", "release"), ("datasets", "release"), ("open_clip_train", "release")}
+REFUSED |= {("transformers", "tuned/full")}
 
 
 class Index:
@@ -276,14 +241,27 @@ def of_tables(folder: Path, index: Index) -> dict[tuple[str, str], str]:
     return rows
 
 
+def of_folders(folder: Path, index: Index) -> dict[tuple[str, str], str]:
+    """What each client says to the folders of tuning."""
+    rows = {}
+    for client, (code, names) in FOLDERS.items():
+        for name in names:
+            product = f"tuned/{name}"
+            whole = textwrap.dedent(EXACT) + textwrap.dedent(code)
+            rows[client, product] = said(whole, [folder / product], index, ())
+            print(f"{client:<20} {product:<15} {rows[client, product]}", flush=True)
+    return rows
+
+
 def main() -> int:
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         crawled(folder)
         captioned(folder)
+        tuned(folder)
         index = Index(folder)
-        rows = of_shards(folder, index) | of_tables(folder, index)
+        rows = of_shards(folder, index) | of_tables(folder, index) | of_folders(folder, index)
     wrong = [cell for cell, what in rows.items() if ("works" in what[:5]) == (cell in REFUSED)]
     wrong = [cell for cell in wrong if not rows[cell].startswith("left out")]
     for client, product in wrong:
