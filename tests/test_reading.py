@@ -6,8 +6,10 @@ import re
 from pathlib import Path
 
 import myst
+import nbformat
 import notebooks
 import pytest
+import reproduce
 import strip
 
 ROOT = Path(__file__).parents[1]
@@ -61,6 +63,30 @@ def test_every_exercise_is_followed_by_a_folded_solution(page):
     for after in found:
         assert re.fullmatch(r"\n:::\{dropdown\} Solution\n(?:.+\n)+:::\n\s*", after), after
     assert text(page).count("{dropdown} Solution") == len(found)
+
+
+@pytest.mark.parametrize("page", sorted(METHODS))
+def test_what_only_sets_up_is_behind_a_toggle(page):
+    head = notebooks.code_cells(notebooks.read(ROOT, page))[:3]
+    hidden = [reproduce.behind_a_toggle(cell) for cell in head]
+    assert not hidden[0] and any(hidden), "the scale is shown, the imports are not"
+
+
+@pytest.mark.parametrize(
+    ("code", "tags", "hidden"),
+    [
+        ("import peft\n\nlayer = peft.LoraConfig()", [], False),
+        ("import peft\n\nplots.theme()", [], True),
+        ("plots.theme()\nplots.bars(x)", [], False),
+        ("if x:\n    results.glue('x', x)", [], True),
+        ("results.glue('x', x)", ["remove-cell"], False),
+    ],
+)
+def test_code_that_teaches_is_shown(code, tags, hidden):
+    cell = nbformat.v4.new_code_cell(code, metadata={"tags": tags})
+    assert reproduce.behind_a_toggle(cell) == hidden
+    cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": "x"})]
+    assert reproduce.behind_a_toggle(cell) == (not tags)
 
 
 def test_a_notebook_for_colab_folds_it_too():

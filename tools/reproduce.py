@@ -44,7 +44,9 @@ KERNEL = {  # where the reader has not set them
     "GOMP_SPINCOUNT": "2000",  # threads that spin for long crawl on a busy machine
 }
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
-BOOKKEEPING = re.compile(r"^ *results\.(glue|save)\(", re.M)
+BOOKKEEPING = re.compile(  # a chapter's first imports, and numbers that are kept
+    r"\A(?:import|from) [\s\S]*^plots\.theme\(|^ *results\.(?:glue|save)\(", re.M
+)
 TIMING = "timing.json"
 
 
@@ -75,9 +77,11 @@ def tags_of(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
-    """Whether a cell's code stands in the way of reading: it keeps numbers for the prose or draws.
-    The notebooks for Colab show it as it is.
+    """Whether a cell's code stands in the way of reading: it sets up, draws, or keeps numbers for
+    the prose. The notebooks for Colab show it as it is.
     """
+    if any(tag.startswith("remove") for tag in tags_of(cell)):
+        return False
     drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
     return drawn or bool(BOOKKEEPING.search(cell.source))
 
