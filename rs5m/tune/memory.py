@@ -16,7 +16,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 
 from rs5m import adapters
-from rs5m.clip import Model
+from rs5m.clip import Model, open_clip
 from rs5m.device import device
 from rs5m.tune.loop import autocast
 from rs5m.tune.schedule import Settings
@@ -67,6 +67,7 @@ def need(model: Model, settings: Settings, context: int = 0) -> Need:
     size, tower = (model.image_size,) * 2, settings.precision
     with FakeTensorMode():
         net = _copy(plain, device().type).eval()
+        _shorten(net, context)
         one, three = (_saved(net, count, size, context, tower) for count in (1, 3))
     pair = (three - one) // 2
     tensors = [*plain.parameters(), *plain.buffers()]
@@ -93,6 +94,13 @@ def _copy(net: nn.Module, on: str) -> nn.Module:
             made = nn.Parameter(made, tensor.requires_grad)
         known[id(tensor)] = made
     return copy.deepcopy(net, known)
+
+
+def _shorten(net: nn.Module, context: int) -> None:
+    """Let CLIP's text tower read texts of that many tokens, as `rs5m.clip.text_vectors` does."""
+    if isinstance(net, open_clip.CLIP) and net.attn_mask is not None:
+        net.positional_embedding = nn.Parameter(net.positional_embedding[:context])
+        net.attn_mask = net.attn_mask[:context, :context]
 
 
 def _saved(net: nn.Module, count: int, size: tuple, context: int, precision: str) -> int:

@@ -45,6 +45,8 @@ def test_a_graph_without_numbers_keeps_what_a_real_one_keeps():
     counted = memory.need(model, FULL, context=16)
     pair = (really_saved(tiny(), 3) - really_saved(tiny(), 1)) // 2
     assert counted.pair == pytest.approx(pair, rel=0.02) and counted.pair > 10_000
+    shorter = memory.need(model, FULL, context=8)
+    assert 0.5 * counted.pair < shorter.pair < 0.95 * counted.pair
     numbers = [*model.net.parameters(), *model.net.buffers()]
     weights = sum(t.numel() * t.element_size() for t in numbers)
     trained = sum(p.numel() for p in model.net.parameters())
