@@ -1,0 +1,154 @@
+"""Files of an object store: tables that are copied here once, a finished run that is copied there.
+
+Addresses are those that Arrow knows (s3://, gs://); credentials, endpoint and region come from the
+usual environment alone (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL and so on). Every object
+is put whole or not at all. Chapter: setup.
+
+* [NOT IMPLEMENTED] a run that works on the store itself: shards are made on a local disk
+"""
+
+from __future__ import annotations
+
+import posixpath
+from collections.abc import Iterable
+from contextlib import contextmanager
+from fnmatch import fnmatch
+from pathlib import Path
+
+from pyarrow import fs
+from tqdm.auto import tqdm
+
+from rs5m import files
+from rs5m.data import runfolder
+
+BLOCK = 2**23  # bytes held at a time
+MARKS = "*?["
+
+
+def is_remote(path: str) -> bool:
+    """Whether a path is an address of an object store."""
+    return path.startswith(("s3://", "gs://"))
+
+
+@contextmanager
+def _told(url: str):
+    """A store's refusal as one sentence."""
+    try:
+        yield
+    except OSError as error:
+        said = str(error).partition(" (Request ID")[0].strip().rstrip(".")
+        if getattr(error, "errno", None) == 28:
+            raise
+        raise OSError(
+            f"{url} refuses ({said}): check the bucket's name and the environment's credentials, "
+            "endpoint and region, then run it again"
+        ) from error
+
+
+def _opened(url: str) -> tuple[fs.FileSystem, str]:
+    if not is_remote(url):
+        raise ValueError(f"{url} is no address of an object store: begin it with s3:// or gs://")
+    with _told(url):
+        return fs.FileSystem.from_uri(url.rstrip("/"))
+
+
+# ---------------------------------------------------------------- from there
+
+
+def fetch(url: str, folder: Path, endings: Iterable[str]) -> list[Path]:
+    """Copies in `folder`, sorted, of an object, of all below a prefix that have one of `endings`,
+    or of what a pattern matches; those that are there whole are not fetched again.
+
+    FileNotFoundError where nothing is there, OSError where the store refuses.
+    """
+    store, path = _opened(_plain(url))
+    with _told(url):
+        found = [one for one in _below(store, path) if _wanted(one.path, url, tuple(endings))]
+    if not found:
+        raise FileNotFoundError(f"{url} holds no such object: check its spelling")
+    copies = []
+    sizes = sum(one.size for one in found)
+    with tqdm(total=sizes, desc="pairs", unit="B", unit_scale=True) as bar:
+        for one in sorted(found, key=lambda one: one.path):
+            copy = folder / one.path
+            if not (copy.is_file() and copy.stat().st_size == one.size):
+                copy.parent.mkdir(parents=True, exist_ok=True)
+                _copy_here(store, one.path, copy, url)
+            bar.update(one.size)
+            copies.append(copy)
+    return copies
+
+
+def _plain(url: str) -> str:
+    """The folder above the first mark of a pattern, or the address itself."""
+    first = min((url.index(mark) for mark in MARKS if mark in url), default=None)
+    return url if first is None else url[:first].rpartition("/")[0]
+
+
+def _below(store: fs.FileSystem, path: str) -> list[fs.FileInfo]:
+    here = store.get_file_info(path)
+    if here.type == fs.FileType.File:
+        return [here]
+    every = store.get_file_info(fs.FileSelector(path, recursive=True, allow_not_found=True))
+    return [one for one in every if one.type == fs.FileType.File]
+
+
+def _wanted(path: str, url: str, endings: tuple[str, ...]) -> bool:
+    asked = url.partition("://")[2].rstrip("/")
+    if any(mark in asked for mark in MARKS):
+        return fnmatch(path, asked)
+    return path == asked or path.lower().endswith(endings)
+
+
+def _copy_here(store: fs.FileSystem, path: str, copy: Path, url: str) -> None:
+    with (
+        files.whole(copy) as temporary,
+        temporary.open("wb") as file,
+        _told(url),
+        store.open_input_stream(path) as stream,
+    ):
+        while block := stream.read(BLOCK):
+            file.write(block)
+
+
+# ---------------------------------------------------------------- to there
+
+
+def check(url: str) -> None:
+    """OSError, before any work, where nothing can be listed at an address."""
+    store, path = _opened(url)
+    with _told(url):
+        store.get_file_info(fs.FileSelector(path, recursive=False, allow_not_found=True))
+        bucket = path.partition("/")[0]
+        if store.get_file_info(bucket).type == fs.FileType.NotFound:
+            raise OSError(f"there is no bucket {bucket}")
+
+
+def send(out: Path, names: Iterable[str], url: str) -> int:
+    """Copy files of a run's folder to an address, its run.json first; returns how many were sent.
+
+    What is there with the same size is not sent again, so a copy that was cut off goes on. A run's
+    bytes follow from its run.json: ValueError where another one is there.
+    """
+    store, path = _opened(url)
+    sent = 0
+    with _told(url):
+        there = {one.path: one.size for one in _below(store, path)}
+        note, mine = posixpath.join(path, runfolder.NOTE), (out / runfolder.NOTE).read_bytes()
+        if note in there and store.open_input_stream(note).read() != mine:
+            raise ValueError(f"{url} holds another run: name another folder there")
+        for name in tqdm([runfolder.NOTE, *names], desc="upload", unit=" files"):
+            place = posixpath.join(path, name)
+            if there.get(place) != (out / name).stat().st_size:
+                _copy_there(store, out / name, place)
+                sent += 1
+    return sent
+
+
+def _copy_there(store: fs.FileSystem, file: Path, place: str) -> None:
+    """An object appears when its stream is closed; one that breaks off leaves none."""
+    with file.open("rb") as stream:
+        there = store.open_output_stream(place)
+        while block := stream.read(BLOCK):
+            there.write(block)
+        there.close()

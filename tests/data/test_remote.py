@@ -1,0 +1,132 @@
+"""Tables from an object store and a run's files to it, against servers on loopback."""
+
+import os
+
+import loopback_store
+import pyarrow as pa
+import pyarrow.parquet as pq
+import pytest
+from pyarrow import fs
+
+from rs5m.data import remote
+
+NAMES = ("kept.parquet", "unmatched/00000.parquet", "pub11-train-0000.tar")
+
+
+@pytest.fixture(autouse=True)
+def usual(monkeypatch):
+    """The usual environment, and nothing of this machine's own."""
+    for name in [name for name in os.environ if name.startswith("AWS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "a")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "b")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+@pytest.fixture
+def store(monkeypatch):
+    with loopback_store.small() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server
+
+
+@pytest.fixture
+def run(tmp_path):
+    out = tmp_path / "run"
+    (out / "unmatched").mkdir(parents=True)
+    (out / "run.json").write_text('{"seed": 1}')
+    for k, name in enumerate(NAMES):
+        (out / name).write_bytes(os.urandom(2**20 * 6 if name.endswith("tar") else 1000 + k))
+    return out
+
+
+def fill(server, *names):
+    for name in names:
+        server.objects[f"crawl/{name}"] = name.encode()
+
+
+def test_tables_below_a_prefix_come_once(store, tmp_path):
+    fill(store, "a/2.csv", "a/1.parquet", "a/deep/3.jsonl", "a/notes.txt", "b/4.csv")
+    copies = remote.fetch("s3://crawl/a/", tmp_path, (".csv", ".parquet", ".jsonl"))
+    names = [path.relative_to(tmp_path / "crawl").as_posix() for path in copies]
+    assert names == ["a/1.parquet", "a/2.csv", "a/deep/3.jsonl"]
+    assert [path.read_bytes().decode() for path in copies] == names
+    copies[0].write_bytes(b"cut")
+    asked = []
+    store.fault = lambda method, path: asked.append((method, path)) or 0
+    assert remote.fetch("s3://crawl/a", tmp_path, (".csv", ".parquet", ".jsonl")) == copies
+    assert copies[0].read_bytes() == b"a/1.parquet", "what is not whole is fetched again"
+    assert [path for method, path in asked if method == "GET" and path != "crawl"] == [
+        "crawl/a/1.parquet"
+    ]
+
+
+def test_an_object_and_a_pattern(store, tmp_path):
+    fill(store, "a/2.csv", "a/1.parquet", "a/12.csv")
+    assert [p.name for p in remote.fetch("s3://crawl/a/2.csv", tmp_path, ())] == ["2.csv"]
+    assert [p.name for p in remote.fetch("s3://crawl/a/*2.csv", tmp_path, ())] == [
+        "12.csv",
+        "2.csv",
+    ]
+    with pytest.raises(FileNotFoundError, match="s3://crawl/none holds no such object"):
+        remote.fetch("s3://crawl/none", tmp_path, (".csv",))
+
+
+def test_a_copy_that_was_cut_off_goes_on(store, run):
+    store.fault = lambda method, path: 403 if "pub11" in path else 0
+    with pytest.raises(OSError, match="s3://crawl/made refuses .*credentials"):
+        remote.send(run, NAMES, "s3://crawl/made")
+    assert store.puts == ["crawl/made/run.json", *(f"crawl/made/{n}" for n in NAMES[:2])]
+    store.fault = lambda method, path: 0
+    assert remote.send(run, NAMES, "s3://crawl/made/") == 1
+    assert remote.send(run, NAMES, "s3://crawl/made") == 0
+    for name in ("run.json", *NAMES):
+        assert store.objects[f"crawl/made/{name}"] == (run / name).read_bytes()
+
+
+def test_another_run_there_is_left_alone(store, run):
+    store.objects["crawl/made/run.json"] = b'{"seed": 2}'
+    with pytest.raises(ValueError, match="s3://crawl/made holds another run"):
+        remote.send(run, NAMES, "s3://crawl/made")
+    assert list(store.objects) == ["crawl/made/run.json"]
+
+
+def test_a_store_that_says_503_now_and_then_loses_nothing(store, run):
+    asked = []
+    store.fault = lambda method, path: 503 if asked.append(path) or len(asked) % 4 == 0 else 0
+    remote.send(run, NAMES, "s3://crawl/made")
+    assert all(store.objects[f"crawl/made/{n}"] == (run / n).read_bytes() for n in NAMES)
+
+
+def test_no_bucket_and_no_right_are_one_sentence(store, tmp_path):
+    for work in (remote.check, lambda url: remote.fetch(url, tmp_path, (".csv",))):
+        with pytest.raises(OSError, match="s3://gone/x (refuses|holds no)"):
+            work("s3://gone/x")
+        store.fault = lambda method, path: 403
+        with pytest.raises(OSError, match="s3://crawl/x refuses .*ACCESS_DENIED.*credentials"):
+            work("s3://crawl/x")
+        store.fault = lambda method, path: 0
+    remote.check("s3://crawl/x")
+
+
+def test_against_moto(run, tmp_path, monkeypatch):
+    with loopback_store.moto() as url:
+        if not url:
+            pytest.skip("moto is not installed")
+        monkeypatch.setenv("AWS_ENDPOINT_URL", url)
+        with pytest.raises(OSError, match="refuses"):
+            remote.check("s3://crawl/made")
+        store, _ = fs.FileSystem.from_uri("s3://any?allow_bucket_creation=true")
+        store.create_dir("crawl")
+        remote.check("s3://crawl/made")
+        pq.write_table(pa.table({"url": ["u"]}), table := tmp_path / "t.parquet")
+        with store.open_output_stream("crawl/in/t.parquet") as there:
+            there.write(table.read_bytes())
+        (copy,) = remote.fetch("s3://crawl/in", tmp_path / "pairs", (".parquet",))
+        assert copy.read_bytes() == table.read_bytes()
+        assert remote.send(run, NAMES, "s3://crawl/made") == 4
+        assert remote.send(run, NAMES, "s3://crawl/made") == 0
+        for name in NAMES:
+            with store.open_input_stream(f"crawl/made/{name}") as there:
+                assert there.read() == (run / name).read_bytes()

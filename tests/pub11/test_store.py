@@ -1,0 +1,54 @@
+"""A run from an object store to an object store, started again after it was cut off."""
+
+import loopback_store
+import pandas as pd
+import pytest
+
+from rs5m import cli
+
+
+@pytest.fixture
+def store(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.delenv("AWS_PROFILE", raising=False)
+    with loopback_store.small() as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server
+
+
+def test_from_a_bucket_to_a_bucket(store, site, tmp_path, capsys):
+    listed = pd.concat(map(pd.read_parquet, sorted(site[1].glob("*.parquet"))))
+    store.objects["crawl/in/some.parquet"] = listed.iloc[:60].to_parquet()
+    out = tmp_path / "out"
+    command = ["pub11", "--pairs", "s3://crawl/in", "--out", str(out), "--keep-by", "none"]
+    command += ["--allow-loopback", "--retries", "0", "--upload", "s3://crawl/made"]
+    store.fault = lambda method, path: 403 if path.endswith("report.html") else 0
+    assert cli.main(command) == 2
+    assert "s3://crawl/made refuses" in capsys.readouterr().err
+    store.fault = lambda method, path: 0
+    assert cli.main(command) == 0
+    assert "files sent, the others were there" in capsys.readouterr().out
+    there = {name.removeprefix("crawl/made/"): data for name, data in store.objects.items()}
+    del there["crawl/in/some.parquet"]
+    for name, data in there.items():
+        assert data == (out / name).read_bytes()
+    assert {"run.json", "kept.parquet", "pub11-train-0000.tar", "report.html"} <= there.keys()
+    assert "unmatched/00000.parquet" in there and len(pd.read_parquet(out / "kept.parquet")) > 3
+    assert len(store.puts) == len(set(store.puts)), "nothing is sent twice"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--pairs", "s3://crawl/none"], "s3://crawl/none holds no such object"),
+        (["--upload", "ftp://x"], "ftp://x is no address of an object store"),
+        (["--upload", "s3://gone/x"], "s3://gone/x refuses"),
+    ],
+)
+def test_a_wrong_address_is_one_sentence(options, words, store, site, tmp_path, capsys):
+    command = ["pub11", "--pairs", str(site[1]), "--keep-by", "none", "--out", str(tmp_path / "o")]
+    assert cli.main([*command, *options]) == 2
+    said = capsys.readouterr().err
+    assert words in said and len(said.splitlines()) == 1
+    assert not (tmp_path / "o").exists()
