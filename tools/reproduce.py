@@ -27,6 +27,7 @@ import nbformat
 import notebooks
 import polish
 import strip
+import terms
 
 from rs5m import pocket, results
 from rs5m.book import scales
@@ -339,8 +340,10 @@ def assemble(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> P
             continue
         if cell := strip.titled(notebook):
             cell.source = strip.below_title(cell.source, line)
+        mark = terms.marker(root)
         for cell in notebook.cells:
-            cell.source = links(cell.source) if cell.cell_type == "markdown" else cell.source
+            if cell.cell_type == "markdown":
+                cell.source = links(mark(cell.source))
         notebooks.name_cells(notebook)
         nbformat.write(notebook, folder / f"{page}.ipynb")
     return folder
@@ -416,6 +419,12 @@ def main(arguments: list[str] | None = None) -> None:
         around = surroundings(root, scales.get(options.scale))
     except (ValueError, FileNotFoundError) as error:  # an unknown scale, a scale without its data
         raise SystemExit(str(error)) from None
+    if not (options.render or scales.get(options.scale).lock_text):
+        from rs5m.book import parts  # imports torch, for which the laptop's scales need not wait
+
+        asked = options.chapters or notebooks.toc(root)
+        for line in parts.told(scales.get(options.scale), asked):
+            print(line, flush=True)
     start, cold = time.perf_counter(), not (root / "runs" / options.scale / "book").exists()
     rendered, took, missing = run_chapters(root, options.scale, around, options)
     if options.keep_going or missing:

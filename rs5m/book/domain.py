@@ -60,20 +60,32 @@ def _shards(name: str, run: tuple[str, ...]) -> list[Path]:
     return [path for part in run for path in SHARDS[part](scales.get(name))]
 
 
-def _published(scale: Scale, half: str = "*") -> list[Path]:
+def published_shards(scale: Scale, half: str = "*") -> list[Path]:
     """The published training shards in the scale's folder, linked folders included."""
-    folder, name = data_folder(scale), f"{half}-train-[0-9]*.tar"
+    folder, name = data_folder(scale), f"{half}-train-[0-9][0-9][0-9][0-9].tar"
     shards = sorted(path for below in ("", "*/", "*/*/") for path in folder.glob(below + name))
     if not shards:
         wanted = half if half != "*" else "{pub11,rs3}"
         raise FileNotFoundError(f"{folder} holds no RS5M shard ({wanted}-train-NNNN.tar)")
+    if gaps := _gaps([path.name for path in shards]):
+        print(f"not among the shards of {folder}, so its pairs are left out: {', '.join(gaps)}")
     return shards
+
+
+def _gaps(names: list[str]) -> list[str]:
+    """The shards that are missing between others of their half: 0003 beside 0002 and 0004."""
+    gaps = []
+    for half in dict.fromkeys(name.partition("-")[0] for name in names):
+        known = {int(name[-8:-4]) for name in names if name.startswith(f"{half}-")}
+        between = sorted(set(range(min(known), max(known))) - known)
+        gaps += [f"{half}-train-{number:04d}.tar" for number in between]
+    return gaps
 
 
 def _half(scale: Scale, name: str) -> list[Path]:
     """A half of RS5M: this book's own, or the published one where the scale reads that."""
     if not scale.lock_text:
-        return _published(scale, name)
+        return published_shards(scale, name)
     if name == "pub11":
         return runs.pub11_shards(scale)
     return sorted((runs.labelled_set(scale) / "out").glob("rs3-train-*.tar"))
@@ -84,7 +96,7 @@ def halves(scale: Scale) -> dict[str, tuple[str, ...]]:
     parts = {"PUB11": ("pub11",), "RS3": ("rs3",)}
     if scale.lock_text:
         return parts | {"both": ("pub11", "rs3")}
-    names = {path.name.partition("-")[0] for path in _published(scale)}
+    names = {path.name.partition("-")[0] for path in published_shards(scale)}
     held = {name: run for name, run in parts.items() if run[0] in names}
     return held | {"both": scale.runs[0]}
 
@@ -92,7 +104,7 @@ def halves(scale: Scale) -> dict[str, tuple[str, ...]]:
 SHARDS = {
     "pub11": partial(_half, name="pub11"),
     "rs3": partial(_half, name="rs3"),
-    "rs5m": _published,
+    "rs5m": published_shards,
 }
 
 
