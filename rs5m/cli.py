@@ -65,8 +65,18 @@ def parser() -> argparse.ArgumentParser:
     return root
 
 
+def _said(error: Exception) -> str:
+    """An error's words; those of the system, which name no cure, as a sentence."""
+    if str(error).startswith("[Errno") and getattr(error, "filename", None):
+        return f"{error.filename} cannot be used ({error.strerror}): name another, or mend that"
+    return str(error)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; whatever goes wrong is one line, and the exit code one of CODES."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what no screen can show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     arguments = parser().parse_args(argv)
     try:
         arguments.run(arguments)
@@ -74,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
         print("rs5m: interrupted: run the same command again to go on", file=sys.stderr)
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"rs5m: {error}", file=sys.stderr)
+        print(f"rs5m: {_said(error)}", file=sys.stderr)
         return 2
     except Exception as error:
         if os.environ.get("RS5M_DEBUG"):

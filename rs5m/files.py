@@ -1,6 +1,7 @@
 """Files that are whole or not there, every file of a folder, and what tells one content from
 another."""
 
+import codecs
 import errno
 import hashlib
 import os
@@ -11,6 +12,8 @@ from pathlib import Path
 UMASK = os.umask(0)  # there is no way to read it without setting it
 os.umask(UMASK)
 POINTER = b"version https://git-lfs"  # how the text begins that a clone without Git LFS has
+CURES = {errno.ENOSPC: "free some space, then run it again"}  # what helps where nothing was written
+CURES |= dict.fromkeys((errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS), "name another place")
 
 
 @contextmanager
@@ -38,7 +41,7 @@ def whole(path: str | Path) -> Iterator[Path]:
 
 def unwritten(path: str | Path, error: OSError) -> OSError:
     """The error of a file that could not be written, with its name and the cure."""
-    cure = "free some space, then run it again" if error.errno == errno.ENOSPC else "run it again"
+    cure = CURES.get(error.errno, "run it again")
     return OSError(f"{path} could not be written ({error.strerror or error}): {cure}")
 
 
@@ -86,6 +89,26 @@ def content(path: str | Path) -> bytes:
     whole_file = Path(path).read_bytes()
     refuse_pointer(path, whole_file)
     return whole_file
+
+
+def decoded(data: bytes) -> str | None:
+    """Text by its byte-order mark, UTF-8 where there is none; None for what is neither."""
+    mark = data[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+    try:
+        return data.decode("utf-16" if mark else "utf-8-sig")
+    except UnicodeDecodeError:
+        return None
+
+
+def text(path: str | Path) -> str:
+    """The text of a file with line ends as \\n; ValueError that names a file which holds none."""
+    data = content(path)
+    found = decoded(data)
+    if found is None:
+        found = kind(data[:64])
+        what = "neither UTF-8 nor UTF-16" if found.startswith("text") or not found else found
+        raise ValueError(f"{path} is {what}: save it as UTF-8, or name a text file")
+    return found.replace("\r\n", "\n").replace("\r", "\n")
 
 
 def refuse_pointer(path: str | Path, start: bytes) -> None:

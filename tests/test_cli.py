@@ -374,6 +374,7 @@ def test_two_processes_write_one_model(small_recipes, tmp_path):
     [
         (KeyboardInterrupt(), 130, "interrupted: run the same command again"),
         (KeyError("x"), 1, "KeyError"),
+        (FileExistsError(17, "File exists", "out"), 2, "out cannot be used (File exists): name"),
         (RuntimeError("deep\ninside"), 1, "RuntimeError: deep inside"),
     ],
 )

@@ -25,6 +25,7 @@ CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
 IMAGE = "--image-column"
 NO_IMAGE = "has no image"
+BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
 class Pair(NamedTuple):
@@ -112,6 +113,8 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
         captions = () if fault else records.captions(text, sample[text])
         name = f"{stem}.{image or next(iter(paths))}"
         yield Pair(name, None if fault else paths[image].read_bytes, captions, fault)
+        for kind in sorted(paths.keys() & {*records.PICTURES} - {image}):
+            yield Pair(f"{stem}.{kind}", fault="is a second image of a pair")
 
 
 def of_table(
@@ -138,7 +141,7 @@ def of_table(
     rows = tables.rows(table, [where, beside])
     kind = table.schema.field(where).type
     kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_struct(kind) or pa.types.is_binary(kind) or pa.types.is_large_binary(kind):
+    if pa.types.is_struct(kind) or any(test(kind) for test in BYTES):
         return _inside(path, rows, where, beside)
     faults: list[Pair] = []
     return chain(_files(path, _named(path, rows, where, beside, faults)), faults)
@@ -184,6 +187,8 @@ def _files(path: Path, rows: Iterable[tuple[str, object]]) -> Iterator[Pair]:
     """
     captions: dict[str, list] = {}
     for file, words in rows:
+        if "\\" in file and not (path.parent / file).exists():  # written on Windows
+            file = file.replace("\\", "/")
         several = words if isinstance(words, list | tuple) else [words]
         captions.setdefault(file, []).extend(several)
     base = _base(path, list(islice(captions, 100)))

@@ -106,9 +106,11 @@ def _kept(found: Iterable[Pair], left_out: dict[str, list[str]]) -> Iterator[rec
 
 def _texts(value: object) -> tuple[tuple[str, ...], str | None]:
     several = value if isinstance(value, list | tuple) else [value]
+    several = [records.spelled(one) if isinstance(one, bytes) else one for one in several]
     if any(not isinstance(one, str | None) for one in several):
         return (), "has a caption that is no text"
-    texts = tuple(dict.fromkeys(one.strip() for one in several if one and one.strip()))
+    whole = (one.encode("utf-8", "replace").decode().strip() for one in several if one)
+    texts = tuple(dict.fromkeys(one for one in whole if one))  # no halves of surrogate pairs
     return texts, None if texts else NO_CAPTION
 
 

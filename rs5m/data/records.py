@@ -147,7 +147,8 @@ def _members(record: Record, layout: str) -> dict[str, bytes]:
     return {
         ending if ending in PICTURES else "jpg": record.image,
         "txt": caption,
-        "json": json.dumps(note, ensure_ascii=False).encode(),
+        # halves of surrogate pairs, from names that are not UTF-8, as JSON writes them
+        "json": json.dumps(note, ensure_ascii=False).encode("utf-8", "backslashreplace"),
     }
 
 
@@ -155,29 +156,36 @@ def _members(record: Record, layout: str) -> dict[str, bytes]:
 
 
 def parts(sample: Mapping[str, object]) -> tuple[str, str, str | None]:
-    """The kinds of the image and of the text that holds the captions, and what the sample lacks
-    (else None).
+    """The kinds of the image and of the text that holds the captions, and what the sample lacks or
+    why its text is none (else None).
 
     sample: members by kind; those of TEXTS as bytes. A json with several "captions" goes before the
     txt, and the txt before a json with one "caption".
     """
     if any(kind in sample for kind in OFFICIAL):
         missing = sorted(set(OFFICIAL) - sample.keys())
-        return "img_content", "caption", f"lacks {', '.join(missing)}" if missing else None
+        fault = f"lacks {', '.join(missing)}" if missing else _no_text(sample["caption"])
+        return "img_content", "caption", fault
     image = next((kind for kind in PICTURES if kind in sample), None)
     in_json = captions("json", sample.get("json", b""))
     text = "txt" if "txt" in sample and len(in_json) < 2 else "json"
     lacking = ["an image"] * (image is None) + ["a caption (txt or json)"] * (
         text == "json" and not in_json
     )
-    return image, text, f"lacks {' and '.join(lacking)}" if lacking else None
+    fault = f"lacks {' and '.join(lacking)}" if lacking else _no_text(sample[text])
+    return image, text, fault
+
+
+def _no_text(data: bytes) -> str | None:
+    """Why the bytes of a caption are none, or None."""
+    return "has a pointer of Git LFS for a caption" if data.startswith(files.POINTER) else None
 
 
 def captions(kind: str, data: bytes) -> tuple[str, ...]:
     """The captions in a member of that kind: one, or for a json those of its "captions", else its
     "caption".
     """
-    text = data.decode("utf-8-sig", "replace")
+    text = spelled(data)
     if kind != "json":
         return (text,)
     value = _object(text)
@@ -188,6 +196,11 @@ def captions(kind: str, data: bytes) -> tuple[str, ...]:
         else []
     )
     return tuple(several) or ((value["caption"],) if isinstance(value.get("caption"), str) else ())
+
+
+def spelled(data: bytes) -> str:
+    """A caption's bytes as text, those that no text has replaced."""
+    return files.decoded(data) or data.decode("utf-8-sig", "replace")
 
 
 def name(sample: Mapping[str, object], stem: str) -> str:

@@ -14,10 +14,10 @@ from typing import NamedTuple
 import numpy as np
 import pandas as pd
 
+from rs5m import files
 from rs5m.clip import Model
 from rs5m.data.datasets import Images, in_words
 from rs5m.evaluate import features, prompts, search, stored, testsets
-from rs5m.files import whole
 from rs5m.vectors import normalise
 
 BLOCK = 2048  # images between two that are kept
@@ -63,7 +63,7 @@ def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) 
     store = features.Store(model)
     about = {key: store.identity[key] for key in (*SAME, "architecture")}
     if data.is_file():
-        lines = [line.strip() for line in data.read_text(encoding="utf-8-sig").splitlines()]
+        lines = [line.strip() for line in files.text(data).splitlines()]
         if not (lines := [line for line in lines if line]):
             raise ValueError(f"{data} has no text: write one on each line")
         vectors = normalise(store.texts(lines, data.stem)).astype(np.float32)
@@ -93,23 +93,35 @@ def _of_folder(store: features.Store, folder: Path, classes: bool) -> dict:
 def _write(out: Path, arrays: dict, about: dict) -> Path:
     out.parent.mkdir(parents=True, exist_ok=True)
     told = json.dumps(about, sort_keys=True)
-    with whole(out) as temporary:
+    with files.whole(out) as temporary:
         if out.suffix == ".npz":
             with temporary.open("wb") as stream:
                 np.savez(stream, **arrays, about=told)
         else:
-            table = pd.DataFrame({name: list(values) for name, values in arrays.items()})
-            table.attrs["rs5m"] = told  # pandas keeps it in the file's header
-            table.to_parquet(temporary, index=False)
+            _table(arrays, out, told).to_parquet(temporary, index=False)
     count = len(next(iter(arrays.values())))
     print(f"{count:,} vectors: {out}")
     return out
+
+
+def _table(arrays: dict, out: Path, told: str) -> pd.DataFrame:
+    try:
+        table = pd.DataFrame({name: list(values) for name, values in arrays.items()})
+    except UnicodeEncodeError as error:
+        raise ValueError(
+            f"{out} holds no name that is not UTF-8, as one of an image is: write an npz, or "
+            "rename the image"
+        ) from error
+    table.attrs["rs5m"] = told  # pandas keeps it in the file's header
+    return table
 
 
 def read(path: str | Path) -> Index:
     """The index that `run` wrote of a folder; ValueError for any other file."""
     path = Path(path)
     if path.suffix == ".parquet":
+        with path.open("rb") as stream:
+            files.refuse_other(path, stream.read(64), "parquet")
         table = pd.read_parquet(path)
         told = table.attrs.get("rs5m")
         arrays = {name: table[name].to_numpy() for name in table} | {"about": told}

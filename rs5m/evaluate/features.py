@@ -63,7 +63,7 @@ def data_digest(images: Images) -> str:
     total = hashlib.sha256()
     for i, name in enumerate(tqdm(images.names, desc="reading", unit="image", leave=False)):
         content = images.read(i)
-        total.update(f"{name}\0{len(content)}\0".encode())
+        total.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
         total.update(content)
     return total.hexdigest()
 

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rs5m import clip, paper
+from rs5m import clip, files, paper
 from rs5m.clip import Model
 from rs5m.data.datasets import Classes, Labelled
 
@@ -103,8 +103,8 @@ def _lines(path: str | Path) -> list[tuple[int, str]]:
     """The lines that say something, with their numbers; ValueError where there is none."""
     if not path:
         return []
-    text = Path(path).read_text(encoding="utf-8-sig")
-    found = [(i, line.strip()) for i, line in enumerate(text.splitlines(), 1) if line.strip()]
+    lines = enumerate(files.text(path).splitlines(), 1)
+    found = [(i, line.strip()) for i, line in lines if line.strip()]
     if not found:
         raise ValueError(f"{path} is empty: leave the option out, or write a line for each")
     return found

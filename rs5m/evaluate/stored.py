@@ -13,9 +13,8 @@ from typing import NamedTuple
 
 import numpy as np
 
-from rs5m import intervals, zeroshot
+from rs5m import files, intervals, zeroshot
 from rs5m.evaluate import frozen
-from rs5m.files import whole
 from rs5m.vectors import normalise
 
 FORMS = ("text", "mean", "single")
@@ -67,6 +66,8 @@ def read(path: str | Path) -> Stored:
 
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """What an npz holds, as numbers and texts alone; ValueError for pickles and half files."""
+    with path.open("rb") as stream:
+        files.refuse_pointer(path, stream.read(64))
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -206,7 +207,7 @@ def run(paths: list[str | Path], out: str | Path, tasks: str = "zeroshot") -> di
             )
         for note in vectors.notes:
             print(f"{vectors.name}: {note}")
-    with whole(out) as temporary:
+    with files.whole(out) as temporary:
         temporary.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     return report
 

@@ -135,8 +135,12 @@ def _cards(out: Path, rows: pd.DataFrame) -> dict[int, sheet.Card]:
     cards = {}
     for _, part in rows.groupby(rows["shard"].fillna(-1), sort=True):
         for row, data in zip(part.itertuples(), content(out, part), strict=True):
-            cards[row.row] = sheet.Card(_picture(data), row.text or "", row.url or "", _facts(row))
+            cards[row.row] = sheet.Card(_picture(data), *_words(row.text, row.url), _facts(row))
     return cards
+
+
+def _words(*values: object) -> list[str]:
+    return [value if isinstance(value, str) else "" for value in values]
 
 
 def _picture(data: bytes | None) -> str | None:
@@ -171,9 +175,9 @@ def _hosts(kept: pd.DataFrame, dropped: pd.DataFrame) -> pd.DataFrame:
     return rows.head(HOSTS).astype({"failed": int}).reset_index(drop=True)
 
 
-def _host(url: str | None) -> str:
+def _host(url: object) -> str:
     try:
-        return urlsplit(url or "").hostname or "no host"
+        return urlsplit(url if isinstance(url, str) else "").hostname or "no host"
     except ValueError:
         return "no host"
 

@@ -264,3 +264,11 @@ def test_what_is_written_is_kept_or_counted(tmp_path_factory, rows, layout):
     assert pairs(path) == good and [p.name for p in path.parent.iterdir()] == ["x.tar"]
     empty = len(rows) - len(good)
     assert index(path).left_out == ({"has an empty caption": empty} if empty else {})
+
+
+def test_pointers_and_other_encodings_of_a_caption(tmp_path):
+    members = [("0.jpg", IMAGE), ("0.txt", "Fluß".encode("utf-16"))]
+    members += [("1.jpg", IMAGE), ("1.txt", files.POINTER)]
+    path = tarred(tmp_path / "x.tar", members)
+    assert pairs(path) == {"0.jpg": (IMAGE, "Fluß")}
+    assert index(path).left_out == {"has a pointer of Git LFS for a caption": 1}

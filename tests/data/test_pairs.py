@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
+from rs5m import files
 from rs5m.data import pairs, records
 
 
@@ -213,3 +215,49 @@ def test_shards_are_not_packed(tmp_path):
     records.write(tmp_path / "a.tar", [records.Record(jpeg(0), "0.jpg", "x")])
     assert pairs.packable([str(tmp_path)]) == pairs.packable([str(tmp_path / "a.tar")]) == []
     assert pairs.packable(["https://x.example/a.tar"]) == pairs.packable(["none/*.tar"]) == []
+
+
+def test_bytes_of_captions_and_halves_of_surrogate_pairs_are_texts(tmp_path):
+    captions = pa.array([b"gr\xc3\xbcn", b"gr\xfcn", None], pa.binary())
+    images = pa.array([jpeg(i) for i in range(3)], pa.binary_view())
+    pq.write_table(pa.table({"jpg": images, "caption": captions}), tmp_path / "a.parquet")
+    found, left_out = packed(tmp_path / "a.parquet")
+    assert [texts for _, texts in found] == [("grün",), ("gr\ufffdn",)]
+    assert {reason: len(names) for reason, names in left_out.items()} == {"has no caption": 1}
+    pictures(tmp_path / "lines", "0.jpg")
+    (tmp_path / "lines/a.jsonl").write_text('{"image": "0.jpg", "caption": "half \\ud83d"}\n')
+    found, _ = packed(tmp_path / "lines" / "a.jsonl")
+    assert found == [("0.jpg", ("half ?",))]
+
+
+def test_a_table_as_windows_and_excel_write_it(tmp_path):
+    """Other separators of paths, of fields and of lines."""
+    pictures(tmp_path / "set/sub", "0.jpg", "1.jpg")
+    table = tmp_path / "set" / "a.csv"
+    for ends, mark in (("\n", ","), ("\r\n", ";"), ("\r", ",")):
+        rows = [("image", "caption"), ("sub\\0.jpg", "one"), ("sub\\1.jpg", "two")]
+        table.write_bytes(ends.join(mark.join(row) for row in rows).encode())
+        found = [(pair.name, pair.captions, pair.fault) for pair in pairs.found(table)]
+        assert found == [("sub/0.jpg", ["one"], None), ("sub/1.jpg", ["two"], None)], (ends, mark)
+
+
+def test_a_second_image_and_a_pointer_beside_are_left_out(tmp_path):
+    pictures(tmp_path / "set", "0.jpg", "0.png", "1.jpg")
+    (tmp_path / "set/0.txt").write_bytes("zwei \u00fc".encode("utf-16"))
+    (tmp_path / "set/1.txt").write_bytes(files.POINTER + b".github.com/spec/v1\n")
+    found, left_out = packed(tmp_path / "set")
+    assert found == [("0.jpg", ("zwei \u00fc",))]
+    assert left_out == {
+        "is a second image of a pair": ["0.png"],
+        "has a pointer of Git LFS for a caption": ["1.jpg"],
+    }
+
+
+def test_a_name_that_is_not_utf8_is_packed_and_found_again(tmp_path):
+    name = os.fsdecode(b"gr\xfcn.jpg")
+    try:
+        pictures(tmp_path / "set", name)
+    except OSError:
+        pytest.skip("this disk takes UTF-8 alone")
+    (tmp_path / "set" / os.fsdecode(b"gr\xfcn.txt")).write_text("green")
+    assert packed(tmp_path / "set")[0] == [(name, ("green",))]

@@ -140,6 +140,7 @@ def test_a_row_longer_than_a_block_is_one_sentence(tmp_path, small_blocks):
     [
         ("a.csv", b"url,text\nhttp://a,caf\xe9\n", "is not UTF-8"),
         ("a.csv", "url,text\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
+        ("a.csv", "url,text\n".encode("utf-16-be"), "is UTF-16: save it as UTF-8"),
         ("a.jsonl", b'{"url": "x", "text": "caf\xe9"}\n', "is not UTF-8"),
         ("a.json", b'[{"url": "x"}]', "is json: give parquet, csv, tsv or jsonl"),
         ("a.json", b'{\n "images": []\n}', "is json, not jsonl"),

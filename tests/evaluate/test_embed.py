@@ -1,6 +1,7 @@
 """Files of vectors: what is in them is what the model gives; an index answers like its folder."""
 
 import json
+import os
 from pathlib import Path
 
 import numpy as np
@@ -95,6 +96,36 @@ def test_texts_are_a_line_each(photos, model):
     assert table["texts"].tolist() == ["a river", "a lake"]
     alone = normalise(clip.encode_texts(model, ["a lake"]))[0]
     assert table["text"][1] == pytest.approx(alone, abs=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("a river\r\n\r\na lake".encode("utf-16"), ""),
+        (b"a lake\xfc\n\xff", "t.txt is neither UTF-8 nor UTF-16"),
+        (b"PK\x03\x04\xff\xff", "t.txt is a zip: save it as UTF-8"),
+    ],
+)
+def test_texts_of_another_encoding_are_read_or_named(photos, capsys, content, said):
+    Path("t.txt").write_bytes(content)
+    code = command("embed", "--data", "t.txt", "--out", "t.parquet")
+    assert code == (2 if said else 0) and said in capsys.readouterr().err
+    if not said:
+        assert pd.read_parquet("t.parquet")["texts"].tolist() == ["a river", "a lake"]
+
+
+def test_a_name_that_is_not_utf8_is_embedded_and_shown(photos, capsys):
+    name = os.fsdecode(b"gr\xfcn.png")
+    try:
+        (photos / "river/0.png").rename(photos / "river" / name)
+    except OSError:
+        pytest.skip("this disk takes UTF-8 alone")
+    assert command("embed", "--data", photos, "--out", "i.npz") == 0
+    assert f"river/{name}" in embed.read("i.npz").names
+    assert command("search", "--data", "i.npz", "--query", QUERY, "--out", "s.html") == 0
+    assert "gr\\udcfcn.png" in capsys.readouterr().out
+    assert command("embed", "--data", photos, "--out", "i.parquet") == 2
+    assert "write an npz, or rename the image" in capsys.readouterr().err
 
 
 def test_the_search_prints_and_writes_a_page(photos, capsys):

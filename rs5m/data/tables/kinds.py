@@ -20,6 +20,7 @@ ENDINGS = (".parquet", ".pq", ".parq", ".csv", ".tsv", ".jsonl", ".ndjson")
 KINDS = "parquet, csv, tsv or jsonl"
 HEAD = 2**16  # bytes that tell what a file is
 SAMPLE = 1000  # lines of jsonl that tell its columns
+LINE_END = re.compile(r"\r\n|\r|\n")
 URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
 CAPTION_NAMES = ("text", "caption", "captions", "alttext", "alt", "title", "description")
 TEXT = (
@@ -57,7 +58,8 @@ def look(path: Path) -> Table:
     files.refuse_pointer(path, head)
     if head.startswith(b"PAR1"):
         return Table(path, "parquet", _parquet_schema(path))
-    if head[:2] in (b"\xff\xfe", b"\xfe\xff"):
+    zeros = (set(head[:64][start::2]) == {0} for start in (0, 1))  # Latin letters, without a mark
+    if head[:2] in (b"\xff\xfe", b"\xfe\xff") or any(zeros):
         raise ValueError(f"{path} is UTF-16: save it as UTF-8")
     text = head.decode("utf-8-sig", "replace").lstrip("\r\n")
     bare = next((delimiter for delimiter in "\t," if _bare(text, delimiter)), None)
@@ -70,20 +72,23 @@ def look(path: Path) -> Table:
         _parquet_schema(path)  # says what is wrong with it
     if not found.startswith("text"):
         raise ValueError(f"{path} is {found or 'neither text nor parquet'}: give {KINDS}")
-    first = text.partition("\n")[0]
-    delimiter = "\t" if "\t" in first else ","
+    first = LINE_END.split(text, 1)[0]
+    delimiter = next((mark for mark in "\t,;" if mark in first), ",")
     return Table(path, "csv", _strings_of(_fields(text, delimiter)), delimiter)
 
 
 def _bare(text: str, delimiter: str) -> list[str]:
     """The columns of a table without a header, [] where the first row is one."""
-    row = text.partition("\n")[0].rstrip("\r").split(delimiter)
+    row = LINE_END.split(text, 1)[0].split(delimiter)
     urls = [bool(URL.fullmatch(field)) for field in row]
     return ["url" if url else "text" for url in urls] if len(row) == 2 and sum(urls) == 1 else []
 
 
 def _fields(text: str, delimiter: str) -> list[str]:
-    return [field.strip() for field in next(csv.reader(io.StringIO(text), delimiter=delimiter))]
+    return [
+        field.strip()
+        for field in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+    ]
 
 
 def _strings_of(names: Sequence[str]) -> pa.Schema:
