@@ -338,12 +338,12 @@ def assemble(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> P
             text = strip.below_title(links(text), line)
             (folder / f"{page}.md").write_text(text, encoding="utf-8")
             continue
-        if cell := strip.titled(notebook):
-            cell.source = strip.below_title(cell.source, line)
         mark = terms.marker(root)
         for cell in notebook.cells:
             if cell.cell_type == "markdown":
                 cell.source = links(mark(cell.source))
+        if cell := strip.titled(notebook):
+            cell.source = strip.below_title(cell.source, line)
         notebooks.name_cells(notebook)
         nbformat.write(notebook, folder / f"{page}.ipynb")
     return folder
