@@ -135,6 +135,17 @@ def test_chosen_thresholds_are_the_best_of_brute_force():
     assert filters.f_beta(y, kept, 1.0) == pytest.approx(best)
 
 
+def test_areas_are_scikit_learns_in_every_row_with_ties_for_half():
+    from sklearn.metrics import roc_auc_score
+
+    generator = np.random.default_rng(2)
+    score, label = generator.integers(0, 9, (3, 40)), generator.random((3, 40)) < 0.4
+    wanted = [roc_auc_score(right, row) for row, right in zip(score, label, strict=True)]
+    assert filters.auc(score, label) == pytest.approx(wanted)
+    assert filters.auc(score[0], label[0]) == pytest.approx(wanted[0])
+    assert np.isnan(filters.auc(score[0], label[0] & False))
+
+
 def test_curves_end_where_they_must():
     _, y = made()
     roc = filters.roc(y.astype(float), y)

@@ -364,6 +364,8 @@ def test_few_images_with_many_captions_of_long_vectors_stay_in_the_block():
         ({"image_of_text": np.array([0, 1, 2])}, "from 0 to 1"),
         ({"image_of_text": np.array([0.0, 1.0, 1.0])}, "from 0 to 1"),
         ({"image": np.array([[np.nan] * 4] * 2)}, "NaN or infinity"),
+        ({"image": np.array([[1, 1, 1, np.nan], [1] * 4])}, "NaN or infinity"),
+        ({"text": np.array([[1] * 4, [1, np.inf, 1, 1], [1] * 4])}, "NaN or infinity"),
     ],
 )
 def test_bad_input_is_one_sentence(change, said):

@@ -216,7 +216,8 @@ def measure(module: str, folder: Path, share: float, seed: int, most: float) -> 
     """The sampled changes of a module, how many were noticed, and the survivors."""
     here, began = Copy(folder, module, most), time.perf_counter()
     if not here.begin(far=False):
-        print(f"{module}: {' '.join(here.tests)} do not pass without a change", flush=True)
+        said = "do not pass without a change, or take longer than --most"
+        print(f"{module}: {' '.join(here.tests)} {said}", flush=True)
         return {}
     all_of_them = changes(here.source.decode())
     count = min(len(all_of_them), max(3, round(share * len(all_of_them))))
