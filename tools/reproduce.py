@@ -46,7 +46,7 @@ KERNEL = {  # where the reader has not set them
 }
 COLOURS = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 BOOKKEEPING = re.compile(  # a chapter's first imports, and numbers that are kept
-    r"\A(?:import|from) [\s\S]*^plots\.theme\(|^ *results\.(?:glue|save)\(", re.M
+    r"\A(?:import|from) [\s\S]*^(?:plots\.theme\(|pd\.options)|^ *results\.(?:glue|save)\(", re.M
 )
 TIMING = "timing.json"
 

@@ -85,7 +85,10 @@ def followed(page: str, word: str) -> list[str]:
 
 @pytest.mark.parametrize(
     ("word", "page", "answer"),
-    [("rotat", "rotation", "does rotation help"), ("command", "reference", "rs5m evaluate")],
+    [
+        ("rotat", "rotation", "a ranker that sees directions chooses"),
+        ("command", "reference", "rs5m evaluate"),
+    ],
 )
 def test_two_clicks_from_the_front_page_to_an_answer(word, page, answer):
     first = followed("index", word)
