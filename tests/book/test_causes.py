@@ -1,9 +1,45 @@
-"""bench/halves.py: what an arm changes, it changes alone. Chapter: tune."""
+"""The stored experiments of the chapter tune as tables, and what an arm of bench/halves.py changes.
+Chapter: tune.
+"""
+
+import math
 
 import numpy as np
+import pandas as pd
 import pytest
 
 from bench import halves
+from rs5m.book import causes
+
+GAIN = {"gain": 1.0, "low": 0.5, "high": 1.5, "seeds": [1.0]}
+
+
+def test_every_number_of_the_prose_has_an_arm_in_the_stored_results():
+    told = causes.quoted()
+    assert causes.QUOTED.keys() < told.keys() and "points" in told["worst"]
+    numbers = [told[name] for name in causes.QUOTED]
+    assert all(0 <= number <= 100 for number in numbers), "an arm has another name"
+    assert len(causes.halves()) == len(causes.stored("halves")["arms"])
+
+
+def test_without_stored_results_nothing_is_claimed(monkeypatch):
+    monkeypatch.setattr(causes, "stored", lambda name: {"arms": []})
+    assert math.isnan(causes.quoted()["pub11"]) and len(causes.halves()) == 0
+    assert causes.rungs()["ahead"] == "not measured" and len(causes.ladder()) == 0
+
+
+@pytest.mark.parametrize("low", [0.5, -0.5])
+def test_an_arm_is_ahead_only_with_its_whole_interval(low, monkeypatch):
+    gain = GAIN | {"low": low}
+    arms = [
+        {"change": "colour", "balanced": 50.0, "over_colour": GAIN | {"low": 0.0}, "seconds": 0.0},
+        {"change": "more", "balanced": 51.0, "over_colour": gain, "over_same": gain, "seconds": 1},
+    ]
+    monkeypatch.setattr(causes, "stored", lambda name: {"arms": arms})
+    told, table = causes.rungs(), causes.ladder()
+    assert told["ahead"] == ("more" if low > 0 else "none") and told["count"] == 2
+    assert told["best"] == "51.0" and told["same"] == f"+1.0 [{low:+.1f}, +1.5]"
+    assert isinstance(table, pd.DataFrame) and table.iloc[0, 3] == "—"
 
 
 @pytest.mark.parametrize("order", ["mixed", "even", "in turn", "after"])
