@@ -2,6 +2,7 @@
 
 from rs5m import clip
 from rs5m.book.scales import Scale
+from rs5m.clip import hub
 
 
 def general(scale: Scale) -> clip.Model:
@@ -11,7 +12,7 @@ def general(scale: Scale) -> clip.Model:
     return (
         clip.pocket_model(scale.image_size)
         if scale.model == "pocket"
-        else clip.load(scale.model, scale.pretrained)
+        else _loaded(scale.model, scale.pretrained)
     )
 
 
@@ -24,5 +25,18 @@ def second(scale: Scale) -> clip.Model:
     return (
         clip.pocket_model(scale.image_size, "lite2")
         if scale.model == "pocket"
-        else clip.load("RN50x64-quickgelu", "openai")
+        else _loaded("RN50x64-quickgelu", "openai")
     )
+
+
+def _loaded(name: str, tag: str | None) -> clip.Model:
+    """open_clip's network; its weights are asked of the hub first, which says what comes and how
+    much. OSError at once, with the hub's answer, where it does not come.
+    """
+    if tag and hub.TAGS.get(name) == tag:
+        try:
+            hub.weights(name)
+        except OSError as error:
+            cure = "connect to the hub and run it again, or point HF_HOME at a folder that has them"
+            raise OSError(f"{error}: {cure}") from error
+    return clip.load(name, tag)
