@@ -30,7 +30,9 @@ CODES = """exit codes:
        is not finite; one line says what to do
   130  interrupted; the same command goes on where it stopped
 
-`rs5m COMMAND --help` lists a command's options and shows an example.
+`rs5m COMMAND --help` lists a command's options and shows an example. With argcomplete
+(pip install "rs5m[completion]") `eval "$(register-python-argcomplete rs5m)"` lets a shell complete
+commands and options by Tab.
 """
 
 
@@ -77,7 +79,12 @@ def main(argv: list[str] | None = None) -> int:
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what no screen can show
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
-    arguments = parser().parse_args(argv)
+    root = parser()
+    if "_ARGCOMPLETE" in os.environ:  # a shell asks what could follow
+        import argcomplete
+
+        argcomplete.autocomplete(root)
+    arguments = root.parse_args(argv)
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:

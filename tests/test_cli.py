@@ -469,3 +469,16 @@ def test_rows_without_a_caption_or_outside_the_folder_are_left_out_by_name(
     assert about["left_out"] == {"has no caption": 2, "is a path outside the folder": 1}
     left = json.loads((tmp_path / "out" / "left_out.json").read_text())
     assert sorted(map(len, left.values())) == [1, 2] and "7 of 10 pairs" in capsys.readouterr().out
+
+
+def test_a_shell_that_asks_what_could_follow_gets_the_parser(monkeypatch):
+    seen = []
+    shell = SimpleNamespace(autocomplete=lambda root: seen.append(root.prog))
+    monkeypatch.setitem(sys.modules, "argcomplete", shell)
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert not seen
+    monkeypatch.setenv("_ARGCOMPLETE", "1")
+    with pytest.raises(SystemExit):
+        cli.main(["--version"])
+    assert seen == ["rs5m"]
