@@ -58,8 +58,10 @@ def models() -> dict[str, Known]:
 
 
 def near(name: str, others: list[str] = ()) -> list[str]:
-    """The four names that are most like a wrong one."""
-    return difflib.get_close_matches(name, [*models(), *others], 4)
+    """The four names that are most like a wrong one, or that hold it."""
+    every = [*models(), *others]
+    holding = [one for one in every if name and name.lower() in one.lower()]
+    return difflib.get_close_matches(name, every, 4) or holding[:4]
 
 
 def weights(name: str) -> Path:

@@ -4,23 +4,54 @@ import argparse
 
 EXAMPLE = """
   rs5m models
+  rs5m models GeoRSCLIP-ViT-B-32
   rs5m models --json
 """
 JSON = "Print JSON in place of a table."
+NAME = "The model whose printed numbers are shown, too (default: a line for every model)."
 
 
 def add(commands) -> None:
     add = commands.add_parser("models", help="the released models that are known by name")
+    add.add_argument("name", nargs="?", default="", metavar="NAME", help=NAME)
     add.add_argument("--json", action="store_true", help=JSON)
     add.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> None:
-    """`rs5m models`: a line for each model, or all that is known as JSON."""
+    """`rs5m models`: a line for each model, or all that is known of one, as text or JSON."""
     from rs5m.clip import known
 
+    if arguments.name:
+        _show_one(arguments.name, arguments.json)
+        return
     columns = ("name", "architecture", "activation", "text_length", "licence", "source", "format")
     show([one._asdict() for one in known.models().values()], columns, arguments.json)
+
+
+def _show_one(name: str, as_json: bool) -> None:
+    """What is known of a model, and its printed numbers with their protocol."""
+    from rs5m.clip import known
+    from rs5m.evaluate import reporting
+
+    if name not in known.models():
+        near = known.near(name)
+        told = f", or perhaps you mean {' or '.join(near)}" if near else ""
+        raise ValueError(f"unknown model {name!r}: `rs5m models` lists them{told}")
+    one, rows = known.models()[name], reporting.printed(name).to_dict("records")
+    if as_json:
+        show([one._asdict() | {"printed": rows}], (), True)
+        return
+    for key, value in one._asdict().items():
+        print(f"{key.replace('_', ' '):<14}{value if value not in ('', 0) else 'not known'}")
+    if not rows:
+        print("no number that its authors printed was checked for it here")
+        return
+    print("\nprinted numbers")
+    digits = {"%": ".2f"}
+    for row in rows:
+        row["value"] = f"{row['value']:{digits.get(row['unit'], 'g')}} {row['unit']}"
+    show(rows, ("dataset", "metric", "value", "protocol", "source"), False)
 
 
 def show(rows: list[dict], columns: tuple[str, ...], as_json: bool) -> None:

@@ -1,8 +1,8 @@
 """Models side by side: reports of `rs5m evaluate` as one page to sort, and as a table in Markdown.
 
 A number stands with its interval; the best of a column is bold, and so is each one whose interval
-reaches the best one's: a sample of other images could turn their order. The page asks nobody for
-anything. Chapter: zeroshot.
+reaches the best one's: a sample of other images could turn their order. What its authors printed of
+the same weights stands beside it. The page asks nobody for anything. Chapter: zeroshot.
 """
 
 from __future__ import annotations
@@ -48,11 +48,12 @@ CONTACT = (
 
 
 class Number(NamedTuple):
-    """A value with its 95 % interval."""
+    """A value with its 95 % interval, and what is printed of the same weights."""
 
     value: float
     low: float
     high: float
+    printed: float | None = None
 
 
 class Entry(NamedTuple):
@@ -89,8 +90,12 @@ def entries(report: dict) -> list[Entry]:
 def _of_model(report: dict) -> Entry:
     about, told = report["model"], report["protocol"]
     quick = {True: "QuickGELU", False: "GELU", None: "neither"}[about.get("quick_gelu")]
+    theirs = report.get("paper", {})
+    same = theirs.get("same_model") or theirs.get("named_like_release")
+    printed = theirs["values"] if same else {}
     numbers = {
-        name: Number(value, *report["intervals"][name]) for name, value in report["metrics"].items()
+        name: Number(value, *report["intervals"][name], printed.get(name))
+        for name, value in report["metrics"].items()
     }
     notes = [
         f"zero-shot: {told['zeroshot']['prompts']} prompts, {told['zeroshot']['averaging']}",
@@ -149,8 +154,9 @@ def _cells(lines: list[Entry]) -> list[list[tuple[str, str, bool, float | None]]
             if number is None:
                 row.append(("", "", False, None))
                 continue
-            value, low, high = (f"{part:.{digits}f}" for part in number)
-            row.append((value, f"{low} to {high}", line.model in lead[name], number.value))
+            value, low, high = (f"{part:.{digits}f}" for part in number[:3])
+            told = "" if number.printed is None else f"; printed {number.printed:.{digits}f}"
+            row.append((value, f"{low} to {high}{told}", line.model in lead[name], number.value))
         table.append(row)
     return table
 

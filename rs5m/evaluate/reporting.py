@@ -38,6 +38,12 @@ TUNED = {  # released names by the paper's columns: model, what it was tuned on
     "GeoRSCLIP-ViT-B-32-RSICD": ("GeoRSCLIP-FT ViT-B/32", "RS5M + RSICD"),
 }
 
+PRINTED = {  # by what protocol the paper's numbers came about, by task
+    "zero-shot classification": f"rs5m: {len(paper.prompts())} prompts, folder names, mean vector",
+    "retrieval": "rs5m: captions as they stand, five right texts an image",
+    "semantic localization": "the official script's windows and maps",
+}
+
 
 class Column(NamedTuple):
     """A column of the paper's results.
@@ -105,6 +111,16 @@ def published(task: str, name: str, at: Column) -> dict[str, float]:
         for key, official in names(task, name).items()
         if theirs[key] in values
     }
+
+
+def printed(release: str) -> pd.DataFrame:
+    """What the paper prints of a released model: task, dataset, metric, value, unit, source and the
+    protocol; empty where no printed number of it was checked.
+    """
+    rows, about = paper.table("results"), TUNED.get(release, ("", ""))
+    rows = rows[(rows["model"] == about[0]) & (rows["tuned_on"] == about[1])]
+    columns = ["task", "dataset", "metric", "value", "unit", "source"]
+    return rows[columns].assign(protocol=rows["task"].map(PRINTED)).reset_index(drop=True)
 
 
 def sorted_out(scored: dict, why: dict, at: Column) -> dict:

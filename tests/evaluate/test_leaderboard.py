@@ -51,6 +51,32 @@ def report(name: str, top1: float) -> dict:
     }
 
 
+def test_what_is_printed_of_the_same_weights_stands_beside():
+    told = report("m", 60.0)
+    told["paper"] = {"values": {"EuroSAT-zeroshot-acc": 61.4}, "same_model": False}
+    reference = leaderboard.markdown(leaderboard.entries(told))
+    told["paper"]["named_like_release"] = True
+    assert "| **60.0** (59.0 to 61.0; printed 61.4) |" in leaderboard.markdown(
+        leaderboard.entries(told)
+    )
+    assert "59.0 to 61.0; printed 61.4</small>" in leaderboard.page(leaderboard.entries(told))
+    assert "printed" not in reference, "of another model"
+
+
+def test_a_model_by_name_shows_what_is_printed_of_it(capsys):
+    assert cli.main(["models", "GeoRSCLIP-ViT-B-32"]) == 0
+    said = capsys.readouterr().out
+    assert re.search(r"EuroSAT +top-1 +61\.40 % +rs5m: 105 prompts", said)
+    assert re.search(r"activation +quickgelu", said) and re.search(r"Rsu +0\.755636 ratio", said)
+    assert cli.main(["models", "FarSLIP2-ViT-B-16", "--json"]) == 0
+    (row,) = json.loads(capsys.readouterr().out)
+    assert row["printed"] == [] and row["activation"] == "quickgelu"
+    assert cli.main(["models", "RS-M-CLIP"]) == 0
+    assert "no number that its authors printed was checked" in capsys.readouterr().out
+    assert cli.main(["models", "FarSLIP"]) == 2
+    assert "or perhaps you mean FarSLIP1-ViT-B-32 or FarSLIP2-ViT-B" in capsys.readouterr().err
+
+
 def test_several_models_give_a_json_each_and_one_board(tmp_path, monkeypatch):
     asked = []
 
