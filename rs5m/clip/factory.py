@@ -9,16 +9,17 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from rs5m.clip import hub, huggingface, known
+from rs5m.clip import huggingface, known
 from rs5m.clip.activation import NAMES, cure, probe, uses
 from rs5m.clip.checkpoints import facts, positions, put
 from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
 from rs5m.clip.pocket import POCKET_SIZE, pocket_model
 from rs5m.clip.released import RELEASED, fetch
+from rs5m.clip.remote import PREFIX, remote
 from rs5m.device import device
 
-REMOTE = (hub.REMOTE, "local-dir:")  # names that bring their own configuration and weights
+REMOTE = (PREFIX, "local-dir:")  # names that bring their own configuration and weights
 
 
 def with_checkpoint(model: Model, path: Path, told: tuple[bool, str] | None = None) -> Model:
@@ -41,8 +42,8 @@ def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> 
     normalisation. length: tokens of a text, where it is not the architecture's. Errors of `load`.
     """
     options = _tag(name, tag) | {"load_weights": not bare}
-    if name.startswith(hub.REMOTE):
-        hub.remote(name, not bare)
+    if name.startswith(PREFIX):
+        remote(name, not bare)
     options["pretrained"] = None if bare or name.startswith(REMOTE) else tag
     if length:
         options["force_context_length"] = length
