@@ -44,6 +44,7 @@ ROOMS = {
     "data/trees",
     "evaluate/golden",
     "pub11/clients",
+    "pub11/hub",
     "tune/given",
     "tune/trainer",
 }
