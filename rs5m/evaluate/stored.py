@@ -72,11 +72,17 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
     except (ValueError, OSError, EOFError, zipfile.BadZipFile, AttributeError) as error:
-        if "allow_pickle" in str(error):
+        if "allow_pickle" in str(error) and _pickled(path):
             raise ValueError(
                 f"{path} holds pickled objects, which could run code: save plain arrays of numbers"
             ) from error
         raise ValueError(f"{path} is not a whole npz file: fetch or save it again") from error
+
+
+def _pickled(path: Path) -> bool:
+    """Whether a file that numpy takes for a pickle may be one: an archive, or begun like one."""
+    with path.open("rb") as stream:
+        return zipfile.is_zipfile(path) or stream.read(1) == b"\x80"
 
 
 def _vectors(array: np.ndarray, name: str, axes: int, path: Path) -> np.ndarray:

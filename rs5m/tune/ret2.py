@@ -2,9 +2,9 @@
 shards. Chapter: tune.
 
 * author, official tracker (issue 12): images that duplicate a test image of either set are removed
-  by perceptual hash
+  by perceptual hash, where fewer than 2 bits differ (RemoteCLIP's tracker, issue 13)
 * ours: `rs5m.dedup.leaks` finds them, mirrored and turned ones too; the list is kept as removed.csv
-  beside the shards
+  beside the shards. How many images the published rule would take, by our hash, stands beside
 * ours: every distinct caption of an image makes a pair, and the pairs are shuffled once. Four
   images of RSITMD's training list have empty captions alone, and make none
 """
@@ -24,10 +24,12 @@ from tqdm.auto import tqdm
 
 from rs5m import dedup
 from rs5m.data import datasets, records
+from rs5m.dedup.hamming import hash_pairs
 from rs5m.files import whole
 
 PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
 BASES = (".", "rs5m_test_data")
+BITS = 2  # of the published rule: fewer differ
 TAR = 5000  # pairs a shard
 LEAK = ["train", "test", "distance", "orientation", "score"]  # of rs5m.dedup.leaks
 COLUMNS = ["set", "image", "test_set", "test_image", *LEAK[2:]]
@@ -126,19 +128,22 @@ def _signed(paths: Iterable[Path], skipped: dict[Path, str]) -> tuple[list[Path]
     return kept, signatures
 
 
-def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, dict[Path, str]]:
+def leaks(
+    train: list[Split], test: list[Split]
+) -> tuple[pd.DataFrame, dict[Path, str], set[tuple[str, str]]]:
     """DataFrame of COLUMNS: the training images that duplicate a test image, each with its best
-    match; and why of each file that holds no image.
+    match; why of each file that holds no image; and (set, image) of what the published rule takes.
 
     distance in bits, orientation as in `rs5m.dedup.orient`, score 0 to 1.
     """
     skipped: dict[Path, str] = {}
     tests = [(part.name, *_signed(part.paths, skipped)) for part in test]
-    rows = []
+    rows, near = [], set()
     for part in train:
         paths, signatures = _signed(part.paths, skipped)
         for name, test_paths, test_signatures in tests:
             found = dedup.leaks(signatures, test_signatures)
+            near |= {(part.name, paths[i].name) for i in _by_hash(signatures, test_signatures)}
             rows += [
                 (part.name, paths[i].name, name, test_paths[j].name, *rest)
                 for i, j, *rest in found[LEAK].itertuples(index=False)
@@ -146,7 +151,14 @@ def leaks(train: list[Split], test: list[Split]) -> tuple[pd.DataFrame, dict[Pat
     table = pd.DataFrame(rows, columns=COLUMNS).sort_values(
         ["set", "image", "score"], ascending=[True, True, False]
     )
-    return table.drop_duplicates(["set", "image"], ignore_index=True), skipped
+    return table.drop_duplicates(["set", "image"], ignore_index=True), skipped, near
+
+
+def _by_hash(train: dict, test: dict) -> np.ndarray:
+    """Positions of the training images with an upright hash fewer than BITS off a test image's."""
+    upright = (np.ascontiguousarray(one["hash"][:, 0]) for one in (train, test))
+    found = [i for i, _ in hash_pairs(*upright, BITS - 1)]
+    return np.unique(np.concatenate(found)) if found else np.empty(0, int)
 
 
 # ---------------------------------------------------------------- shards
@@ -182,9 +194,10 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
 
 def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
     train = [split(folder, name, "train") for name in PARTS[data]]
-    removed, unreadable = pd.DataFrame(columns=COLUMNS), {}
+    removed, unreadable, near = pd.DataFrame(columns=COLUMNS), {}, set()
     if data == "ret2":
-        removed, unreadable = leaks(train, [split(folder, name, "test") for name in PARTS["ret2"]])
+        tests = [split(folder, name, "test") for name in PARTS["ret2"]]
+        removed, unreadable, near = leaks(train, tests)
         removed.to_csv(out / "removed.csv", index=False)
     gone = {(row.set, row.image) for row in removed.itertuples()}
     pairs = [
@@ -207,6 +220,8 @@ def _fill(out: Path, folder: Path, data: str, seed: int) -> None:
         "images": sum(len(part.paths) for part in train),
         "without a caption": sum(not texts for part in train for texts in part.captions),
         "removed as duplicates": len(removed),
+        "duplicates by the published rule": len(near),
+        "of them removed": len(near & gone),
         "pairs": len(pairs),
         "unreadable": {path.name: reason for path, reason in sorted(unreadable.items())},
     }

@@ -2,6 +2,7 @@
 
 import json
 import os
+import pickle
 from pathlib import Path
 
 import numpy as np
@@ -92,6 +93,12 @@ def test_pickled_objects_are_refused_and_a_cut_file_is_named(tmp_path, arrays):
     path = saved(tmp_path, **arrays)
     path.write_bytes(path.read_bytes()[:300])
     with pytest.raises(ValueError, match="not a whole npz file"):
+        stored.read(path)
+    path.write_text("<html>not found</html>")  # what a wrong address gives; no pickle
+    with pytest.raises(ValueError, match="not a whole npz file"):
+        stored.read(path)
+    path.write_bytes(pickle.dumps([1]))
+    with pytest.raises(ValueError, match="pickled objects"):
         stored.read(path)
     with pytest.raises(FileNotFoundError, match="give an npz"):
         stored.read(tmp_path / "other.npz")
