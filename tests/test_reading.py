@@ -89,6 +89,12 @@ def test_code_that_teaches_is_shown(code, tags, hidden):
     assert reproduce.behind_a_toggle(cell) == (not tags)
 
 
+def test_an_absent_value_is_a_dash_in_a_table():
+    data = {"text/html": "<table><th></th><td>NaN</td><td>&lt;NA&gt;</td><td>NaN, too</td></table>"}
+    reproduce.reachable(data)
+    assert data["text/html"] == ("<table><td></td><td>—</td><td>—</td><td>NaN, too</td></table>")
+
+
 def test_a_notebook_for_colab_folds_it_too():
     class Book:
         said, labels, source, title, complete = {}, {}, {}, {}, True

@@ -109,9 +109,19 @@ def test_what_extensions_leave_is_taken_out_and_the_rest_stays():
     assert polish.page("rs5m {rs5m version}") == f"rs5m {__version__}"
 
 
+def test_a_shared_link_has_a_card():
+    about = '<meta content="Of &quot;a&quot; book." lang="en" name="description" xml:lang="en" />'
+    text = f"<head>{about}<title>7. Tune &amp; test &#8212; A book</title></head>"
+    said = polish.page(text)
+    assert '<meta property="og:title" content="Tune &amp; test" />' in said
+    assert '<meta property="og:description" content="Of &quot;a&quot; book." />' in said
+    assert polish.page("<title>No book</title>") == "<title>No book</title>"
+
+
 def test_a_folder_is_polished_in_place(tmp_path):
     (tmp_path / "a.html").write_text('<div role="list" class="citation-list">')
     (tmp_path / "b.txt").write_text('<div role="list" class="citation-list">')
     polish.site(tmp_path)
     assert not re.search("role", (tmp_path / "a.html").read_text())
     assert re.search("role", (tmp_path / "b.txt").read_text())
+    assert 'href="index.html"' in (tmp_path / "404.html").read_text()

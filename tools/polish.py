@@ -1,5 +1,5 @@
 """What Sphinx's extensions leave in a rendered page and no reader needs, taken out of _build/html;
-the version where _config.yml wants it.
+the version where _config.yml wants it, a card for shared links, a page for wrong addresses.
 
 sphinx-thebe names an address outside the book and declares it twice, an error in the console; the
 bibliography's list claims a role that its entries do not have.
@@ -14,17 +14,31 @@ THEBE = re.compile(
     r' *<script>const THEBE_JS_URL.*?</script>\n?| *<script[^>]*src="[^"]*sphinx-thebe\.js[^"]*">'
     r"</script>\n?"
 )
+TITLE = re.compile(r"<title>(?:[\d.]+ )?(.*?) &#8212; ")
+DESCRIPTION = re.compile(r'<meta content="([^"]*)"[^>]* name="description"')
+MISSING = """<!doctype html><html lang="en"><meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1"><title>No such page</title>
+<h1>No such page</h1><p>This book has no page of that name. <a href="index.html">Its first page</a>
+lists all there are.</p></html>
+"""
 ROLES = re.compile(r' role="list"(?= class="citation-list")| role="doc-biblioentry"')
 
 
 def page(text: str) -> str:
     """The HTML of a page without them."""
-    return ROLES.sub("", THEBE.sub("", text)).replace("{rs5m version}", __version__)
+    text = ROLES.sub("", THEBE.sub("", text)).replace("{rs5m version}", __version__)
+    title, about = TITLE.search(text), DESCRIPTION.search(text)
+    if not (title and about):
+        return text
+    told = {"type": "article", "title": title[1], "description": about[1]}
+    card = "".join(f'<meta property="og:{key}" content="{value}" />' for key, value in told.items())
+    return text.replace("</title>", f"</title>{card}", 1)
 
 
 def site(folder: Path) -> None:
-    """The same for every page of a folder, in place."""
+    """The same for every page of a folder, in place, and 404.html beside them."""
     for file in sorted(folder.glob("*.html")):
         text = file.read_text(encoding="utf-8")
         if (done := page(text)) != text:
             file.write_text(done, encoding="utf-8")
+    (folder / "404.html").write_text(MISSING, encoding="utf-8")

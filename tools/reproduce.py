@@ -88,11 +88,14 @@ def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
 
 
 def reachable(data: dict) -> None:
-    """A wide table scrolls in its own box: let the keyboard reach it, and no header be empty."""
+    """A wide table scrolls in its own box: let the keyboard reach it, no header be empty, and what
+    is absent be a dash.
+    """
     if "text/html" in data:
         html = "".join(data["text/html"])
         html = html.replace('<table id="T_', '<table class="dataframe" id="T_')  # of a Styler
         html = html.replace('class="dataframe"', 'class="dataframe" tabindex="0"')
+        html = re.sub(r"(?<=<td>)(?:NaN|nan|None|&lt;NA&gt;)(?=</td>)", "—", html)
         data["text/html"] = html.replace("<th></th>", "<td></td>")
 
 
