@@ -184,7 +184,8 @@ def _halves(claim: str) -> list[dict]:
             small = ", small images" if scales.get(scale).lock_text else ""
             reason = f"{scales.get(scale).towers}{small}, {len(gain['seeds'])} seeds, equal steps"
             what = f"{NAMES.get(test, test)}: gain by tuning on {name}"
-            touch = contact.said(_contact(scale, test, run), test, run)
+            counted = record["values"].get("contact", {}).get(name)
+            touch = contact.said(counted or _contact(scale, test, run), test, run)
             more = {"paper": ABOVE, "reason": reason, "contact": touch}
             lines.append(_row(claim, scale, what, gain, **more))
     return lines

@@ -431,10 +431,15 @@ def test_what_is_not_reproduced_is_opposite_undecided_or_too_small(low, high, sa
 
 def test_the_halves_have_a_line_each_and_harm_is_called_so(here):
     harm = {"gain": -6.7, "low": -9.9, "high": -3.7, "seeds": [-6.0, -7.0, -7.1]}
-    put(here, {("tune", "local"): {"worth": {"PUB11": harm, "RS3": GOOD | {"seeds": [40.0]}}}})
+    found = {"worth": {"PUB11": harm, "RS3": GOOD | {"seeds": [40.0]}}}
+    put(here, {("tune", "local"): found})
     rows = [row for row in scorecard.rows() if row["claim"] == "HALVES"]
     assert [scorecard.outcome(row) for row in rows] == ["opposite", "direction only"]
     assert all(row["contact"] == "not computed" and "EuroSAT" in row["what"] for row in rows)
+    touched = {"PUB11": {"level": "none", "pairs": 9, "named": 0}, "RS3": {"level": "same set"}}
+    put(here, {("tune", "local"): found | {"contact": touched}})
+    rows = [row for row in scorecard.rows() if row["claim"] == "HALVES"]
+    assert [row["contact"] for row in rows] == ["none", "same set"]
 
 
 def test_contact_and_levels_come_from_the_results(here):
