@@ -60,7 +60,7 @@ bench: $(STAMP)  ## time the hot paths against their peers
 	@for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file; done
 
 mutate: $(STAMP)  ## how many sampled changes of the code its tests notice
-	@$(BIN)/python tools/mutate.py
+	@$(BIN)/python tools/mutate.py --out results/bench/mutate.json
 
 clients: $(STAMP)  ## what other programs say to the shards, tables and folders written here
 	@$(BIN)/python tools/clients.py
