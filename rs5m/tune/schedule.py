@@ -89,7 +89,8 @@ def plan(count: int, settings: Settings) -> np.ndarray:
     size = settings.batch_size
     if size > count:
         raise ValueError(
-            f"a batch of {size} is larger than the data, {count} pairs: make the batch smaller"
+            f"a batch of {size} is larger than the data, {count} pairs: make the batch smaller "
+            f"(--set batch_size={count})"
         )
     each = count // size
     orders = [
