@@ -1,5 +1,9 @@
 """For every test: no network but loopback. `pytest tests/dedup` runs a chapter's tests, `-m "not
-slow"` the quick ones.
+slow"` the quick ones, which work on arrays, texts, tables and files.
+
+Slow is every test of a file that imports a room with networks or the pocket world, or a helper
+that makes networks, runs and processes; elsewhere a test is marked by hand. The quick round does
+not even import those files.
 
 The guard covers the sockets of this Python process. A subprocess is not covered: pip may ask the
 package index there.
@@ -7,8 +11,11 @@ package index there.
 
 import ipaddress
 import os
+import re
 import socket
 import sys
+from functools import cache
+from pathlib import Path
 
 import pytest
 
@@ -16,6 +23,13 @@ import pytest
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
+ROOMS = "adapters|captions|clip|commands|pocket|pub11|rs3|tune"
+SLOW = re.compile(
+    rf"^(?:from|import) (?:rs5m\.(?:{ROOMS})\b"
+    rf"|rs5m import (?:\([\w\s,]*|[\w, ]*)\b(?:{ROOMS})\b"
+    r"|(?:fake_pub11|killed|plain_official|small_\w+)\b)",
+    re.M,
+)
 
 
 @pytest.fixture(autouse=True)
@@ -78,9 +92,25 @@ def resolve(host, *arguments, **options):
     return RESOLVE(host, *arguments, **options)
 
 
+@cache
+def slow(path: Path) -> bool:
+    return bool(SLOW.search(path.read_text(encoding="utf-8")))
+
+
+def pytest_ignore_collect(collection_path, config):
+    file = collection_path.suffix == ".py" and collection_path.name != "conftest.py"
+    return True if file and config.option.markexpr == "not slow" and slow(collection_path) else None
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if slow(item.path):
+            item.add_marker("slow")
+
+
 def pytest_configure(config):
     config.addinivalue_line(
-        "markers", "slow: takes more than a few seconds: kills, forks, Ray, the small book"
+        "markers", "slow: networks, runs, processes, the pocket world, the rendered book"
     )
     for name in REAL:
         setattr(socket.socket, name, guarded(name))
