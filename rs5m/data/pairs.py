@@ -22,7 +22,7 @@ from pathlib import Path
 from tqdm.auto import tqdm
 
 from rs5m import files
-from rs5m.data import datasets, images, records, shards, tables
+from rs5m.data import datasets, images, records, sample, shards, tables
 from rs5m.data.found import NO_IMAGE, Pair, found
 from rs5m.data.runfolder import NOTE, save_left_out
 
@@ -106,7 +106,7 @@ def _kept(found: Iterable[Pair], left_out: dict[str, list[str]]) -> Iterator[rec
 
 def _texts(value: object) -> tuple[tuple[str, ...], str | None]:
     several = value if isinstance(value, list | tuple) else [value]
-    several = [records.spelled(one) if isinstance(one, bytes) else one for one in several]
+    several = [sample.spelled(one) if isinstance(one, bytes) else one for one in several]
     if any(not isinstance(one, str | None) for one in several):
         return (), "has a caption that is no text"
     whole = (one.encode("utf-8", "replace").decode().strip() for one in several if one)

@@ -19,16 +19,9 @@ import numpy as np
 import webdataset
 
 from rs5m import files
+from rs5m.data.sample import KINDS, PICTURES, READ, TEXTS, captions, name, parts
 from rs5m.data.tar import Fault, walk
 
-OFFICIAL = ("img_content", "img_name", "caption")
-PICTURES = (
-    *("jpg", "jpeg", "png", "webp", "tif", "tiff", "gif", "bmp"),
-    *("jfif", "jpe", "jp2", "j2k"),
-)
-TEXTS = ("caption", "txt", "json")  # where captions may stand; an Index refers to them by position
-READ = (*TEXTS, "img_name")  # members whose bytes an index reads
-KINDS = frozenset((*OFFICIAL, *PICTURES, *TEXTS))
 LAYOUTS = ("webdataset", "rs5m")
 NAMED = 100  # members of each reason that are named; the others are counted
 LONGEST_TEXT, LARGEST_IMAGE = 2**24, 2**28  # bytes of one member that are ever read
@@ -150,73 +143,6 @@ def _members(record: Record, layout: str) -> dict[str, bytes]:
         # halves of surrogate pairs, from names that are not UTF-8, as JSON writes them
         "json": json.dumps(note, ensure_ascii=False).encode("utf-8", "backslashreplace"),
     }
-
-
-# ---------------------------------------------------------------- one sample, both layouts
-
-
-def parts(sample: Mapping[str, object]) -> tuple[str, str, str | None]:
-    """The kinds of the image and of the text that holds the captions, and what the sample lacks or
-    why its text is none (else None).
-
-    sample: members by kind; those of TEXTS as bytes. A json with several "captions" goes before the
-    txt, and the txt before a json with one "caption".
-    """
-    if any(kind in sample for kind in OFFICIAL):
-        missing = sorted(set(OFFICIAL) - sample.keys())
-        fault = f"lacks {', '.join(missing)}" if missing else _no_text(sample["caption"])
-        return "img_content", "caption", fault
-    image = next((kind for kind in PICTURES if kind in sample), None)
-    in_json = captions("json", sample.get("json", b""))
-    text = "txt" if "txt" in sample and len(in_json) < 2 else "json"
-    lacking = ["an image"] * (image is None) + ["a caption (txt or json)"] * (
-        text == "json" and not in_json
-    )
-    fault = f"lacks {' and '.join(lacking)}" if lacking else _no_text(sample[text])
-    return image, text, fault
-
-
-def _no_text(data: bytes) -> str | None:
-    """Why the bytes of a caption are none, or None."""
-    return "has a pointer of Git LFS for a caption" if data.startswith(files.POINTER) else None
-
-
-def captions(kind: str, data: bytes) -> tuple[str, ...]:
-    """The captions in a member of that kind: one, or for a json those of its "captions", else its
-    "caption".
-    """
-    text = spelled(data)
-    if kind != "json":
-        return (text,)
-    value = _object(text)
-    several = value.get("captions")
-    several = (
-        [one for one in several if isinstance(one, str) and one.strip()]
-        if isinstance(several, list)
-        else []
-    )
-    return tuple(several) or ((value["caption"],) if isinstance(value.get("caption"), str) else ())
-
-
-def spelled(data: bytes) -> str:
-    """A caption's bytes as text, those that no text has replaced."""
-    return files.decoded(data) or data.decode("utf-8-sig", "replace")
-
-
-def name(sample: Mapping[str, object], stem: str) -> str:
-    """The file name of a sample's image: its own word for it, else the member's name."""
-    if "img_name" in sample:
-        return sample["img_name"].decode("utf-8-sig", "replace")
-    given = _object(sample.get("json", b"").decode("utf-8-sig", "replace")).get("img_name")
-    return given if isinstance(given, str) else f"{stem}.{parts(sample)[0]}"
-
-
-def _object(text: str) -> dict:
-    try:
-        value = json.loads(text)
-    except (ValueError, RecursionError):  # no json, or nested to break the parser
-        return {}
-    return value if isinstance(value, dict) else {}
 
 
 # ---------------------------------------------------------------- the index of a shard

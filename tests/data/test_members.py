@@ -64,6 +64,27 @@ def test_every_ending_of_an_image_is_one(tmp_path, ending):
     assert pairs(path) == {f"1.{ending.lower()}": (IMAGE, "a farm")}
 
 
+@pytest.mark.parametrize(
+    ("ending", "text"),
+    [
+        ("caption", TEXT),
+        ("text", TEXT),
+        ("CAP", TEXT),
+        ("json", b'{"text": "a farm", "url": "x"}'),
+        ("json", b'{"caption": "a farm", "text": "another"}'),
+    ],
+)
+def test_a_caption_has_the_names_that_others_give_it(tmp_path, ending, text):
+    path = tarred(tmp_path / "x.tar", [("a.b.1.jpg", IMAGE), (f"a.b.1.{ending}", text)])
+    assert pairs(path) == {"a.b.1.jpg": (IMAGE, "a farm")}
+    assert [one.caption for one in read([path])] == ["a farm"]
+
+
+def test_of_several_texts_the_usual_one_counts(tmp_path):
+    members = [("1.jpg", IMAGE), ("1.cap", b"c"), ("1.text", b"b"), ("1.txt", TEXT)]
+    assert pairs(tarred(tmp_path / "x.tar", members)) == {"1.jpg": (IMAGE, "a farm")}
+
+
 @pytest.mark.parametrize("kind", [tarfile.LNKTYPE, tarfile.SYMTYPE])
 def test_links_are_read_where_they_lead(tmp_path, kind):
     target = {"d/2.jpg": "d/1.jpg" if kind == tarfile.LNKTYPE else "1.jpg"}

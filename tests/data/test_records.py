@@ -13,6 +13,7 @@ import webdataset
 
 from rs5m.data import records, tar
 from rs5m.data.records import Record, read, write
+from rs5m.data.sample import OFFICIAL
 
 PAIRS = [
     Record(b"\x89PNG not really \x00\xff" * 90, "a.b/first.png", "a farm, seen from above"),
@@ -378,7 +379,7 @@ def test_a_damaged_header_costs_its_own_pair_only(tmp_path):
 def test_what_follows_zeros_is_not_lost(tmp_path):
     one, two, path = tmp_path / "1.tar", tmp_path / "2.tar", tmp_path / "x.tar"
     write(one, some(4)[:2])
-    tarred(two, {f"x{i}.{kind}": b"x%d" % i for i in range(2) for kind in records.OFFICIAL})
+    tarred(two, {f"x{i}.{kind}": b"x%d" % i for i in range(2) for kind in OFFICIAL})
     path.write_bytes(one.read_bytes() + two.read_bytes())
     assert len(said(path)) == 4 and len(records.index(path).damaged) == 1, (
         "two tars in a row: read, and named"

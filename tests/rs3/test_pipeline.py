@@ -25,7 +25,7 @@ from rs5m.book import models, scales
 from rs5m.captions import metadata
 from rs5m.captions.sentences import make, sentence
 from rs5m.commands import rs3 as rs3_command
-from rs5m.data import records, runfolder
+from rs5m.data import records, runfolder, sample
 from rs5m.rs3 import input, stages
 
 HERE = Path(__file__).parents[1]
@@ -299,7 +299,7 @@ def test_the_release_s_layout_is_an_option_and_another_run(folder, finished, tmp
     kinds = [
         {name.rpartition(".")[2] for name in tarfile.TarFile(path).getnames()} for path in tars
     ]
-    assert kinds[0] == set(records.OFFICIAL) and {"txt", "json", "png"} <= kinds[1]
+    assert kinds[0] == set(sample.OFFICIAL) and {"txt", "json", "png"} <= kinds[1]
     with pytest.raises(ValueError, match="unknown layout 'zip'"):
         settings(layout="zip")
 

@@ -1,0 +1,86 @@
+"""One pair of a shard, by the kinds of its members, in both layouts and under the names that others
+give. Chapter: data.
+"""
+
+import json
+from collections.abc import Mapping
+
+from rs5m import files
+
+OFFICIAL = ("img_content", "img_name", "caption")
+PICTURES = (
+    *("jpg", "jpeg", "png", "webp", "tif", "tiff", "gif", "bmp"),
+    *("jfif", "jpe", "jp2", "j2k"),
+)
+# where captions may stand; an Index refers to them by position
+TEXTS = ("caption", "txt", "json", "text", "cap")
+PLAIN = ("txt", "caption", "text", "cap")  # that are a caption as they are; the first counts
+READ = (*TEXTS, "img_name")  # members whose bytes an index reads
+KINDS = frozenset((*OFFICIAL, *PICTURES, *TEXTS))
+
+
+def parts(sample: Mapping[str, object]) -> tuple[str, str, str | None]:
+    """The kinds of the image and of the text that holds the captions, and what the sample lacks or
+    why its text is none (else None).
+
+    sample: members by kind; those of TEXTS as bytes. A json with several "captions" goes before the
+    txt, and the txt, or what stands for it, before a json with one "caption" or "text".
+    """
+    if "img_content" in sample or "img_name" in sample:
+        missing = sorted(set(OFFICIAL) - sample.keys())
+        fault = f"lacks {', '.join(missing)}" if missing else _no_text(sample["caption"])
+        return "img_content", "caption", fault
+    image = next((kind for kind in PICTURES if kind in sample), None)
+    in_json = captions("json", sample.get("json", b""))
+    text = "json"
+    if len(in_json) < 2:
+        text = next((kind for kind in PLAIN if kind in sample), text)
+    lacking = ["an image"] * (image is None) + ["a caption (txt or json)"] * (
+        text == "json" and not in_json
+    )
+    fault = f"lacks {' and '.join(lacking)}" if lacking else _no_text(sample[text])
+    return image, text, fault
+
+
+def _no_text(data: bytes) -> str | None:
+    """Why the bytes of a caption are none, or None."""
+    return "has a pointer of Git LFS for a caption" if data.startswith(files.POINTER) else None
+
+
+def captions(kind: str, data: bytes) -> tuple[str, ...]:
+    """The captions in a member of that kind: one, or for a json those of its "captions", else its
+    "caption" or "text".
+    """
+    text = spelled(data)
+    if kind != "json":
+        return (text,)
+    value = _object(text)
+    several = value.get("captions")
+    several = (
+        [one for one in several if isinstance(one, str) and one.strip()]
+        if isinstance(several, list)
+        else []
+    )
+    one = [value[key] for key in ("caption", "text") if isinstance(value.get(key), str)][:1]
+    return tuple(several or one)
+
+
+def spelled(data: bytes) -> str:
+    """A caption's bytes as text, those that no text has replaced."""
+    return files.decoded(data) or data.decode("utf-8-sig", "replace")
+
+
+def name(sample: Mapping[str, object], stem: str) -> str:
+    """The file name of a sample's image: its own word for it, else the member's name."""
+    if "img_name" in sample:
+        return sample["img_name"].decode("utf-8-sig", "replace")
+    given = _object(sample.get("json", b"").decode("utf-8-sig", "replace")).get("img_name")
+    return given if isinstance(given, str) else f"{stem}.{parts(sample)[0]}"
+
+
+def _object(text: str) -> dict:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):  # no json, or nested to break the parser
+        return {}
+    return value if isinstance(value, dict) else {}
