@@ -1,7 +1,7 @@
 """Near-duplicates beyond memory: made hashes up to ten millions with buckets on disk, a database's
 join beside them, and 100,000 pictures grouped in memory and on disk.
 
-    python bench/beyond.py --data DIR [--only hashes,join,pictures] [--out FILE]
+    python bench/beyond.py --data DIR [--only hashes,look,join,pictures] [--out FILE]
 
 DIR holds eurosat_rgb.zip. The pictures are EuroSAT's in four orientations, which are no copies of
 each other, and one in ten once more as a JPEG file of quality 30 to 90. Each measurement has a
@@ -104,6 +104,23 @@ def joined(n: int, distance: int = 8) -> dict:
     }
 
 
+def looked(n: int = 1024) -> dict:
+    """Closer looks at pairs of made pictures, on one core."""
+    from rs5m import dedup
+    from rs5m.dedup import copies
+    from rs5m.dedup.registration import THRESHOLDS
+
+    r = np.random.default_rng(0)
+    coarse = (Image.fromarray(r.integers(0, 256, (6, 8, 3), np.uint8)) for _ in range(n // 8))
+    signed = dedup.signatures([one.resize((128, 96), Image.Resampling.BICUBIC) for one in coarse])
+    signed["colour"][:] = 90  # or most pairs would end at their colours
+    pair = r.integers(0, n // 8, (n, 2))
+    copies._look(signed, signed, pair[:64], 0, THRESHOLDS)
+    parts = np.split(pair, range(512, n, 512))
+    found, cost = measured(lambda: [copies._look(signed, signed, p, 0, THRESHOLDS) for p in parts])
+    return {"pairs": sum(map(len, found))} | cost
+
+
 # ---------------------------------------------------------------- pictures
 
 
@@ -181,7 +198,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = Path(os.environ.get("RS5M_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--only", default="hashes,join,pictures")
+    parser.add_argument("--only", default="hashes,look,join,pictures")
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--most", type=int, default=10_000_000, help="hashes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "beyond.json")
@@ -203,6 +220,8 @@ def main():
                         print(kept[distance, n, on_disk], flush=True)
                         result["hashes"] = [kept[key] for key in sorted(kept)]
                         save(result, a.out)
+    if "look" in a.only:
+        result["look"] = apart(looked)
     if "join" in a.only:
         result["join"] = [apart(joined, n) for n in JOINED]
     if "pictures" in a.only:
