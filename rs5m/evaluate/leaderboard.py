@@ -26,6 +26,8 @@ th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: 
   color: inherit; cursor: pointer; text-align: left; white-space: normal }
 th[aria-sort=descending] button::after { content: " \\2193" }
 th[aria-sort=ascending] button::after { content: " \\2191" }
+tr > :first-child { position: sticky; left: 0; background: #fff; min-width: 7rem; max-width: 16rem;
+  white-space: normal; overflow-wrap: anywhere }
 td { vertical-align: top } small { color: #666; display: block }
 """.strip()
 SCRIPT = """
@@ -105,16 +107,26 @@ def _of_model(report: dict) -> Entry:
         notes.append(f"{name}: not comparable with published numbers, {'; '.join(apart['why'])}")
         for key, value in apart["values"].items():
             numbers[f"{name}, {key}"] = Number(value, *apart["intervals"][key])
+        numbers |= _by_protocol(report, name)  # beside its own set
     for name, rows in report.get("protocols", {}).items():
         key, _, apart = reporting.spread(rows)
         notes.append(f"{name}: {apart:.1f} points of {key} lie between its protocols")
-        for protocol, row in rows.items():
-            if protocol != protocols.USUAL:
-                column = f"{name}, {key} by {protocol}"
-                numbers[column] = Number(row["values"][key], *row["intervals"][key])
+        numbers |= _by_protocol(report, name)
     for name, count in report.get("texts_cut", {}).items():
         notes.append(f"{name}: {count} texts are longer than the text tower reads")
     return Entry(about["name"], quick, about["weights_sha256"][:12], numbers, tuple(notes))
+
+
+def _by_protocol(report: dict, name: str) -> dict[str, Number]:
+    """The numbers of a set by all protocols but the usual one."""
+    if not (rows := report.get("protocols", {}).get(name)):
+        return {}
+    key = reporting.spread(rows)[0]
+    return {
+        f"{name}, {key} by {protocol}": Number(row["values"][key], *row["intervals"][key])
+        for protocol, row in rows.items()
+        if protocol != protocols.USUAL
+    }
 
 
 # ---------------------------------------------------------------- the table
@@ -190,17 +202,17 @@ def _notes(lines: list[Entry]) -> list[str]:
 
 def page(lines: list[Entry]) -> str:
     """The table as HTML; a click on a column's name sorts by it."""
-    heads = ["model", "activation", "weights", *columns(lines)]
+    heads = ["model, activation", *columns(lines), "weights"]
     head = "".join(f'<th aria-sort="none"><button>{escape(name)}</button></th>' for name in heads)
     rows = []
     for line, cells in zip(lines, _cells(lines), strict=True):
-        first = f"<td>{escape(line.model)}</td><td>{escape(line.activation)}</td>"
+        first = f"<td>{escape(line.model)}<small>{escape(line.activation)}</small></td>"
         told = "".join(
             f'<td data-value="{-1 if number is None else number}">'
             f"{f'<b>{value}</b>' if leads else value}<small>{between}</small></td>"
             for value, between, leads, number in cells
         )
-        rows.append(f"<tr>{first}<td><code>{escape(line.weights)}</code></td>{told}</tr>")
+        rows.append(f"<tr>{first}{told}<td><code>{escape(line.weights)}</code></td></tr>")
     notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(lines))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'
