@@ -18,7 +18,7 @@ from rs5m import pocket
 from rs5m.data import datasets, records
 from rs5m.evaluate import cards
 
-EACH = {"eurosat": 20, "resisc45": 2, "aid": 1, "rsitmd": 24, "rsicd": 24}  # of a class, of a set
+EACH = {"eurosat": 20, "resisc45": 2, "aid": 2, "rsitmd": 24, "rsicd": 24}  # of a class, of a set
 SHARDS = {"pub11": 2, "rs3": 2}  # training shards; one more of each half is a validation shard
 PAIRS = 48  # of a shard
 SCENES = 2
