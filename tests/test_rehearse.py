@@ -3,6 +3,7 @@
 import json
 from pathlib import Path
 
+import published
 import rehearse
 
 from rs5m.clip import hub, open_clip
@@ -32,3 +33,20 @@ def test_a_rehearsal_is_marked_on_every_page_and_keeps_results_to_itself(tmp_pat
     kept = tmp_path / "book" / "results"
     assert sorted(path.name for path in kept.iterdir()) == ["local", "mini"]
     assert (kept / "mini").resolve() == ROOT / "results" / "mini"
+
+
+def test_what_other_code_or_data_made_is_made_anew(tmp_path, monkeypatch):
+    made = []
+
+    def make(out, *real):
+        made.append(real)
+        out.mkdir(parents=True)
+
+    monkeypatch.setattr(published, "make", make)
+    monkeypatch.setattr(rehearse, "networks", make)
+    for real, count in ((None, 2), (None, 2), (tmp_path, 4), (tmp_path, 4)):
+        rehearse.built(tmp_path / "rehearsal", real)
+        assert len(made) == count
+    (tmp_path / "rehearsal" / "data.by").write_text("of another tree")
+    rehearse.built(tmp_path / "rehearsal", tmp_path)
+    assert len(made) == 5

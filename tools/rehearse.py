@@ -11,6 +11,7 @@ into results/. A table at the end has what each chapter took and where it stoppe
 """
 
 import argparse
+import hashlib
 import json
 import os
 import shutil
@@ -101,14 +102,21 @@ def book(folder: Path) -> None:
 
 
 def built(folder: Path, real: Path | None) -> None:
-    """What does not change between two rehearsals, made once: remove it to make it anew."""
+    """What does not change between two rehearsals, made once by the same code from the same data."""
     import published
 
+    code = "".join(
+        Path(file).read_text(encoding="utf-8") for file in (published.__file__, __file__)
+    )
+    by = hashlib.sha256(f"{real} {code}".encode()).hexdigest()
     for name, make in (("data", lambda out: published.make(out, real)), ("networks", networks)):
-        if not (folder / name).exists():
+        stamp = folder / f"{name}.by"
+        if not (folder / name).exists() or not stamp.exists() or stamp.read_text() != by:
             shutil.rmtree(folder / f".{name}", ignore_errors=True)
             make(folder / f".{name}")
+            shutil.rmtree(folder / name, ignore_errors=True)
             (folder / f".{name}").replace(folder / name)
+            stamp.write_text(by)
 
 
 def environment(folder: Path, address: str) -> dict[str, str]:
