@@ -102,7 +102,7 @@ def book(folder: Path) -> None:
 
 
 def built(folder: Path, real: Path | None) -> None:
-    """What does not change between two rehearsals, made once by the same code from the same data."""
+    """What does not change between two rehearsals: made once by the same code, of the same data."""
     import published
 
     code = "".join(
