@@ -8,6 +8,7 @@ import socket
 import subprocess
 import sys
 import tomllib
+from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
@@ -160,6 +161,11 @@ def test_page_code(page):
         )
 
 
+@cache
+def distributions() -> dict[str, list[str]]:
+    return packages_distributions()
+
+
 @pytest.mark.parametrize("page", PAGES)
 def test_page_imports_only_what_colab_gets(page):
     """A chapter on Colab has the package's own dependencies, not the extras that build the book."""
@@ -168,7 +174,7 @@ def test_page_imports_only_what_colab_gets(page):
         re.split(r"[<>=!~\[; ]", line)[0].lower().replace("_", "-")
         for line in project["dependencies"]
     }
-    homes = packages_distributions()
+    homes = distributions()
     code = "\n".join(cell.source for cell in cells(page, "code"))
     for module in (
         set(re.findall(r"^\s*(?:import|from) (\w+)", code, re.M))

@@ -144,7 +144,6 @@ def test_extreme_floats_are_no_trouble():
 
 RGB = RNG.integers(0, 256, (3, 40, 40)).astype(np.uint8)
 NOISE = RNG.integers(1, 255, (1, 40, 40)).astype(np.uint8)
-CLEAR = (ColorInterp.red, ColorInterp.green, ColorInterp.blue, ColorInterp.alpha)
 
 
 @pytest.mark.parametrize("declared", ["yes", "unspecified", "premultiplied"])

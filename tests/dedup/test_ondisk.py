@@ -10,6 +10,8 @@ from PIL import Image
 from rs5m import dedup
 from rs5m.dedup import candidates, copies, hamming, ondisk
 
+pytestmark = pytest.mark.slow
+
 
 def made(n: int, seed: int = 0) -> np.ndarray:
     """Hashes of which every fifth is near another one."""
