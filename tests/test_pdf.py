@@ -60,7 +60,8 @@ def test_what_is_missing_is_said(book, monkeypatch):
 
 
 @pytest.mark.slow
-def test_chromium_prints_every_page(book, capsys):
+def test_chromium_prints_every_page(book, capsys, monkeypatch):
+    monkeypatch.setattr(pdf, "PATIENCE", 60)
     if not any(map(pdf.shutil.which, pdf.BROWSERS)):
         pytest.skip("no Chromium here")
     try:

@@ -23,6 +23,7 @@ OPTIONS = (
     "--no-pdf-header-footer",
     "--virtual-time-budget=60000",  # milliseconds that MathJax may take
 )
+PATIENCE = 600  # seconds; the book takes about forty
 SCREEN = "nav.way, .headerlink, .cell_input, script"  # code, and what only a screen needs
 
 
@@ -79,7 +80,11 @@ def printed(folder: Path, pages: list[str], out: Path) -> None:
     try:
         with tempfile.TemporaryDirectory() as home:
             command = [browser, *OPTIONS, f"--user-data-dir={home}", f"--print-to-pdf={out}"]
-            said = subprocess.run([*command, page.as_uri()], capture_output=True, text=True)
+            said = subprocess.run(
+                [*command, page.as_uri()], capture_output=True, text=True, timeout=PATIENCE
+            )
+    except subprocess.TimeoutExpired:
+        raise SystemExit(f"Chromium printed nothing in {PATIENCE} seconds") from None
     finally:
         page.unlink()
     if said.returncode or not out.is_file():
