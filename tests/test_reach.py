@@ -153,6 +153,7 @@ def test_every_resource_has_a_reader_that_exists(copy):
         assert len(readers) == 1 and readers[0] <= known.keys(), resource
 
 
+@pytest.mark.slow
 def test_an_edit_moves_exactly_the_keys_of_the_stages_that_reach_it(copy):
     """Every module and resource, one at a time."""
     known, expected = files(copy), account(copy)
