@@ -79,7 +79,8 @@ def _signed(scale: Scale, name: str, images: datasets.Images) -> dict[str, np.nd
 def copies(a: dict, b: dict) -> pd.DataFrame:
     """Pairs (i, j) of a picture in `a` and its copy in `b` (signatures): orientation, score.
 
-    Both ways round, since a picture is fitted to its crop less well than the crop to it.
+    Both ways round, since flat pictures are looked for in crops of the second set alone; a pair's
+    score is the same either way.
     """
     one = dedup.leaks(b, a).rename(columns={"test": "i", "train": "j"})
     other = dedup.leaks(a, b).rename(columns={"test": "j", "train": "i"})

@@ -179,6 +179,19 @@ def _score(p, q, pose, limits: Thresholds):
     return score, sure
 
 
+def _either_way(p, q, pose, limits: Thresholds):
+    """`_score`; a score of which a copy may come is the mean with that of the pose turned round, as
+    a look-alike reaches a high one by chance in one of the two.
+    """
+    hope, sure = _score(p, q, pose, limits)
+    some = np.flatnonzero(sure > HOPE)
+    if len(some):
+        scale, shift = pose[some, ::2], pose[some, 1::2]
+        back = np.stack([1 / scale, -shift / scale], 2).reshape(len(some), 4)
+        sure[some] = (sure[some] + _score(q[some], p[some], back, limits)[1]) / 2
+    return hope, sure
+
+
 def _erased_score(p, q, limits: Thresholds = THRESHOLDS) -> np.ndarray:
     """Score (m,) by coarse structure, without motion, where one picture has lost its fine
     structure; 0 elsewhere.
@@ -241,7 +254,7 @@ def _one_way(p: np.ndarray, q: np.ndarray, limits: Thresholds):
             break
         for _ in range(3):
             pose[rest] = _step(a[rest], b[rest], pose[rest])
-        again = _score(p[rest], q[rest], pose[rest], limits)
+        again = _either_way(p[rest], q[rest], pose[rest], limits)
         hope[rest] = np.maximum(hope[rest], again[0])
         fine[rest] = np.maximum(fine[rest], again[1])
     return np.where(some, fine, 0), np.where(some, erased, 0)
