@@ -17,6 +17,7 @@ from __future__ import annotations
 
 import argparse
 import glob
+import hashlib
 import json
 import time
 from collections.abc import Sequence
@@ -27,7 +28,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from rs5m import clip, intervals, pocket, zeroshot
+from rs5m import clip, intervals, pocket, results, zeroshot
 from rs5m.book import colour, domain, head, models, runs, scales, sets, testing
 from rs5m.book.runs.captioning import _where
 from rs5m.captions.sentences import sentence
@@ -60,6 +61,19 @@ def stages(model: clip.Model, images: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [np.concatenate(part) for part in zip(*parts, strict=True)]
 
 
+def kept(model: clip.Model, name: str, images: Sequence[np.ndarray]) -> list[np.ndarray]:
+    """`stages`, kept in runs/."""
+
+    def make(out: Path) -> None:
+        np.savez(out / "stages.npz", *stages(model, images))
+
+    digest = hashlib.sha256(b"".join(image.tobytes() for image in images)).hexdigest()
+    with np.load(
+        results.artefact(f"ladder-{name}", "mini", (digest,), make) / "stages.npz"
+    ) as held:
+        return list(held.values())
+
+
 def scaled(train: np.ndarray, test: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Both with the training features' mean zero and deviation one, and a constant."""
     centre, spread = train.mean(0), train.std(0) + 1e-6
@@ -78,14 +92,15 @@ class Ladder:
         self.model, self.test = models.general(scale), sets.test_set("pocket", scale)
         self.captions = [source.captions(i) for i in range(len(source))]
         pixels = source[np.arange(len(source)), None].pixels.permute(0, 2, 3, 1).numpy()
-        self.seen, self.held = stages(self.model, pixels), stages(self.model, self.test.images)
+        self.seen = kept(self.model, "pairs", pixels)
+        self.held = kept(self.model, "test", self.test.images)
         self.colours = colour.numbers(pixels), colour.numbers(self.test.images)
         spellings = list(zip(*testing.spellings(self.test).values(), strict=True))
         self.named = colour.named(self.captions, spellings)
         said = colour.from_captions(self.colours[0], self.captions, spellings, self.colours[1])
         self.baseline = said == self.test.labels
         chips = pocket.chips("train")
-        self.chips = stages(self.model, chips.images)
+        self.chips = kept(self.model, "chips", list(chips.images))
         self.chip_colours = colour.numbers(chips.images)
         self.chip_captions = pocket.captions(chips)
         records = (sets.pocket_record(chips, i, "") for i in range(len(chips.labels)))
@@ -165,7 +180,7 @@ class Ladder:
             self.tuned("labelled chips of one degree, composed captions", chips, both[1],
                        self.chip_captions[::LABELLED], 64),
         ]  # fmt: skip
-        return rows + self.more_sentences()
+        return rows
 
     def more_sentences(self) -> list[dict]:
         """Arms with RS3's sentence of every training chip beside the book's RS3."""
@@ -198,6 +213,8 @@ def main(arguments: list[str] | None = None) -> None:
     )
     parser.add_argument("--shards", nargs="+", help="tar files, in place of scale mini's own pairs")
     parser.add_argument("--out", type=Path, default=Path("results/bench/ladder.json"))
+    more = "only the arms with RS3's sentences; those of --out stay as they are"
+    parser.add_argument("--more", action="store_true", help=more)
     options = parser.parse_args(arguments)
     scale = scales.get("mini")
     paths = sorted(Path(p) for pattern in options.shards or () for p in glob.glob(pattern))
@@ -205,7 +222,14 @@ def main(arguments: list[str] | None = None) -> None:
         loader.Shards(paths, scale.image_size) if paths else domain.source(scale, scale.runs[0])
     )
     ladder = Ladder(source)
-    values = {"pairs": len(source), "images": len(ladder.test.labels), "arms": ladder.arms()}
+    if options.more:
+        stored = json.loads(options.out.read_text())["values"]["arms"]
+        new = ladder.more_sentences()
+        names = {row["change"] for row in new}
+        arms = [row for row in stored if row["change"] not in names] + new
+    else:
+        arms = ladder.arms() + ladder.more_sentences()
+    values = {"pairs": len(source), "images": len(ladder.test.labels), "arms": arms}
     values["date"] = datetime.now(UTC).strftime("%Y-%m-%d")
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"values": values}, indent=1) + "\n")
