@@ -20,6 +20,7 @@ import numpy as np
 from rs5m import intervals, zeroshot
 from rs5m.vectors import normalise
 
+BLOCK = 1024  # images at a time, so that 30,000 need no gigabytes
 NEIGHBOURS, SHARPNESS = 20, 0.07  # that vote, each with the weight exp(cosine / SHARPNESS)
 STRENGTHS = tuple(10.0**power for power in range(-1, 4))  # of sklearn's C in the sweep
 FEW = 10.0  # C where there are too few images for a validation split
@@ -70,13 +71,16 @@ def over_seeds(hits: np.ndarray, label: np.ndarray) -> dict[str, float]:
 
 def neighbours(train: np.ndarray, label: np.ndarray, test: np.ndarray) -> np.ndarray:
     """The class of each test vector (m, dim) by the vote of its nearest neighbours: (m,)."""
-    cosines = normalise(test) @ normalise(train).T
+    test, train, said = normalise(test), normalise(train), []
     count = min(NEIGHBOURS, len(train))
-    best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
-    weight = np.exp(np.take_along_axis(cosines, best, 1) / SHARPNESS)
-    votes = np.zeros((len(test), label.max() + 1))
-    np.add.at(votes, (np.arange(len(test))[:, None], label[best]), weight)
-    return votes.argmax(1)
+    for start in range(0, len(test), BLOCK):
+        cosines = test[start : start + BLOCK] @ train.T
+        best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]
+        weight = np.exp(np.take_along_axis(cosines, best, 1) / SHARPNESS)
+        votes = np.zeros((len(cosines), label.max() + 1))
+        np.add.at(votes, (np.arange(len(cosines))[:, None], label[best]), weight)
+        said.append(votes.argmax(1))
+    return np.concatenate(said)
 
 
 def fitted(train: np.ndarray, label: np.ndarray, strength: float):
@@ -157,8 +161,8 @@ def _lead(scores: np.ndarray) -> np.ndarray:
 def _nearest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The places and cosines (n, AGREE) of each image's nearest others, none below zero."""
     places, weight, count = [], [], min(AGREE, len(image) - 1)
-    for start in range(0, len(image), 1024):  # so that 30,000 images need no gigabytes
-        cosines = image[start : start + 1024] @ image.T
+    for start in range(0, len(image), BLOCK):
+        cosines = image[start : start + BLOCK] @ image.T
         rows = np.arange(len(cosines))
         cosines[rows, start + rows] = -np.inf
         best = np.argpartition(-cosines, count - 1, axis=1)[:, :count]

@@ -131,3 +131,12 @@ def test_published_weights_gain_by_transduction():
         )
         assert rows["105 prompts"]["top1"] == pytest.approx(before, abs=0.05)
         assert rows["transductive"]["top1"] == pytest.approx(after, abs=0.5)
+
+
+def test_neighbours_in_blocks_vote_alike(monkeypatch):
+    generator = np.random.default_rng(0)
+    train, test = generator.normal(size=(40, 6)), generator.normal(size=(25, 6))
+    label = np.arange(40) % 3
+    whole = frozen.neighbours(train, label, test)
+    monkeypatch.setattr(frozen, "BLOCK", 7)
+    assert np.array_equal(frozen.neighbours(train, label, test), whole)
