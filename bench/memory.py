@@ -69,6 +69,17 @@ def row(name: str, method: str, batch: int, chunk: int, precision: str = "float3
     return held
 
 
+def store(rows: list[dict], seconds: float) -> None:
+    """Keep the rows with what they say of the share of a memory that a chunk may fill."""
+    worst = max(one["measured_over_counted"] for one in rows)
+    values = {"rows": rows, "share_of_memory_used": memory.SHARE, "worst": worst}
+    values |= {"threads": torch.get_num_threads(), "load_average": os.getloadavg()}
+    values["covered"] = worst * memory.SHARE <= 1
+    where = torch.cuda.get_device_name().replace(" ", "-") if torch.cuda.is_available() else ""
+    path = results.save(f"memory-{where}" if where else "memory", "bench", values, seconds)
+    print(f"worst {worst:.2f} times the count, at a share of {memory.SHARE}; stored in {path}")
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--models", nargs="+", default=MODELS)
@@ -83,14 +94,7 @@ def main() -> None:
     else:
         cases = [(name, method) for name in args.models for method in METHODS]
         rows = [row(*case, args.batch, chunk) for case in cases for chunk in (0, args.batch // 4)]
-    worst = max(one["measured_over_counted"] for one in rows)
-    values = {"rows": rows, "share_of_memory_used": memory.SHARE, "worst": worst}
-    values |= {"threads": torch.get_num_threads(), "load_average": os.getloadavg()}
-    values["covered"] = worst * memory.SHARE <= 1
-    where = torch.cuda.get_device_name().replace(" ", "-") if args.gpu else ""
-    name = f"memory-{where}" if where else "memory"
-    path = results.save(name, "bench", values, time.perf_counter() - began)
-    print(f"worst {worst:.2f} times the count, at a share of {memory.SHARE}; stored in {path}")
+    store(rows, time.perf_counter() - began)
 
 
 if __name__ == "__main__":

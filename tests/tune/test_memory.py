@@ -55,6 +55,7 @@ def test_a_graph_without_numbers_keeps_what_a_real_one_keeps():
     assert not hasattr(model.net, "adapted"), "the network itself is left alone"
 
 
+@pytest.mark.slow
 def test_the_paper_s_batch_of_600_needs_chunks():
     """ViT-H-14 in bf16: near 0.4 GiB a pair, 250 GiB undivided, which no GPU has."""
     counted = memory.need(without_numbers("ViT-H-14"), replace(FULL, precision="bf16"))
