@@ -74,6 +74,14 @@ def _said(error: Exception) -> str:
     return str(error)
 
 
+def _last(words: str) -> None:
+    """Say how a command ended, below the bars that it has drawn."""
+    bars = getattr(sys.modules.get("tqdm"), "tqdm", None)
+    for bar in list(getattr(bars, "_instances", ())):
+        bar.close()
+    print(f"rs5m: {words}", file=sys.stderr)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Run one subcommand; whatever goes wrong is one line, and the exit code one of CODES."""
     for stream in (sys.stdout, sys.stderr):  # a file's name may hold what no screen can show
@@ -88,19 +96,18 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments.run(arguments)
     except KeyboardInterrupt:
-        print("rs5m: interrupted: run the same command again to go on", file=sys.stderr)
+        _last("interrupted: run the same command again to go on")
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
-        print(f"rs5m: {_said(error)}", file=sys.stderr)
+        _last(_said(error))
         return 2
     except Exception as error:
         if os.environ.get("RS5M_DEBUG"):
             raise
         cause = " ".join(str(error).split())[:300]
-        print(
-            f"rs5m: {type(error).__name__}: {cause}; this is not your input's fault as far as is "
-            "known: set RS5M_DEBUG=1 to see where it came from",
-            file=sys.stderr,
+        _last(
+            f"{type(error).__name__}: {cause}; this is not your input's fault as far as is known: "
+            "set RS5M_DEBUG=1 to see where it came from"
         )
         return 1
     return 0

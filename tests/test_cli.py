@@ -18,6 +18,7 @@ import pytest
 import small_clip
 import torch
 from small import encoded
+from tqdm.auto import tqdm
 
 from rs5m import __version__, cli, clip
 from rs5m.clip import checkpoints, open_clip
@@ -386,6 +387,17 @@ def test_whatever_goes_wrong_is_one_line(monkeypatch, capsys, error, code, sente
     assert cli.main(["evaluate", "--out", "x.json"]) == code
     message = capsys.readouterr().err
     assert message.startswith("rs5m: ") and message.count("\n") == 1 and sentence in message
+
+
+def test_the_last_line_stands_below_a_bar(monkeypatch, capsys):
+    def stopped(arguments):
+        for _ in tqdm(range(3), desc="encode"):
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(evaluate, "run", stopped)
+    assert cli.main(["evaluate", "--out", "x.json"]) == 130
+    said = capsys.readouterr().err
+    assert "encode" in said and said.splitlines()[-1].startswith("rs5m: interrupted: ")
 
 
 # ---------------------------------------------------------------- odd data
