@@ -72,3 +72,22 @@ def test_what_is_written_whole_can_be_read_like_any_new_file(tmp_path):
     with files.whole(tmp_path / "secret") as temporary:
         temporary.touch(0o600)
     assert (tmp_path / "secret").stat().st_mode == (tmp_path / "plain").stat().st_mode
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("ends", ["\n", "\r\n", "\r"])
+def test_a_text_is_read_by_its_mark(tmp_path, encoding, ends):
+    path = tmp_path / "a.txt"
+    path.write_bytes(ends.join(["Fluß", "", "b"]).encode(encoding))
+    assert files.text(path) == "Fluß\n\nb"
+
+
+def test_what_is_no_text_is_named(tmp_path):
+    path = tmp_path / "a.txt"
+    for content, said in (
+        ("Fluß".encode("latin-1"), "neither UTF-8"),
+        (b"PK\x03\x04\xff", "a zip"),
+    ):
+        path.write_bytes(content)
+        with pytest.raises(ValueError, match=f"a.txt is {said}.*save it as UTF-8"):
+            files.text(path)

@@ -204,6 +204,14 @@ def test_the_page_of_a_run_that_was_cut_off_is_the_same(pairs, finished, tmp_pat
     assert (out / report.PAGE).read_bytes() == whole
 
 
+def test_rows_without_url_or_text_are_counted_and_shown(tmp_path):
+    texts = [None, "aerial view", "aerial photo"]
+    pq.write_table(pa.table({"url": [None, None, ""], "text": texts}), tmp_path / "a.parquet")
+    out = pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
+    found = page(out / report.PAGE).text
+    assert report.reasons(out).pairs.sum() == 3 and "nan" not in found.lower().split()
+
+
 def test_a_run_that_kept_nothing_has_a_page(tmp_path):
     pq.write_table(pa.table({"url": ["x"], "text": ["a dog"]}), tmp_path / "a.parquet")
     out = pub11.run(tmp_path, tmp_path / "out", Cheap(), LIMITS)
