@@ -64,7 +64,8 @@ class Words(NamedTuple):
         if alike := [(name, some) for name, some in by_name.items() if len(some) > 1]:
             name, some = alike[0]
             raise ValueError(
-                f"{set_name}: the classes {' and '.join(some)} would both be called {name!r} in "
+                f"{set_name}: the classes {' and '.join(some)} would "
+                f"{'both' if len(some) == 2 else 'all'} be called {name!r} in "
                 "prompts: give each a name of its own with --classnames"
             )
 
