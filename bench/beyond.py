@@ -1,7 +1,7 @@
 """Near-duplicates beyond memory: made hashes up to ten millions with buckets on disk, a database's
 join beside them, and 100,000 pictures grouped in memory and on disk.
 
-    python bench/beyond.py --data DIR [--only hashes,look,join,pictures] [--out FILE]
+    python bench/beyond.py --data DIR [--only hashes,buckets,look,join,pictures] [--out FILE]
 
 DIR holds eurosat_rgb.zip. The pictures are EuroSAT's in four orientations, which are no copies of
 each other, and one in ten once more as a JPEG file of quality 30 to 90. Each measurement has a
@@ -30,6 +30,7 @@ from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
 SIZES = {8: (100_000, 1_000_000, 3_000_000, 10_000_000), 12: (30_000, 100_000, 300_000)}
+FEW = 300_000  # hashes that are grouped both ways, with a sixteenth of them held at a time
 JOINED = (100_000, 300_000)  # hashes that the database joins
 TURNS = (None, Image.Transpose.FLIP_LEFT_RIGHT, Image.Transpose.ROTATE_180)
 TURNS += (Image.Transpose.FLIP_TOP_BOTTOM,)
@@ -56,16 +57,19 @@ def measured(work) -> tuple[object, dict]:
     return found, {"seconds": seconds, "cpu_seconds": used, "gb": grown}
 
 
-def grouped(n: int, distance: int, on_disk: bool) -> dict:
-    """Grouping n made hashes."""
+def grouped(n: int, distance: int, on_disk: bool, rows: int = 0) -> dict:
+    """Grouping n made hashes; rows: of a bucket at a time, where it is not the package's own."""
     from rs5m import dedup
+    from rs5m.dedup import ondisk
 
+    ondisk.ROWS = rows or ondisk.ROWS
     hashes = made(n, distance)
     dedup.near_duplicates(hashes[:1000], distance)  # whatever is loaded once
     with tempfile.TemporaryDirectory() as folder:
         where = folder if on_disk else None
         ids, cost = measured(lambda: dedup.near_duplicates(hashes, distance, where))
     said = {"hashes": n, "max_distance": distance, "on_disk": on_disk} | cost
+    said |= {"rows": rows} if rows else {}
     return said | {"clusters": len(np.unique(ids)), "sum": int(ids.sum())}
 
 
@@ -198,7 +202,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     data = Path(os.environ.get("RS5M_DATA", ROOT.parent / "shared" / "data"))
     parser.add_argument("--data", type=Path, default=data)
-    parser.add_argument("--only", default="hashes,look,join,pictures")
+    parser.add_argument("--only", default="hashes,buckets,look,join,pictures")
     parser.add_argument("--pictures", type=int, default=100_000)
     parser.add_argument("--most", type=int, default=10_000_000, help="hashes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "beyond.json")
@@ -220,6 +224,9 @@ def main():
                         print(kept[distance, n, on_disk], flush=True)
                         result["hashes"] = [kept[key] for key in sorted(kept)]
                         save(result, a.out)
+    if "buckets" in a.only:  # small enough to be held in memory, too: both ways must agree
+        result["buckets"] = [apart(grouped, FEW, 8, rows > 0, rows) for rows in (0, FEW // 16)]
+        assert len({(one["clusters"], one["sum"]) for one in result["buckets"]}) == 1
     if "look" in a.only:
         result["look"] = apart(looked)
     if "join" in a.only:

@@ -51,7 +51,7 @@ def _array(folder: str | Path | None, name: str, kind: type, shape: tuple) -> np
 
 
 def bucket_pairs(
-    a: np.ndarray, b: np.ndarray, max_distance: int, folder: str | Path, rows: int = ROWS
+    a: np.ndarray, b: np.ndarray, max_distance: int, folder: str | Path, rows: int = 0
 ) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """As `hash_pairs`, with about 300 bytes for each of `rows` held at a time, whatever the number
     of hashes and however many of them share a bucket.
@@ -60,8 +60,9 @@ def bucket_pairs(
         a, b: hashes (n,), (m,) uint64, which may lie in files.
         max_distance: in bits.
         folder: where 16 bytes a hash are kept for one band at a time.
-        rows: hashes of a bucket that are held at a time.
+        rows: hashes of a bucket that are held at a time; 0: ROWS of them.
     """
+    rows = rows or ROWS
     bands, most = plan(len(a), len(b), max_distance), max(len(a), len(b))
     if most <= rows or not bands:
         yield from hash_pairs(a, b, max_distance)
@@ -127,11 +128,12 @@ def _count(path: Path) -> int:
 
 
 def distinct(
-    numbers: Iterable[np.ndarray], width: int, folder: str | Path, rows: int = ROWS
+    numbers: Iterable[np.ndarray], width: int, folder: str | Path, rows: int = 0
 ) -> Iterator[np.ndarray]:
     """The numbers i * width + j of a stream of them, sorted and, unless one range of i has more
-    than `rows`, each once; kept in files of `folder` in between.
+    than `rows` (0: ROWS), each once; kept in files of `folder` in between.
     """
+    rows = rows or ROWS
     with tempfile.TemporaryDirectory(dir=folder) as own:
         for some in numbers:
             span = some // (SPAN * width)

@@ -73,7 +73,7 @@ def test_two_sets_meet(tmp_path, monkeypatch):
 def test_clusters_are_those_of_memory(distance, tmp_path, monkeypatch):
     hashes = made(8000, 7)
     whole = dedup.near_duplicates(hashes, distance)
-    monkeypatch.setattr(ondisk.bucket_pairs, "__defaults__", (1000,))
+    monkeypatch.setattr(ondisk, "ROWS", 1000)
     assert (dedup.near_duplicates(hashes, distance, tmp_path) == whole).all()
     assert distance == 0 or len(np.unique(whole)) < 8000 - 400
 
@@ -111,8 +111,7 @@ def test_groups_are_those_of_memory(signed, tmp_path, monkeypatch):
     monkeypatch.setattr(candidates, "MET", 15)
     monkeypatch.setattr(candidates, "LOOKED", 11)
     monkeypatch.setattr(ondisk, "SPAN", 13)
-    monkeypatch.setattr(ondisk.bucket_pairs, "__defaults__", (40,))
-    monkeypatch.setattr(ondisk.distinct, "__defaults__", (50,))
+    monkeypatch.setattr(ondisk, "ROWS", 40)
     monkeypatch.setattr(ondisk, "plan", lambda *sizes: 5)
     found = dedup.groups(kept, folder=tmp_path)
     assert (found == whole).all()
