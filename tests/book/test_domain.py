@@ -143,17 +143,21 @@ domain.domain_model(replace(scales.get("mini"), **test_domain.SMALL))
 """
 
 
-@pytest.mark.slow
-def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monkeypatch):
+def run_until_killed(code: str, folder: Path) -> None:
     run = subprocess.run(
-        [sys.executable, "-c", KILLED.replace("{HERE}", str(Path(__file__).parent))],
-        cwd=tmp_path,
-        env=VARIABLES | {"PWD": str(tmp_path)},
+        [sys.executable, "-c", code.replace("{HERE}", str(Path(__file__).parent))],
+        cwd=folder,
+        env=VARIABLES | {"PWD": str(folder)},
         capture_output=True,
         text=True,
         check=False,
     )
     assert run.returncode == -signal.SIGKILL, run.stderr
+
+
+@pytest.mark.slow
+def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monkeypatch):
+    run_until_killed(KILLED, tmp_path)
     assert list(tmp_path.glob("runs/mini/*/model.safetensors")), "it died with half a model written"
     monkeypatch.chdir(tmp_path)
     stand_ins(monkeypatch, tmp_path)
@@ -203,15 +207,7 @@ def test_a_tuning_of_hours_goes_on_after_its_last_checkpoint(tmp_path, monkeypat
     """Killed in its third checkpoint: steps 1 and 2 are not taken again, and the model is the one
     of a run that nothing stopped.
     """
-    run = subprocess.run(
-        [sys.executable, "-c", KILLED_LATE.replace("{HERE}", str(Path(__file__).parent))],
-        cwd=tmp_path,
-        env=VARIABLES | {"PWD": str(tmp_path)},
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert run.returncode == -signal.SIGKILL, run.stderr
+    run_until_killed(KILLED_LATE, tmp_path)
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(log, "write", log.write)  # and so it is put back
     scale, patch = of_hours(tmp_path / "drive")

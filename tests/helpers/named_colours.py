@@ -20,7 +20,9 @@ def seen(colour) -> np.ndarray:
     return np.array(colour) / 127.5 - 1
 
 
-class _Net(nn.Module):
+class Net(nn.Module):
+    """The mean colour of a picture, times a weight; tokens are vectors already."""
+
     def __init__(self):
         super().__init__()
         self.weight = nn.Parameter(torch.ones(3))
@@ -46,7 +48,7 @@ class Words:
 
 
 def model(*_, **__) -> clip.Model:
-    return clip.Model(_Net().eval(), Words(), (0.5,) * 3, (0.5,) * 3, 8, "colours")
+    return clip.Model(Net().eval(), Words(), (0.5,) * 3, (0.5,) * 3, 8, "colours")
 
 
 def picture(colour: str, shade: int = 0) -> bytes:
