@@ -4,14 +4,13 @@ import pytest
 from loopback_hub import served
 
 from rs5m.book import models, scales
-from rs5m.clip import hub
 
 
 @pytest.mark.parametrize("status", [401, 404, 429, 500])
 def test_a_hub_that_refuses_is_one_sentence_at_once(tmp_path, monkeypatch, status):
     import huggingface_hub as given
 
-    monkeypatch.setattr(hub, "_held", lambda *_: None)
+    monkeypatch.setattr(given.constants, "HF_HUB_CACHE", str(tmp_path / "empty"))
     with served(tmp_path) as here:
         here.status = status
         address = f"{here.address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
