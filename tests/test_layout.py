@@ -42,6 +42,7 @@ ROOMS = {
     "data/bands",
     "data/members",
     "data/trees",
+    "pub11/store",
     "evaluate/golden",
     "pub11/clients",
     "pub11/hub",

@@ -28,6 +28,7 @@ READERS = {
     "clip/models.toml": {"rs5m.clip.known"},
     "evaluate/cards.toml": {"rs5m.evaluate.cards"},
     "evaluate/suites.toml": {"rs5m.evaluate.cards"},
+    "evaluate/protocols.toml": {"rs5m.evaluate.protocols"},
     "pocket/webtexts.toml": {"rs5m.pocket.webtexts"},
     "pocket/continents.csv": {"rs5m.pocket.world"},
     "pocket/land_cover.csv": {"rs5m.pocket.world", "rs5m.book.testing"},
