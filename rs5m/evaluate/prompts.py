@@ -1,14 +1,18 @@
 """The prompts of a labelled set's classes."""
 
+from __future__ import annotations
+
 import re
 from pathlib import Path
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 from rs5m import clip, files, paper
-from rs5m.clip import Model
 from rs5m.data.datasets import Classes, Labelled
+
+if TYPE_CHECKING:  # names and protocols need no torch
+    from rs5m.clip import Model
 
 WORDS = {  # folder names that run words together, by set
     "ucm": {
