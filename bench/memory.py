@@ -72,12 +72,11 @@ def row(name: str, method: str, batch: int, chunk: int, precision: str = "float3
 def store(rows: list[dict], seconds: float) -> None:
     """Keep the rows with what they say of the share of a memory that a chunk may fill."""
     worst = max(one["measured_over_counted"] for one in rows)
-    values = {"rows": rows, "share_of_memory_used": memory.SHARE, "worst": worst}
+    values = {"rows": rows, "share": memory.SHARE, "peak": memory.PEAK, "worst": worst}
     values |= {"threads": torch.get_num_threads(), "load_average": os.getloadavg()}
-    values["covered"] = worst * memory.SHARE <= 1
     where = torch.cuda.get_device_name().replace(" ", "-") if torch.cuda.is_available() else ""
     path = results.save(f"memory-{where}" if where else "memory", "bench", values, seconds)
-    print(f"worst {worst:.2f} times the count, at a share of {memory.SHARE}; stored in {path}")
+    print(f"at most {worst:.2f} times the count; stored in {path}")
 
 
 def main() -> None:

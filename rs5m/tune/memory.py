@@ -21,7 +21,8 @@ from rs5m.device import device
 from rs5m.tune.loop import autocast
 from rs5m.tune.schedule import Settings
 
-SHARE = 0.85  # of a device's memory: the rest is its context, fragments and what backward adds
+SHARE = 0.85  # of a device's memory: the rest is its context and fragments
+PEAK = 1.7  # of what the graph keeps, with what backward adds for a moment: LoRA in bench/memory.py
 
 
 class Need(NamedTuple):
@@ -44,14 +45,15 @@ class Need(NamedTuple):
         """The largest chunk that `memory` bytes hold; 0: the batch undivided. ValueError where they
         do not hold a single pair.
         """
-        free = SHARE * memory - self.step(batch, 0) + batch * self.pair
-        if free < self.pair:
-            least = self.step(batch, 1) / SHARE / 2**30
+        rest, peak = self.standing + self.cast + batch * self.waiting, PEAK * self.pair
+        free = SHARE * memory - rest
+        if free < peak:
+            least = (rest + peak) / SHARE / 2**30
             raise ValueError(
                 f"a batch of {batch} needs {least:.1f} GiB even a pair at a time, the device has "
                 f"{memory / 2**30:.1f}: make the batch smaller, or tune adapters (method lora)"
             )
-        fits = int(free // self.pair)
+        fits = int(free // peak)
         return 0 if fits >= batch else fits
 
 
