@@ -26,20 +26,29 @@ TIMING = {
 }
 
 
-@pytest.fixture
-def copy(tmp_path, monkeypatch) -> Path:
-    """A project of README.md and results alone, in which the page is up to date."""
-    shutil.copytree(ROOT / "results", tmp_path / "results")
-    (tmp_path / "rs5m").mkdir()
+@pytest.fixture(scope="module")
+def project(tmp_path_factory) -> Path:
+    """README.md and results alone, in which the page is up to date."""
+    root = tmp_path_factory.mktemp("project")
+    shutil.copytree(ROOT / "results", root / "results")
+    (root / "rs5m").mkdir()
     for name in ("_toc.yml", "README.md"):
-        shutil.copy(ROOT / name, tmp_path)
-    (tmp_path / "results/mini/timing.json").write_text(json.dumps(TIMING))
+        shutil.copy(ROOT / name, root)
+    (root / "results/mini/timing.json").write_text(json.dumps(TIMING))
     # what the page states today would stay, where it is off by less than half
     today = re.sub(r"<!-- cost:start -->.*?<!-- cost:end -->", EMPTY, TEXT, flags=re.DOTALL)
-    (tmp_path / "README.md").write_text(today)
+    (root / "README.md").write_text(today)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(root)
+        readme.main([])
+        readme.main(["--check"])
+    return root
+
+
+@pytest.fixture
+def copy(project, tmp_path, monkeypatch) -> Path:
+    shutil.copytree(project, tmp_path, dirs_exist_ok=True)
     monkeypatch.chdir(tmp_path)
-    readme.main([])
-    readme.main(["--check"])
     return tmp_path
 
 
