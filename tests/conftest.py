@@ -1,9 +1,9 @@
 """For every test: no network but loopback. `pytest tests/dedup` runs a chapter's tests, `-m "not
 slow"` the quick ones, which work on arrays, texts, tables and files.
 
-Slow is every test of a file that imports a room with networks or the pocket world, or a helper
-that makes networks, runs and processes; elsewhere a test is marked by hand. The quick round does
-not even import those files.
+Slow is every test of a file that imports a room with networks or the pocket world, a helper that
+makes networks, runs and processes, or a tool of the pages; elsewhere it is marked by hand. The
+quick round does not even import those files.
 
 The guard covers the sockets of this Python process. A subprocess is not covered: pip may ask the
 package index there.
@@ -27,7 +27,8 @@ ROOMS = "adapters|captions|clip|commands|pocket|pub11|rs3|tune"
 SLOW = re.compile(
     rf"^(?:from|import) (?:rs5m\.(?:{ROOMS})\b"
     rf"|rs5m import (?:\([\w\s,]*|[\w, ]*)\b(?:{ROOMS})\b"
-    r"|(?:fake_pub11|killed|loopback_\w+|plain_official|small_\w+)\b)",
+    r"|(?:fake_pub11|killed|loopback_\w+|plain_official|small_\w+)\b"
+    r"|(?:notebooks|readme|reproduce)\b)",
     re.M,
 )
 

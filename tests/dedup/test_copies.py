@@ -15,6 +15,8 @@ from small import encoded
 from rs5m import dedup
 from rs5m.dedup import clusters, copies, hamming, registration, structure, thumbnails
 
+pytestmark = pytest.mark.slow  # it registers many pictures
+
 
 def texture(seed: int, size: int = 128) -> Image.Image:
     """A coloured random texture with structure at several scales, as a landscape has."""
