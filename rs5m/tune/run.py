@@ -18,6 +18,8 @@ from rs5m.tune.recipes import Recipe
 if TYPE_CHECKING:
     from rs5m.tune.kept import Validation
 
+BROKEN = "is an image that cannot be read"  # left out for it, found when its batch came
+
 
 def run(
     recipe: Recipe,
@@ -140,6 +142,14 @@ def _begun(recipe: Recipe, checkpoint: str | Path | None) -> dict:
     return {"recipe": recipe.name, "base": Path(checkpoint).name, "model": model}
 
 
+def _broken(out: Path) -> list[str]:
+    """The pairs whose image could not be read when its batch came, each once."""
+    from rs5m.tune.log import DAMAGED
+
+    path = out / DAMAGED
+    return sorted(set(path.read_text().splitlines())) if path.is_file() else []
+
+
 def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
     """What run.json says beside the times: every number is of this run."""
     from rs5m import results
@@ -153,15 +163,20 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     left_out = dict(Counter(counts.get("left_out", {})) + Counter(source.left_out))
     names = runfolder.left_out(built.parent)
     names |= {reason: some.listed() for reason, some in source.others.items()}
-    runfolder.save_left_out(out, names | ({"damaged": source.damaged} if source.damaged else {}))
+    names |= {"damaged": source.damaged} if source.damaged else {}
+    found = len(source) + sum(left_out.values())
+    if broken := _broken(out):
+        left_out[BROKEN], names[BROKEN] = len(broken), broken
+    runfolder.save_left_out(out, names)
+    used = found - sum(left_out.values())
     counts |= {
-        "found": len(source) + sum(left_out.values()),
-        "pairs": len(source),
+        "found": found,
+        "pairs": used,
         "damaged": len(source.damaged),
         "left_out": left_out,
         "fingerprint": source.fingerprint(),
     }
-    print(f"{len(source)} of {counts['found']} pairs are used; left out: {left_out}")
+    print(f"{used} of {found} pairs are used; left out: {left_out}")
     columns = ("value", "known", "source")
     return {
         "images": images.RULE,

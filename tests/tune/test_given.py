@@ -1,6 +1,8 @@
 """`rs5m tune` on what people have: packed once, used and left out add up, by count and by name."""
 
+import io
 import json
+import tarfile
 from dataclasses import replace
 
 import numpy as np
@@ -16,7 +18,7 @@ from rs5m import cli
 from rs5m.data import images
 from rs5m.tune import recipes, run
 
-SMALL = ("epochs=1", "batch_size=4", "warm_up=1", "method=full")
+SMALL = ("epochs=1", "batch_size=4", "warm_up=1", "method=full", "compiled=off")
 
 
 @pytest.fixture
@@ -56,6 +58,25 @@ def test_a_csv_of_paths_is_trained_on(small_recipe, tmp_path, capsys):
     assert data["left_out"] == {"not_an_image": 1, "is missing": 1}
     named = json.loads((out / "left_out.json").read_text())
     assert named == {"not_an_image": ["broken.jpg"], "is missing": ["missing.jpg"]}
+
+
+@pytest.mark.slow
+def test_an_image_that_fails_in_its_batch_is_counted_once(small_recipe, tmp_path, capsys):
+    shard, out = tmp_path / "a.tar", tmp_path / "out"
+    with tarfile.open(shard, "w") as tar:
+        for i in range(9):
+            image = encoded(np.full((40, 40, 3), 25 * i, np.uint8), "JPEG") if i else b""
+            for name, data in ((f"{i}.jpg", image), (f"{i}.txt", b"a colour")):
+                member = tarfile.TarInfo(name)
+                member.size = len(data)
+                tar.addfile(member, io.BytesIO(data))
+    assert cli.main(["tune", "--data", str(shard), "--out", str(out), "--set", *SMALL]) == 0
+    assert "8 of 9 pairs are used" in capsys.readouterr().out
+    data = json.loads((out / "run.json").read_text())["data"]
+    reason = "is an image that cannot be read"
+    assert (data["found"], data["pairs"], data["left_out"]) == (9, 8, {reason: 1})
+    (named,) = json.loads((out / "left_out.json").read_text())[reason]
+    assert named.startswith("a.tar 0")
 
 
 def test_a_folder_of_sidecars_is_packed(tmp_path):
