@@ -123,7 +123,7 @@ def test_the_findings_count_the_verdicts_and_the_published_numbers(monkeypatch):
     for verdict in set(verdicts):
         assert f"{(verdicts == verdict).sum()} {verdict}" in text
     assert f"Of the paper's {len(paper.table('results'))} published numbers" in text
-    assert text.count("\n| ") == len(readme.rows()) == 7
+    assert text.count("\n| ") == len(readme.rows()) == 6
 
 
 def test_a_page_without_a_block_says_so(tmp_path, monkeypatch):
