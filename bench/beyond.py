@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import platform
 import resource
 import sys
 import tempfile
@@ -26,6 +24,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
+import stored
 from PIL import Image
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -207,13 +206,7 @@ def main():
     parser.add_argument("--most", type=int, default=10_000_000, help="hashes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "beyond.json")
     a = parser.parse_args()
-    result = json.loads(a.out.read_text()) if a.out.exists() else {}
-    result |= {
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
+    result = stored.begun(a.out)
     if "hashes" in a.only:
         kept = {(o["max_distance"], o["hashes"], o["on_disk"]): o for o in result.get("hashes", [])}
         for distance, sizes in SIZES.items():
@@ -223,7 +216,7 @@ def main():
                         kept[distance, n, on_disk] = apart(grouped, n, distance, on_disk)
                         print(kept[distance, n, on_disk], flush=True)
                         result["hashes"] = [kept[key] for key in sorted(kept)]
-                        save(result, a.out)
+                        stored.save(result, a.out)
     if "buckets" in a.only:  # small enough to be held in memory, too: both ways must agree
         result["buckets"] = [apart(grouped, FEW, 8, rows > 0, rows) for rows in (0, FEW // 16)]
         assert len({(one["clusters"], one["sum"]) for one in result["buckets"]}) == 1
@@ -233,13 +226,7 @@ def main():
         result["join"] = [apart(joined, n) for n in JOINED]
     if "pictures" in a.only:
         result["pictures"] = compared(a.data, a.pictures)
-    save(result, a.out)
-
-
-def save(result: dict, out: Path) -> None:
-    """Write what there is."""
-    out.parent.mkdir(parents=True, exist_ok=True)
-    out.write_text(json.dumps(result, indent=1, default=float) + "\n")
+    stored.save(result, a.out)
 
 
 if __name__ == "__main__":

@@ -21,9 +21,7 @@ from __future__ import annotations
 
 import argparse
 import io
-import json
 import os
-import platform
 import resource
 import statistics
 import sys
@@ -36,6 +34,7 @@ from pathlib import Path
 
 import numpy as np
 import stock
+import stored
 from dedup_sides import DISTANCE, PAIRS, SIDES, call
 from PIL import Image, ImageDraw, ImageEnhance, ImageFont
 
@@ -301,13 +300,7 @@ def main():
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "dedup.json")
     parser.add_argument("--only", default="million,planted,kinds,peers")
     a = parser.parse_args()
-    result = json.loads(a.out.read_text()) if a.out.exists() else {}
-    result |= {
-        "date": time.strftime("%Y-%m-%d"),
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
-    }
+    result = stored.begun(a.out)
     if "million" in a.only:
         with ProcessPoolExecutor(1, get_context("spawn")) as fresh:
             result["million"] = fresh.submit(million).result()
@@ -325,8 +318,7 @@ def main():
             k: peers(a.data, a.peer_python, a.rounds, k == "from_images")
             for k in ("from_files", "from_images")
         }
-    a.out.parent.mkdir(parents=True, exist_ok=True)
-    a.out.write_text(json.dumps(result, indent=1, default=float) + "\n")
+    stored.save(result, a.out)
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
 """Files of an object store: tables that are copied here once, a finished run that is copied there.
 
 Addresses are those that Arrow knows (s3://, gs://); credentials, endpoint and region come from the
-usual environment alone (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL and so on). Every object
-is put whole or not at all. Chapter: setup.
+usual environment alone (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL and so on).
+Chapter: setup.
 
 * [NOT IMPLEMENTED] a run that works on the store itself: shards are made on a local disk
 """
@@ -146,7 +146,9 @@ def send(out: Path, names: Iterable[str], url: str) -> int:
 
 
 def _copy_there(store: fs.FileSystem, file: Path, place: str) -> None:
-    """An object appears when its stream is closed; one that breaks off leaves none."""
+    """An object appears when its stream is closed: a killed process leaves none, a file that cannot
+    be read to its end a short one, which the next `send` puts anew.
+    """
     with file.open("rb") as stream:
         there = store.open_output_stream(place)
         while block := stream.read(BLOCK):

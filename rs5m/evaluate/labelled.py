@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from rs5m import files
-from rs5m.data import datasets, found, records, shards, tables, tar
+from rs5m.data import datasets, found, records, sample, shards, tables, tar
 from rs5m.data.datasets import Classes, Images, LeftOut
 from rs5m.data.found import METADATA, Column, Pair
 from rs5m.evaluate import testsets
@@ -231,8 +231,7 @@ def _label_of(file: int, members: dict[str, tuple[int, int]]) -> list[str] | tup
 
     def text(kind: str) -> str:
         start, length = members[kind]
-        data = os.pread(file, min(length, records.LONGEST_TEXT), start)
-        return data.decode("utf-8-sig", "replace").strip()
+        return sample.spelled(os.pread(file, min(length, records.LONGEST_TEXT), start)).strip()
 
     if "cls" in members:
         return _labels(text("cls"))

@@ -123,7 +123,8 @@ class Curation:
 
     def about(self) -> str:
         """What was asked for, in words, "" where nothing was."""
-        said = [step.words.format(**asdict(self)) for step in self.steps()]
+        values = asdict(self) | {"languages": ", ".join(self.languages)}
+        said = [step.words.format(**values) for step in self.steps()]
         if self.machine_sources:
             said += [f"texts of {', '.join(self.machine_sources)} marked as machine-written"]
         return f"Beyond the paper: {'; '.join(said)}" if said else ""

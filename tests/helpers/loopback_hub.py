@@ -5,7 +5,8 @@ import re
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from threading import Thread
+
+from loopback_server import running
 
 FILE = re.compile(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)")
 
@@ -56,10 +57,5 @@ def served(folder: Path):
     server.daemon_threads = True
     server.folder, server.status, server.cut, server.asked = Path(folder), None, None, []
     server.address = f"http://127.0.0.1:{server.server_port}"
-    thread = Thread(target=server.serve_forever, args=(0.05,), daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -7,10 +7,11 @@ import os
 import re
 import subprocess
 import sys
-import threading
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from urllib.parse import parse_qs, unquote, urlsplit
+
+from loopback_server import running
 
 MOTO = """import sys
 from moto.server import ThreadedMotoServer
@@ -155,13 +156,8 @@ def small():
     server = Store()
     server.buckets.add("crawl")
     server.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
-    thread.start()
-    try:
+    with running(server):
         yield server
-    finally:
-        server.shutdown()
-        server.server_close()
 
 
 @contextmanager

@@ -127,6 +127,7 @@ def test_languages(tmp_path):
         "An aerial photograph of the harbour and the fields behind it",
         "Ein Luftbild des Hafens und der Felder, die dahinter liegen",
     ]
+    assert "texts in en, de by py3langid" in Curation(languages=("en", "de")).about()
     found = curation.apply(Curation(languages=("en",)), table(text=texts), tmp_path)
     assert found.language.tolist() == ["en", "de"]
     assert found.reason.tolist() == [None, "other_language"]
