@@ -19,6 +19,7 @@ import pytest
 
 from rs5m import keywords
 from rs5m.keywords import expressions
+from rs5m.keywords.listed import ordinary
 
 WEB = (
     Path(
@@ -464,9 +465,10 @@ def test_an_own_list_has_terms_patterns_and_comments(tmp_path):
         ("aerial\n/(?=roof)x/", r"line 2.*broken pattern"),
         ("/x*/", "line 1: .* matches the empty string"),
         ("//", "line 1: .* matches the empty string"),
-        ("aerial\n\n/./", "line 3: /./ matches everything"),
-        ("/[a-z0-9]/", "line 1: .* matches everything"),
-        ("/[a-m]/\n/[n-z]/\n", "matches everything"),
+        ("aerial\n\n/./", "line 3: /./ matches 100 of 100 ordinary captions, such as 'a cat"),
+        ("/[a-z0-9]/", "line 1: .* matches 100 of 100 ordinary captions"),
+        ("aerial\n/e/\n", r"line 2: /e/ matches 9\d of 100 ordinary captions"),
+        ("/\\ba\\b/\n/\\bth/\n/\\bo[fn]\\b/", r"own.txt matches [5-9]\d of 100 ordinary captions"),
         ("aerial # my comment", "line 1: .*a comment has a line of its own"),
         ("roof(top)", "line 1: .*put a pattern between slashes"),
         ("*", "line 1: .*neither words nor a pattern"),
@@ -476,6 +478,20 @@ def test_an_own_list_has_terms_patterns_and_comments(tmp_path):
 def test_a_bad_own_list_is_explained(tmp_path, text, says):
     with pytest.raises(ValueError, match=says):
         own(tmp_path, text)
+
+
+def test_a_term_that_matches_some_ordinary_captions_is_told(tmp_path, capsys):
+    assert own(tmp_path, "aerial\nwith\n").terms == ("aerial", "with")
+    (told,) = capsys.readouterr().out.splitlines()
+    assert re.search("^warning: .*own.txt, line 2: with matches [2-4][0-9] of 100 ordinary", told)
+    own(tmp_path, "aerial\nphoto\n/roof\\s*tops?/\n")
+    assert not capsys.readouterr().out
+
+
+def test_no_keyword_of_ours_is_in_an_ordinary_caption():
+    captions = ordinary()
+    assert len(set(captions)) == 100
+    assert not keywords.choose(more=True).matches(captions).any()
 
 
 def test_an_own_list_that_is_not_there(tmp_path):

@@ -18,11 +18,10 @@ import pyarrow.compute as pc
 
 from rs5m import intervals
 from rs5m.keywords.expressions import LEFT, RIGHT, compose, regex
-from rs5m.keywords.listed import terms, trap_terms
+from rs5m.keywords.listed import ordinary, terms, trap_terms
 from rs5m.keywords.texts import as_strings, hits
 
-# Captions that have little in common: what finds them all is no keyword.
-_ORDINARY = ("a cat on the sofa", "blue dress, size 38", "wedding in Rome", "IMG 0412", "my dog")
+REFUSED, TOLD = 0.5, 0.1  # shares of ordinary captions: a list that matches so many selects little
 REPORT = pa.schema(
     [("kind", pa.string()), ("term", pa.string()), ("pairs", pa.int64()), ("judged", pa.int64())]
     + [(name, pa.float64()) for name in ("precision", "low", "high")]
@@ -99,7 +98,8 @@ def choose(path: str | Path = "", more: bool = False, drop_traps: bool = False) 
 
     A file has a term a line, spelled as in ``keywords.toml`` or freely (any case, hyphens), or a
     pattern between slashes, in RE2's syntax and in any case; a line that begins with # is a
-    comment. FileNotFoundError, or ValueError that names the line.
+    comment. What matches many ordinary captions is told. FileNotFoundError, or ValueError that
+    names the line.
     """
     listed = _read(Path(path)) if path else terms()
     listed = dict.fromkeys([*listed, *(terms(more=True) if more else [])])
@@ -120,8 +120,7 @@ def _read(path: Path) -> list[str]:
     ]
     if not found:
         raise ValueError(f"{path} has no term: write one a line")
-    if hits(pa.array(_ORDINARY), regex(found)).all():
-        raise ValueError(f"{path} matches everything: {_ORDINARY[0]!r} and all other captions")
+    _refuse_ordinary(found, str(path))  # what they match together
     return found
 
 
@@ -135,7 +134,7 @@ def _line(line: str, place: str) -> str:
     try:
         if "#" in term[:-1] and term == term.strip("/"):
             raise ValueError("a number in the middle, or a comment")
-        every = hits(pa.array(["", *_ORDINARY]), regex([term]))
+        empty = hits(pa.array([""]), regex([term]))[0]
     except pa.ArrowInvalid as error:
         reason = str(error).rpartition("Invalid regular expression: ")[2]
         raise ValueError(f"{place}: {line} is a broken pattern: {reason}") from error
@@ -145,8 +144,23 @@ def _line(line: str, place: str) -> str:
             "', # for a number and * for the rest of a word, and put a pattern between slashes; a "
             "comment has a line of its own"
         ) from error
-    if every[0]:
+    if empty:
         raise ValueError(f"{place}: {line} matches the empty string, and so every text")
-    if every.all() or every[1:].all():
-        raise ValueError(f"{place}: {line} matches everything: {_ORDINARY[0]!r}, for one")
+    share, said = _refuse_ordinary([term], f"{place}: {line}")
+    if share >= TOLD:
+        print(f"warning: {said}", flush=True)
     return term
+
+
+def _refuse_ordinary(some: list[str], what: str) -> tuple[float, str]:
+    """The share of ordinary captions that terms match, and a sentence that says so; ValueError
+    where they match most.
+    """
+    captions = ordinary()
+    hit = hits(pa.array(captions), regex(some))
+    said = f"{what} matches {hit.sum()} of {len(hit)} ordinary captions"
+    if hit.any():
+        said += f", such as {captions[hit.argmax()]!r}"
+    if hit.mean() >= REFUSED:
+        raise ValueError(f"{said}: name what only views from above have in their captions")
+    return hit.mean(), said

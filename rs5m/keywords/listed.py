@@ -32,3 +32,10 @@ def terms(more: bool = False) -> list[str]:
 def trap_terms() -> list[str]:
     """The phrases in which a keyword means something else."""
     return list(_toml()["traps"]["terms"])
+
+
+@cache
+def ordinary() -> tuple[str, ...]:
+    """A hundred captions of ordinary pictures, our own, in which no keyword has business."""
+    listed = resources.files(__package__).joinpath("ordinary.txt")
+    return tuple(listed.read_text(encoding="utf-8").splitlines())
