@@ -284,7 +284,7 @@ def figure(values: dict):
         linestyle="--",
         label="pocket web",
     )
-    axis.axhline(0.5, color="black", linestyle=":", label="chance")
+    axis.axhline(0.5, color=plots.INK, linestyle=":", label="chance")
     axis.set(xlabel="judged pictures to learn from", ylabel="AUC, wide reading")
     axis.legend()
     drawn.tight_layout()

@@ -9,17 +9,26 @@ import seaborn as sns
 from rs5m import selo
 
 # general model, domain model, a second domain model
-BEFORE, AFTER, THIRD = "#8d99ae", "#1b6ca8", "#e07a3f"
+BEFORE, AFTER, THIRD = "#8794aa", "#1b6ca8", "#dc753a"
 # more models, on the scorecard
-COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#c9a227", "#b23a48", "#4d4d4d")
+COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#b18b16", "#b23a48", "#6b6b6b")
+INK = "#757575"  # of text, axes and what is black on paper: read on white and on the dark theme
 
 
 def theme() -> None:
-    """The book's look: seaborn's whitegrid, text that stays readable on a phone."""
+    """The book's look: seaborn's whitegrid, text that stays readable on a phone, no ground of its
+    own: a page, light or dark, shines through.
+    """
+    inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
+    clear = ("figure.facecolor", "axes.facecolor", "savefig.facecolor")
     sns.set_theme(
         context="notebook",
         style="whitegrid",
-        rc={"figure.dpi": 110, "axes.titlesize": 11, "font.size": 11},
+        rc=dict.fromkeys(inked, INK)
+        | dict.fromkeys(clear, "none")
+        | {"figure.dpi": 110, "axes.titlesize": 11, "font.size": 11}
+        | {"grid.color": INK, "grid.alpha": 0.25, "axes.linewidth": 0.8}
+        | {"patch.force_edgecolor": False},
     )
 
 
@@ -81,7 +90,7 @@ def curves(
         axis.plot(values, color=colour, alpha=0.25)
         axis.plot(np.arange(len(smooth)) + (width - 1) / 2, smooth, color=colour, label=name)
     if chance is not None:
-        axis.axhline(chance, color="black", linestyle=":", label="chance")
+        axis.axhline(chance, color=INK, linestyle=":", label="chance")
     axis.set(xlabel=x, ylabel=y)
     axis.legend()
     figure.tight_layout()
@@ -126,7 +135,7 @@ def intervals(
     axis.set_yticks(range(len(lines)), lines)
     axis.set_ylim(len(lines) - 0.5, -0.5)
     if limits is None:
-        axis.axvline(0, color="black", linestyle=":", linewidth=1)
+        axis.axvline(0, color=INK, linestyle=":", linewidth=1)
     axis.set(xlabel=x, xlim=limits)
     handles = dict(zip(*reversed(axis.get_legend_handles_labels()), strict=True))
     figure.legend(
@@ -164,7 +173,7 @@ def heat_map(
             vmax=255,
         )
         for x, y in selo.attention_centres(probability_map):
-            axis.plot(x, y, "*", color="cyan", markeredgecolor="black", markersize=13)
+            axis.plot(x, y, "*", color="cyan", markeredgecolor=INK, markersize=13)
     for region in regions:
         axis.add_patch(
             plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=1.6)

@@ -91,7 +91,7 @@ def gains():
                 (y - 0.5, y + 0.5),
                 claim["low"],
                 claim["high"],
-                color="black",
+                color=plots.INK,
                 alpha=0.12,
                 linewidth=0,
             )

@@ -1,0 +1,50 @@
+"""Figures have no ground of their own, and their colours are read on the two grounds of a page."""
+
+import io
+import re
+from pathlib import Path
+
+import matplotlib.pyplot as plt
+import numpy as np
+import pytest
+from PIL import Image
+
+from rs5m.book import plots
+
+STYLE = (Path(__file__).parents[2] / "book" / "_static" / "rs5m.css").read_text(encoding="utf-8")
+BRIGHTER = float(re.search(r"filter: brightness\((.*?)\)", STYLE)[1])  # in the dark theme
+WHITE, DARK = "#ffffff", "#121212"  # the theme's grounds
+
+
+def luminance(colour: str, brighter: float = 1) -> float:
+    """As WCAG 2 defines it."""
+    values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) * brighter / 255
+    values = np.minimum(values, 1)
+    linear = np.where(values <= 0.04045, values / 12.92, ((values + 0.055) / 1.055) ** 2.4)
+    return linear @ (0.2126, 0.7152, 0.0722)
+
+
+def contrast(colour: str, ground: str, brighter: float = 1) -> float:
+    low, high = sorted((luminance(colour, brighter), luminance(ground)))
+    return (high + 0.05) / (low + 0.05)
+
+
+@pytest.mark.parametrize(
+    ("colour", "least"), [(plots.INK, 4.5), *((colour, 3) for colour in plots.COLOURS)]
+)
+def test_colours_are_read_on_both_grounds(colour, least):
+    assert contrast(colour, WHITE) >= least
+    assert contrast(colour, DARK, BRIGHTER) >= least
+
+
+def test_a_figure_lets_the_page_shine_through_and_inks_what_was_black():
+    with plt.rc_context():
+        plots.theme()
+        drawn, file = plots.curves({"loss": [3, 2, 1]}, "step", "loss", chance=2), io.BytesIO()
+        drawn.savefig(file, facecolor=drawn.get_facecolor())  # as a notebook does
+        plt.close(drawn)
+    pixels = np.asarray(Image.open(file).convert("RGBA"))
+    assert (pixels[..., 3] == 0).mean() > 0.8
+    solid = pixels[pixels[..., 3] == 255][:, :3]
+    assert solid.min(axis=0).max() > 20, "nothing is black"
+    assert (solid == [0x75] * 3).all(axis=1).any()
