@@ -109,6 +109,14 @@ def test_what_extensions_leave_is_taken_out_and_the_rest_stays():
     assert polish.page("rs5m {rs5m version}") == f"rs5m {__version__}"
 
 
+def test_a_number_of_the_prose_says_where_it_comes_from():
+    text = '<span class="pasted-text">4</span><footer>{rs5m origin}</footer>'
+    assert polish.page(text) == '<span class="pasted-text">4</span><footer></footer>'
+    done = polish.page(text, "computed at <mini>")
+    assert done.startswith('<span class="pasted-text" title="Computed at &lt;mini&gt;">4</span>')
+    assert "with dots: computed at &lt;mini&gt;.</footer>" in done
+
+
 def test_a_shared_link_has_a_card():
     about = '<meta content="Of &quot;a&quot; book." lang="en" name="description" xml:lang="en" />'
     text = f"<head>{about}<title>7. Tune &amp; test &#8212; A book</title></head>"
@@ -121,7 +129,7 @@ def test_a_shared_link_has_a_card():
 def test_a_folder_is_polished_in_place(tmp_path):
     (tmp_path / "a.html").write_text('<div role="list" class="citation-list">')
     (tmp_path / "b.txt").write_text('<div role="list" class="citation-list">')
-    polish.site(tmp_path)
+    polish.site(tmp_path, {})
     assert not re.search("role", (tmp_path / "a.html").read_text())
     assert re.search("role", (tmp_path / "b.txt").read_text())
     assert 'href="index.html"' in (tmp_path / "404.html").read_text()

@@ -5,6 +5,7 @@ sphinx-thebe names an address outside the book and declares it twice, an error i
 bibliography's list claims a role that its entries do not have.
 """
 
+import html
 import re
 from pathlib import Path
 
@@ -23,10 +24,18 @@ lists all there are.</p></html>
 """
 ROLES = re.compile(r' role="list"(?= class="citation-list")| role="doc-biblioentry"')
 
+PASTED = '<span class="pasted-text">'
 
-def page(text: str) -> str:
-    """The HTML of a page without them."""
+
+def page(text: str, origin: str = "") -> str:
+    """The HTML of a page without them; `origin` says where the numbers of its prose come from, at
+    each of them and at the page's foot.
+    """
     text = ROLES.sub("", THEBE.sub("", text)).replace("{rs5m version}", __version__)
+    told = html.escape(origin)
+    text = text.replace("{rs5m origin}", f"Numbers underlined with dots: {told}." if told else "")
+    if told:
+        text = text.replace(PASTED, f'{PASTED[:-1]} title="{told[0].upper()}{told[1:]}">')
     title, about = TITLE.search(text), DESCRIPTION.search(text)
     if not (title and about):
         return text
@@ -35,10 +44,12 @@ def page(text: str) -> str:
     return text.replace("</title>", f"</title>{card}", 1)
 
 
-def site(folder: Path) -> None:
-    """The same for every page of a folder, in place, and 404.html beside them."""
+def site(folder: Path, origins: dict[str, str]) -> None:
+    """The same for every page of a folder, in place, and 404.html beside them; origins: of the
+    numbers of some pages.
+    """
     for file in sorted(folder.glob("*.html")):
         text = file.read_text(encoding="utf-8")
-        if (done := page(text)) != text:
+        if (done := page(text, origins.get(file.stem, ""))) != text:
             file.write_text(done, encoding="utf-8")
     (folder / "404.html").write_text(MISSING, encoding="utf-8")

@@ -87,10 +87,11 @@ def render(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> Non
     """HTML of the whole book in _build/html, from nothing: Sphinx checks a reference only on pages
     it rewrites.
     """
+    origins = {page: one.metadata.pop("origin", "") for page, one in rendered.items() if one}
     build, folder = root / "_build", assemble(root, rendered)
     config, toc, stamp = root / "_config.yml", root / "_toc.yml", build / "html.sha256"
     files = [config, toc, *files_of(folder)]
-    wanted = digest(*(f"{path.name} {file_digest(path)}" for path in files))
+    wanted = digest(origins, *(f"{path.name} {file_digest(path)}" for path in files))
     if (build / "html").exists() and stamp.exists() and stamp.read_text() == wanted:
         print("book        up to date")
         return
@@ -106,7 +107,7 @@ def render(root: Path, rendered: dict[str, nbformat.NotebookNode | None]) -> Non
         raise SystemExit(f"the book does not render cleanly:\n{complaints(root, said.stdout)}")
     stamp.unlink(missing_ok=True)
     shutil.rmtree(build / "html", ignore_errors=True)
-    polish.site(build / "new" / "_build" / "html")
+    polish.site(build / "new" / "_build" / "html", origins)
     (build / "new" / "_build" / "html").replace(build / "html")
     shutil.rmtree(build / "new")
     stamp.write_text(wanted)

@@ -187,11 +187,19 @@ class Chapter:
                 said = f"{self.page}: code cell {number} draws a figure without alt text"
                 raise SystemExit(f"\n{said}; add mystnb: image: alt: to that cell")
 
+    def origin(self, ran: nbformat.NotebookNode) -> str:
+        """Where the numbers of the prose come from, for the reader of the page."""
+        day = ran.metadata.get("papermill", {}).get("end_time", "")[:10]
+        wrote = ", ".join(sorted(self.recorded().get("results", {})))
+        said = f"computed by this page's code at scale {self.scale}"
+        return f"{said}{f' on {day}' if day else ''}{f', which wrote {wrote}' if wrote else ''}"
+
     def merged(self, ran: nbformat.NotebookNode) -> nbformat.NotebookNode:
         """Today's prose with the outputs of that run, the parameters cell showing the scale that
         ran.
         """
         page = nbformat.from_dict(self.source)
+        page.metadata["origin"] = self.origin(ran)
         pattern, mine = re.compile(r'^scale = "\w+"', re.M), f'scale = "{self.scale}"'
         done = [c for c in notebooks.code_cells(ran) if "injected-parameters" not in tags_of(c)]
         for cell, executed in zip(notebooks.code_cells(page), done, strict=True):
