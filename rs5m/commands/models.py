@@ -32,17 +32,18 @@ def run(arguments: argparse.Namespace) -> None:
 def _show_one(name: str, as_json: bool) -> None:
     """What is known of a model, and its printed numbers with their protocol."""
     from rs5m.clip import known
-    from rs5m.evaluate import reporting
+    from rs5m.evaluate import contact, reporting
 
     if name not in known.models():
         near = known.near(name)
         told = f", or perhaps you mean {' or '.join(near)}" if near else ""
         raise ValueError(f"unknown model {name!r}: `rs5m models` lists them{told}")
     one, rows = known.models()[name], reporting.printed(name).to_dict("records")
+    told = one._asdict() | {"trained_on": contact.trained_on(name)}
     if as_json:
-        show([one._asdict() | {"printed": rows}], (), True)
+        show([told | {"printed": rows}], (), True)
         return
-    for key, value in one._asdict().items():
+    for key, value in told.items():
         print(f"{key.replace('_', ' '):<14}{value if value not in ('', 0) else 'not known'}")
     if not rows:
         print("no number that its authors printed was checked for it here")

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 from typing import NamedTuple
 
-from rs5m.evaluate import protocols, reporting
+from rs5m.evaluate import contact, protocols, reporting
 from rs5m.evaluate.reporting import SELO
 from rs5m.files import whole
 
@@ -28,7 +28,8 @@ th[aria-sort=descending] button::after { content: " \\2193" }
 th[aria-sort=ascending] button::after { content: " \\2191" }
 tr > :first-child { position: sticky; left: 0; background: #fff; min-width: 7rem; max-width: 16rem;
   white-space: normal; overflow-wrap: anywhere }
-td { vertical-align: top } small { color: #666; display: block }
+td { vertical-align: top } td.words { min-width: 14rem; white-space: normal }
+small { color: #666; display: block }
 """.strip()
 SCRIPT = """
 const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
@@ -44,8 +45,9 @@ heads.forEach((head, place) => head.firstChild.onclick = () => {
 """.strip()
 POLICY = "default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'"
 CONTACT = (
-    "Whether a model met these images while it was trained was not measured here: the chapter on "
-    "data shows how contact is found."
+    "contact: how the sets that a model was trained on, as its authors tell, met the test sets, by "
+    "their names; general pictures of the web, on which each model stands, are not listed by "
+    "anyone. Copies are found by pixels, as the chapter on data shows"
 )
 
 
@@ -59,8 +61,8 @@ class Number(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """A model's line: its name, its activation, a digest of its weights, its numbers by column, and
-    how they came about, a sentence each.
+    """A model's line: its name, its activation, a digest of its weights, its numbers by column, how
+    they came about, a sentence each, and how its training met the test sets.
     """
 
     model: str
@@ -68,6 +70,7 @@ class Entry(NamedTuple):
     weights: str
     numbers: dict[str, Number]
     notes: tuple[str, ...]
+    contact: str = contact.UNKNOWN
 
 
 def entries(report: dict) -> list[Entry]:
@@ -114,7 +117,8 @@ def _of_model(report: dict) -> Entry:
         numbers |= _by_protocol(report, name)
     for name, count in report.get("texts_cut", {}).items():
         notes.append(f"{name}: {count} texts are longer than the text tower reads")
-    return Entry(about["name"], quick, about["weights_sha256"][:12], numbers, tuple(notes))
+    met = contact.in_words(report.get("contact", {}).get("sets", {})) or contact.UNKNOWN
+    return Entry(about["name"], quick, about["weights_sha256"][:12], numbers, tuple(notes), met)
 
 
 def _by_protocol(report: dict, name: str) -> dict[str, Number]:
@@ -175,14 +179,14 @@ def _cells(lines: list[Entry]) -> list[list[tuple[str, str, bool, float | None]]
 
 def markdown(lines: list[Entry]) -> str:
     """The table, then the notes."""
-    heads = ["model", "activation", *columns(lines)]
-    rows = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 2)]
+    heads = ["model", "activation", *columns(lines), "contact"]
+    rows = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 3) + ["---"]]
     for line, cells in zip(lines, _cells(lines), strict=True):
         told = [
             f"{f'**{value}**' if leads else value} ({between})" if value else ""
             for value, between, leads, _ in cells
         ]
-        rows.append([line.model, line.activation, *told])
+        rows.append([line.model, line.activation, *told, line.contact])
     table = "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in rows)
     return f"{table}\n\n" + "".join(f"- {note}\n" for note in _notes(lines))
 
@@ -202,7 +206,7 @@ def _notes(lines: list[Entry]) -> list[str]:
 
 def page(lines: list[Entry]) -> str:
     """The table as HTML; a click on a column's name sorts by it."""
-    heads = ["model, activation", *columns(lines), "weights"]
+    heads = ["model, activation", *columns(lines), "contact", "weights"]
     head = "".join(f'<th aria-sort="none"><button>{escape(name)}</button></th>' for name in heads)
     rows = []
     for line, cells in zip(lines, _cells(lines), strict=True):
@@ -212,7 +216,8 @@ def page(lines: list[Entry]) -> str:
             f"{f'<b>{value}</b>' if leads else value}<small>{between}</small></td>"
             for value, between, leads, number in cells
         )
-        rows.append(f"<tr>{first}{told}<td><code>{escape(line.weights)}</code></td></tr>")
+        met = f'<td class="words">{escape(line.contact)}</td>'
+        rows.append(f"<tr>{first}{told}{met}<td><code>{escape(line.weights)}</code></td></tr>")
     notes = "".join(f"<li>{escape(note)}</li>" for note in _notes(lines))
     return (
         f'<!doctype html>\n<html lang="en"><head><meta charset="utf-8">\n'

@@ -17,6 +17,7 @@ from rs5m import __version__, clip, pocket, results
 from rs5m.clip import known
 from rs5m.data.datasets import LeftOut
 from rs5m.evaluate import cards, features, labelled, prompts, protocols, reporting, testsets
+from rs5m.evaluate.contact import of_run
 from rs5m.evaluate.reporting import TITLES, column, side_by_side, sorted_out
 from rs5m.evaluate.scoring import SCORE, Found, Scored, protocol
 
@@ -67,11 +68,11 @@ def run(
         "left_out": left_out,
         "protocols": side_by_side(scored),
         "model": about | _network(store.identity),
+        "contact": of_run(model_name, checkpoint, map(_card, found)),
         **_made(store, found, words, began),
     }
     reporting.write(report, out)
-    tables = {name: one.predictions for (_, name), one in scored.items()}
-    reporting.write_predictions(tables, predictions)
+    reporting.write_predictions(scored, predictions)
     reporting.show(report)
     told = "{total:.1f} s, {encoding:.1f} of them encoding".format_map(report["seconds"])
     print(f"{told}; written to {out}")

@@ -179,15 +179,15 @@ def write(report: dict, out: Path) -> None:
         temporary.write_text(text, encoding="utf-8")
 
 
-def write_predictions(tables: dict[str, pd.DataFrame | None], folder: str | Path | None) -> None:
-    """SET.parquet in the folder for each table there is; nothing without a folder."""
+def write_predictions(scored: dict, folder: str | Path | None) -> None:
+    """SET.parquet in the folder for each table by image there is; nothing without a folder."""
     if not folder:
         return
     Path(folder).mkdir(parents=True, exist_ok=True)
-    for name, table in tables.items():
-        if table is not None:
+    for (_, name), one in scored.items():
+        if one.predictions is not None:
             with whole(Path(folder) / f"{name}.parquet") as temporary:
-                table.to_parquet(temporary, index=False)
+                one.predictions.to_parquet(temporary, index=False)
 
 
 def show(report: dict) -> None:

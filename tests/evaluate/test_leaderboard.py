@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from rs5m import cli
-from rs5m.evaluate import leaderboard, official
+from rs5m.clip import known
+from rs5m.evaluate import contact, leaderboard, official
 from rs5m.evaluate.leaderboard import Entry, Number
 
 
@@ -24,8 +25,10 @@ def test_bold_is_each_that_could_be_the_best():
     assert leaderboard.leaders(lines, "top") == {"a", "b"}
     assert leaderboard.leaders(lines, "↓ Ras [0 ~ 1]") == {"a"}
     text = leaderboard.markdown(lines)
-    assert "| a | GELU | **90.0** (88.0 to 92.0) | **0.3000** (0.2000 to 0.4000) |" in text
-    assert "| c | GELU | 70.0 (60.0 to 87.9) |  |" in text
+    assert (
+        "| a | GELU | **90.0** (88.0 to 92.0) | **0.3000** (0.2000 to 0.4000) | unknown |" in text
+    )
+    assert "| c | GELU | 70.0 (60.0 to 87.9) |  | unknown |" in text
     assert text.count("a note") == 1, "what is true of all is said once"
 
 
@@ -63,10 +66,46 @@ def test_what_is_printed_of_the_same_weights_stands_beside():
     assert "printed" not in reference, "of another model"
 
 
+def test_how_training_met_each_set_stands_in_the_table_and_on_the_page():
+    told = report("RemoteCLIP-ViT-B-32", 60.0)
+    sets = ["eurosat", "rsicd", "ucm_captions", "WHU-RS19", "mine"]
+    told["contact"] = contact.of_run("RemoteCLIP-ViT-B-32", None, sets)
+    words = "training split: rsicd, ucm_captions; copies: WHU-RS19; none known: eurosat; "
+    words += "unknown: mine"
+    lines = leaderboard.entries(told) + leaderboard.entries(report("another", 50.0))
+    text, page = leaderboard.markdown(lines), leaderboard.page(lines)
+    assert f"| {words} |" in text and "| 30.0 (28.0 to 32.0) | unknown |" in text
+    assert f'<td class="words">{words}</td>' in page and '<td class="words">unknown</td>' in page
+
+
+def test_contact_is_that_of_the_release_and_of_no_other_file():
+    assert contact.release("ViT-B-32-quickgelu", "x/RS5M_ViT-B-32_RET-2.pt") == (
+        "GeoRSCLIP-ViT-B-32-RET-2"
+    )
+    assert contact.release("ViT-B-32-quickgelu", "openai") == ""
+    assert contact.release("ViT-B-32-quickgelu", "model.safetensors") == "", "a name of many"
+    tuned = contact.of_sets("GeoRSCLIP-ViT-B-32-RET-2", ["rsitmd", "aid", "millionaid"])
+    assert tuned == {"rsitmd": "training split", "aid": "none known", "millionaid": "very images"}
+    assert contact.of_sets("DGTRS-CLIP-ViT-L-14", ["aid"]) == {"aid": "unknown"}
+    assert contact.of_sets("ScoreRS-CLIP-ViT-L-14", ["aid"]) == {"aid": "unknown"}
+    assert contact.of_sets("RS-M-CLIP", ["resisc45"]) == {"resisc45": "very images (not checked)"}
+
+
+def test_contact_names_known_models_and_sets_alone():
+    told = contact._told()
+    assert told["models"].keys() <= known.models().keys()
+    used = {one for row in told["models"].values() for one in row["on"]}
+    assert used == told["sets"].keys()
+    how = {how for held in told["sets"].values() for how in held.values() if how}
+    assert how <= set(contact.CLOSEST)
+    assert known.models().keys() - told["models"].keys() == {"ScoreRS-CLIP-ViT-L-14"}, "unknown"
+
+
 def test_a_model_by_name_shows_what_is_printed_of_it(capsys):
     assert cli.main(["models", "GeoRSCLIP-ViT-B-32"]) == 0
     said = capsys.readouterr().out
     assert re.search(r"EuroSAT +top-1 +61\.40 % +rs5m: 105 prompts", said)
+    assert re.search(r"trained on +RS5M\n", said)
     assert re.search(r"activation +quickgelu", said) and re.search(r"Rsu +0\.755636 ratio", said)
     assert cli.main(["models", "FarSLIP2-ViT-B-16", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
