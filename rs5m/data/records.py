@@ -19,7 +19,7 @@ import numpy as np
 import webdataset
 
 from rs5m import files
-from rs5m.data.sample import KINDS, PICTURES, READ, TEXTS, captions, name, parts
+from rs5m.data.sample import KINDS, PICTURES, READ, TEXTS, captions, joined, name, parts
 from rs5m.data.tar import Fault, walk
 
 LAYOUTS = ("webdataset", "rs5m")
@@ -151,7 +151,8 @@ def _members(record: Record, layout: str) -> dict[str, bytes]:
 def index(shard: Path) -> Index:
     """Where every whole pair of a shard is, from the headers and texts alone; no image is read.
 
-    Members belong together by their stem, wherever in the tar they are. A damaged header is stepped
+    Members belong together by their stem, wherever in the tar they are, and x.image.jpg to
+    x.text.txt where there is no other (`sample.joined`). A damaged header is stepped
     over, a truncated tar ends early: the pairs that are whole stay, the others are named in
     `damaged`, and so is what is not a tar at all. A second member of the same name is left out and
     named, a second image of a pair and members that belong to none are counted.
@@ -196,6 +197,8 @@ def _scan(file: int) -> _Scan:
             faults.append(Fault(f"{stem}.{kind}", "is too large", f" ({length} bytes)"))
         else:
             sample[kind] = start, length
+    for text, image in joined(samples).items():
+        samples[image] |= samples.pop(text)
     names, places, total = [], [], hashlib.sha256()
     for stem, members in samples.items():
         sample = {k: os.pread(file, n, at) if k in READ else b"" for k, (at, n) in members.items()}

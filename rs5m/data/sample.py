@@ -3,7 +3,8 @@ give. Chapter: data.
 """
 
 import json
-from collections.abc import Mapping
+from collections import defaultdict
+from collections.abc import Collection, Mapping
 
 from rs5m import files
 
@@ -40,6 +41,27 @@ def parts(sample: Mapping[str, object]) -> tuple[str, str, str | None]:
     )
     fault = f"lacks {' and '.join(lacking)}" if lacking else _no_text(sample[text])
     return image, text, fault
+
+
+def joined(samples: Mapping[str, Collection[str]]) -> dict[str, str]:
+    """Stems of texts alone, each with the stem of the image alone that it belongs to, as in
+    x.image.jpg and x.text.txt; none where a second image or text would do as well.
+
+    samples: the kinds of the members by stem.
+    """
+    alone: dict[str, list[str]] = defaultdict(list)
+    for stem, kinds in samples.items():
+        base, _, word = stem.rpartition(".")
+        whole = any(kind in PICTURES for kind in kinds) and any(kind in TEXTS for kind in kinds)
+        released = not {"img_content", "img_name"}.isdisjoint(kinds)
+        if base and word.isalpha() and not whole and not released:
+            alone[base].append(stem)
+    found = {}
+    for stems in alone.values():
+        images = [one for one in stems if any(kind in PICTURES for kind in samples[one])]
+        if len(stems) == 2 and len(images) == 1:
+            found[next(one for one in stems if one != images[0])] = images[0]
+    return found
 
 
 def _no_text(data: bytes) -> str | None:

@@ -6,7 +6,7 @@ import json
 import lzma
 import tarfile
 import zipfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from pathlib import Path
 
 import pytest
@@ -56,6 +56,35 @@ def test_keys_with_dots_are_pairs(tmp_path, stem):
         assert pairs(path) == {} and index(path).left_out == {"is hidden": 2}
     else:
         assert pairs(path) == {f"{stem}.jpg": (IMAGE, "a farm")} and index(path).left_out == {}
+
+
+@pytest.mark.parametrize(
+    ("image", "text"),
+    [("image.jpg", "text.txt"), ("rgb.JPG", "en.json"), ("v1.image.png", "v1.caption.cap")],
+)
+def test_words_before_both_endings_make_a_pair(tmp_path, image, text):
+    said = json.dumps({"text": "a farm"}).encode() if text.endswith("json") else TEXT
+    members = [(f"1.5m.{text}", said), (f"1.5m.{image}", IMAGE), ("2.jpg", IMAGE), ("2.txt", b"b")]
+    path = tarred(tmp_path / "x.tar", members)
+    assert pairs(path) == {f"1.5m.{image.lower()}": (IMAGE, "a farm"), "2.jpg": (IMAGE, "b")}
+    assert not index(path).left_out and not index(path).others
+
+
+@pytest.mark.parametrize(
+    ("names", "reasons"),
+    [
+        (("1.image.jpg", "1.en.txt", "1.de.txt"), ["lacks a caption (txt or json)"]),
+        (("1.image.jpg", "1.mask.png", "1.text.txt"), ["lacks a caption (txt or json)"] * 2),
+        (("IMG.0001.jpg", "IMG.0002.txt"), ["lacks a caption (txt or json)"]),
+        (("1.image.jpg", "2.text.txt"), ["lacks a caption (txt or json)"]),
+        (("lake.jpg", "lake.notes.txt"), ["lacks a caption (txt or json)"]),
+    ],
+)
+def test_what_could_belong_to_another_is_no_pair(tmp_path, names, reasons):
+    path = tarred(tmp_path / "x.tar", [(one, IMAGE) for one in names])
+    assert pairs(path) == {}
+    rest = ["lacks an image"] * (len(names) - len(reasons))
+    assert index(path).left_out == Counter([*reasons, *rest])
 
 
 @pytest.mark.parametrize("ending", ["jfif", "JPE", "jp2", "J2K", "GIF", "bmp", "tiff"])
