@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 import small_clip
 import small_siglip
+import small_xlm
 import torch
 
 from rs5m.clip import export, known, open_clip
@@ -34,6 +35,8 @@ ROWS = {  # as in models.toml
                "file": "model.safetensors", "text_length": 12, "format": "transformers"},
     "open": {"architecture": small_clip.NAME, "activation": "gelu", "source": "a/open", "file": "",
              "format": "open_clip"},
+    "xlm": {"architecture": "", "activation": "gelu", "source": "a/xlm", "file": "",
+            "text_length": 77, "format": "open_clip"},
 }  # fmt: skip
 SCRIPT = """
 import functools, json, sys
@@ -123,6 +126,8 @@ def released(tmp_path_factory):
     words = words(TEXTS, return_tensors="pt", **cut)["input_ids"]
     theirs["siglip"] = features(siglip, pixels[24], words)
     theirs["open"] = features(gelu.net, pixels[32], tokens)
+    net, tokenizer = small_xlm.written(folder, "a/xlm")
+    theirs["xlm"] = features(net, pixels[32], tokenizer(TEXTS))
     with loopback_hub.served(folder) as server:
         place = f"{server.address}/a/zips/resolve/main/sky.zip"
         rows = {name: USUAL | {"source": place} | row for name, row in ROWS.items()}
@@ -149,7 +154,7 @@ def test_what_is_fetched_by_name_has_its_library_s_features(released, name):
 
 def test_every_format_came_over_the_wire(released):
     asked = released[2]
-    for name in ("plain/", "tables/", "zips/", "clip/", "siglip/", "open/"):
+    for name in ("plain/", "tables/", "zips/", "clip/", "siglip/", "open/", "xlm/"):
         assert any(f"/a/{name}" in path for path in asked), name
 
 

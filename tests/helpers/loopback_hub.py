@@ -1,6 +1,7 @@
 """A hub on this machine: files OWNER/NAME/FILE of a folder, answered as the real hub answers."""
 
 import hashlib
+import json
 import re
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -8,7 +9,8 @@ from pathlib import Path
 
 from loopback_server import running
 
-FILE = re.compile(r"/(?:datasets/)?([^/]+/[^/]+)/resolve/[^/]+/(.+)")
+FILE = re.compile(r"/(?:datasets/)?([^/]+(?:/[^/]+)?)/resolve/[^/]+/(.+)")
+LISTED = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/revision/[^/]+)?")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -27,11 +29,17 @@ class Handler(BaseHTTPRequestHandler):
         hub, asked = self.server, FILE.fullmatch(self.path.partition("?")[0])
         hub.asked.append((self.command, self.path, self.headers.get("Range")))
         path = hub.folder / "/".join(asked.groups()) if asked else hub.folder / "none"
-        status = hub.status or (200 if path.is_file() else 404)
-        body = path.read_bytes() if status == 200 else b""
+        listed = LISTED.fullmatch(self.path.partition("?")[0])
+        status = hub.status or (200 if listed or path.is_file() else 404)
+        body = b""
+        if status == 200:
+            body = self.listing(listed[1]) if listed else path.read_bytes()
+        status, hub.status = status, None if hub.once else hub.status
         first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(first[1]) if first else 0
         self.send_response(206 if status == 200 and first else status)
+        if status == 429 and hub.wait:
+            self.send_header("Retry-After", hub.wait)
         if status == 200:
             self.send_header("ETag", f'"{hashlib.sha256(body).hexdigest()}"')
             self.send_header("X-Repo-Commit", "0" * 40)
@@ -47,15 +55,22 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = bool(hub.cut)
             hub.cut = None  # the next attempt gets the rest
 
+    def listing(self, repo: str) -> bytes:
+        held = sorted((self.server.folder / repo).rglob("*.*"))
+        names = [path.relative_to(self.server.folder / repo).as_posix() for path in held]
+        return json.dumps({"id": repo, "siblings": [{"rfilename": one} for one in names]}).encode()
+
 
 @contextmanager
 def served(folder: Path):
     """The server: `address` for HF_ENDPOINT; `status` that it answers to all, `cut` bytes after
-    which it breaks off the next body, `asked` what came.
+    which it breaks off the next body, `asked` what came; `once`: the status is the next answer's
+    alone, `wait`: seconds that a 429 asks for.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
     server.folder, server.status, server.cut, server.asked = Path(folder), None, None, []
+    server.once, server.wait = False, ""
     server.address = f"http://127.0.0.1:{server.server_port}"
     with running(server):
         yield server
