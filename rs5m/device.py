@@ -47,10 +47,10 @@ def precision(chosen: str = "auto") -> str:
     return "bf16" if torch.cuda.get_device_capability(here) >= BF16 else "fp16"
 
 
-def announce(chosen: str, parameters: int) -> None:
+def announce(chosen: str, parameters: int, compiled: bool = False) -> None:
     """Print what a run should be told of the device before its first step.
 
-    chosen: precision; parameters: of the network.
+    chosen: precision; parameters: of the network; compiled: whether that step compiles it.
     """
     if device().type == "cpu" and parameters > LARGE:
         print(
@@ -60,6 +60,13 @@ def announce(chosen: str, parameters: int) -> None:
     if chosen == "auto" and precision() == "fp16":
         major, minor = torch.cuda.get_device_capability(device())
         print(f"precision: fp16, for a GPU of capability {major}.{minor} has no bf16")
+    if compiled:
+        long = "a minute or two" if device().type == "cpu" else "up to a minute"
+        print(
+            f"The first step compiles the towers, {long} without progress; it pays in long runs, "
+            "and --set compiled=off leaves it out.",
+            flush=True,
+        )
 
 
 def processors() -> int:

@@ -41,6 +41,14 @@ def test_a_large_network_on_a_cpu_is_said(monkeypatch, capsys, kind, parameters)
         assert not said
 
 
+@pytest.mark.parametrize(("kind", "says"), [("cpu", "a minute or two"), ("cuda", "up to a minute")])
+def test_a_step_that_compiles_is_said(monkeypatch, capsys, kind, says):
+    monkeypatch.setattr(device, "_chosen", torch.device(kind))
+    device.announce("bf16", 1, compiled=True)
+    said = capsys.readouterr().out
+    assert said.count("\n") == 1 and f"compiles the towers, {says} without" in said
+
+
 def test_a_run_is_told_before_its_first_step(monkeypatch, capsys):
     monkeypatch.setattr(device, "_chosen", torch.device("cpu"))
     monkeypatch.setattr(device, "LARGE", 10)

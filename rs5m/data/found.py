@@ -52,7 +52,8 @@ class Column(NamedTuple):
 
 
 def found(path: Path, image: str = "", caption: str = "") -> Iterator[Pair]:
-    """The pairs of a table, a folder or COCO's json; ValueError where it is none of these.
+    """The pairs of a table, a folder or COCO's json; ValueError where it is none of these, or a
+    table has no such columns, before any image is read.
 
     image, caption: the names of a table's columns; guessed, and said, where not given.
     """
@@ -88,14 +89,19 @@ def _listed(
     folder: Path, listed: list[Path], every: list[Path], image: str, caption: str
 ) -> Iterator[Pair]:
     """The pairs of the tables in a folder, and the files that no table names."""
-    seen = set(listed)
-    for table in listed:
-        for pair in of_table(table, image, caption):
-            yield pair
-            seen.add(table.parent / pair.name)
-    for file in every:
-        if file not in seen:
-            yield Pair(file.relative_to(folder).as_posix(), fault="is in no table")
+    opened = [of_table(table, image, caption) for table in listed]  # wrong columns are named here
+
+    def pairs() -> Iterator[Pair]:
+        seen = set(listed)
+        for table, some in zip(listed, opened, strict=True):
+            for pair in some:
+                yield pair
+                seen.add(table.parent / pair.name)
+        for file in every:
+            if file not in seen:
+                yield Pair(file.relative_to(folder).as_posix(), fault="is in no table")
+
+    return pairs()
 
 
 def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:

@@ -16,6 +16,7 @@ import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 from itertools import chain, islice
 from pathlib import Path
 
@@ -55,13 +56,27 @@ def pack(given: Sequence[Path], out: Path, image: str = "", caption: str = "") -
     Args:
         image, caption: the names of a table's columns; guessed, and said, where not given.
     """
+    return packer(given, image, caption)(out)
+
+
+def packer(
+    given: Sequence[Path], image: str = "", caption: str = ""
+) -> Callable[[Path], list[Path]]:
+    """`pack` in two steps: what is given is opened here, so that a wrong kind or column is named;
+    images are read when the folder is named.
+    """
+    opened = [found(path, image, caption) for path in given]
     note = {"data": [str(path.resolve()) for path in given], "columns": [image, caption]}
+    return partial(_pack, chain.from_iterable(opened), note)
+
+
+def _pack(opened: Iterable[Pair], note: dict, out: Path) -> list[Path]:
     if not out.is_dir():
         temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
-            _fill(temporary, chain.from_iterable(found(p, image, caption) for p in given), note)
+            _fill(temporary, opened, note)
             if not out.is_dir():  # another process may have been faster
                 temporary.replace(out)
         finally:

@@ -10,6 +10,7 @@ import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import NamedTuple
 
@@ -17,10 +18,12 @@ import torch
 from safetensors import safe_open
 from torch import nn
 
+from rs5m import results
 from rs5m.clip.checkpoints import write
 from rs5m.data import runfolder
 from rs5m.files import unwritten, whole
 from rs5m.tune.distributed import rank
+from rs5m.tune.schedule import Settings
 
 CHECKPOINT, LOG, DAMAGED = "checkpoint.safetensors", "log.jsonl", "damaged.txt"
 MOMENTS = ("step", "exp_avg", "exp_avg_sq")  # what AdamW keeps of every parameter
@@ -54,10 +57,11 @@ def held(out: str | Path | None) -> Iterator[None]:
         yield
 
 
-def save_checkpoint(out: str | Path, identity: str, step: int, run) -> None:
+def save_checkpoint(out: str | Path, data: str, step: int, run) -> None:
     """Write what is trained and the optimizer's moments after `step` steps, whole or not at all.
 
-    run: net, optimizer and scaler, as `rs5m.tune.loop.Run` holds them.
+    data: the source's fingerprint. run: net, settings, optimizer and scaler, as
+    `rs5m.tune.loop.Run` holds them.
     """
     if rank() > 0:
         return
@@ -68,13 +72,40 @@ def save_checkpoint(out: str | Path, identity: str, step: int, run) -> None:
         tensors |= {f"{key}|{name}": value for key, value in moments.items()}
     tensors = {name: value.cpu().contiguous() for name, value in tensors.items()}
     header = {
-        "identity": identity,
+        "identity": _identity(data, run.settings),
+        "settings": json.dumps(asdict(run.settings.alike())),
         "step": str(step),
         "scaler": json.dumps(run.scaler.state_dict()),
         "base": json.dumps(_base(run.net)),
     }
     with whole(Path(out) / CHECKPOINT) as temporary:
         write(tensors, temporary, header)
+
+
+def _identity(data: str, settings: Settings) -> str:
+    return results.digest(settings.alike(), data)
+
+
+def refuse_other(out: str | Path, settings: Settings) -> None:
+    """ValueError that says which settings differ from those of the run in a folder; nothing where
+    there is none, or its checkpoint cannot be read.
+    """
+    path = Path(out) / CHECKPOINT
+    try:
+        kept = safe_open(path, "pt").metadata()["settings"]
+    except Exception:  # none there, cut off, or written before it said its settings
+        return
+    here = asdict(settings.alike())
+    changed = [
+        f"{name} {old} -> {here[name]}"
+        for name, old in json.loads(kept).items()
+        if name in here and here[name] != old
+    ]
+    if changed:
+        raise ValueError(
+            f"{path} belongs to another run ({', '.join(changed)}): give the settings it was begun "
+            "with to go on with it, or name another folder"
+        )
 
 
 def _base(net: nn.Module) -> dict[str, float]:
@@ -85,9 +116,9 @@ def _base(net: nn.Module) -> dict[str, float]:
     return {name: float(p.detach().norm()) for name, p in frozen}
 
 
-def load_checkpoint(out: str | Path | None, identity: str, run) -> State:
+def load_checkpoint(out: str | Path | None, data: str, run) -> State:
     """Put the checkpoint of the run's folder into its network, optimizer and scaler; State(0, [])
-    where there is none.
+    where there is none. data and run: as in `save_checkpoint`.
 
     ValueError for the folder of another run and for a checkpoint that cannot be read.
     """
@@ -105,10 +136,11 @@ def load_checkpoint(out: str | Path | None, identity: str, run) -> State:
     same = there.keys() == here.keys() and all(
         math.isclose(there[name], here[name], rel_tol=1e-3) for name in here
     )
-    if header.get("identity") != identity or not same:
-        raise ValueError(
-            f"{path} belongs to another run (settings, data or model differ): name another folder"
-        )
+    refuse_other(out, run.settings)
+    if header.get("identity") != _identity(data, run.settings) or not same:
+        what = "its model differs" if not same else "its data differ"
+        what = what if "settings" in header else "settings, data or model differ"
+        raise ValueError(f"{path} belongs to another run ({what}): name another folder")
     for name, parameter in trained(run.net).items():
         with torch.no_grad():
             parameter.copy_(kept.get_tensor(name))

@@ -22,7 +22,7 @@ from torch import nn
 from torch.nn import functional
 from tqdm.auto import tqdm
 
-from rs5m import adapters, clip, results
+from rs5m import adapters, clip
 from rs5m.clip import Model, device
 from rs5m.device import announce, precision
 from rs5m.tune.augment import warp
@@ -265,10 +265,10 @@ def _fit(model, source, settings, out, workers, board, known, keeper) -> tuple[M
     steps, epoch = plan(len(source), settings), len(source) // settings.batch_size
     torch.manual_seed(settings.seed)  # where adapters begin
     if not rank():
-        announce(settings.precision, clip.parameters(model.net))
+        announce(settings.precision, clip.parameters(model.net), settings.compiled)
     run = Run(model, source.names, settings, known)
-    identity = results.digest(settings.alike(), source.fingerprint())
-    state = load_checkpoint(out, identity, run)
+    data = source.fingerprint()
+    state = load_checkpoint(out, data, run)
     agree(state.step, "the step to go on from: every process must see the same folder")
     log = Log(out, state.step, board)
     begin = {"initial": state.step, "desc": settings.method, "unit": "step", "disable": rank() > 0}
@@ -290,7 +290,7 @@ def _fit(model, source, settings, out, workers, board, known, keeper) -> tuple[M
         due = (step + 1) % settings.checkpoint_every == 0 or step + 1 == len(steps)
         if out and (due or scores):
             log.flush()
-            save_checkpoint(out, identity, step + 1, run)
+            save_checkpoint(out, data, step + 1, run)
     bar.close()
     log.close()
     if out and not rank() and settings.method not in ("full", "head"):

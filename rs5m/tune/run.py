@@ -51,19 +51,20 @@ def run(
     from rs5m.tune.distributed import rank, start_processes
     from rs5m.tune.kept import best
     from rs5m.tune.loader import Shards
-    from rs5m.tune.log import spent
+    from rs5m.tune.log import refuse_other, spent
     from rs5m.tune.loop import fit
     from rs5m.tune.schedule import Settings
 
     out = Path(out)
     begun = time.perf_counter() - spent(out)  # a run that goes on has spent seconds before
     refuse_missing(data, "shards, a table or a folder of pairs")
-    settings = Settings(**recipe.settings)  # senseless ones are named before anything is read
+    settings = Settings(**recipe.settings)  # what makes no sense is named before anything is read
+    refuse_other(out, settings)
+    packed = prepared(recipe.data, data, image_column, caption_column)
     start_processes()  # before the model takes its device
-    model = _model(recipe, checkpoint)
     judge = validate() if validate and not rank() else None
-    paths = shards(recipe.data, data, out, image_column, caption_column)
-    source = Shards(paths, model.image_size, on_device=clip.device().type == "cuda")
+    model = _model(recipe, checkpoint)
+    source = Shards(packed(out), model.image_size, on_device=clip.device().type == "cuda")
     tuned, losses = fit(model, source, settings, out, workers, board, validate=judge)
     if rank():
         return ""
@@ -104,6 +105,15 @@ def shards(
     """What to train on: given shards as they are, of a folder its training shards, or shards built
     in out/shards, of the set `data` or of what `rs5m.data.pairs` packs.
     """
+    return prepared(data, given, image_column, caption_column)(out)
+
+
+def prepared(
+    data: str, given: Sequence[str], image_column: str = "", caption_column: str = ""
+) -> Callable[[Path], list]:
+    """`shards` in two steps: wrong columns and kinds are named here, images are read when the
+    folder is.
+    """
     from rs5m.data import pairs
     from rs5m.tune import ret2
 
@@ -111,21 +121,21 @@ def shards(
     if len(given) == 1 and folder.is_dir():
         # RS5M's folder holds validation shards as well
         if training := sorted(folder.glob("**/*-train-*.tar")):
-            return training
+            return lambda out: training
         if data != "shards" and not any(folder.glob("*.tar")):
-            return _built(partial(ret2.shards, folder, data), out / "shards")
+            return partial(_built, partial(ret2.shards, folder, data))
     if found := pairs.packable(given):
-        pack = partial(pairs.pack, found, image=image_column, caption=caption_column)
-        return _built(pack, out / "shards")
-    return list(given)
+        return partial(_built, pairs.packer(found, image_column, caption_column))
+    return lambda out: list(given)
 
 
-def _built(make: Callable[[Path], list[Path]], out: Path) -> list[Path]:
+def _built(make: Callable[[Path], list[Path]], folder: Path) -> list[Path]:
     """The set's shards, made by the first process; the others wait, and torchrun ends them if it
     fails.
     """
     from rs5m.tune.distributed import rank
 
+    out = folder / "shards"
     while rank() and not out.is_dir():
         time.sleep(1)
     return make(out)

@@ -128,6 +128,14 @@ BAD = {
     "no set": (["--validate", "absent"], "absent is not there: name a folder of classes, or a"),
     "no class": (["--validate", "EMPTY"], "empty has no class folders with images: name a folder"),
     "one class": (["--validate", "ONE"], "has one folder of images, red"),
+    "column": (
+        ["--model", "ViT-Z-99", "--data", "TABLE", "--caption-column", "words"],
+        "pairs.csv has no column 'words': --caption-column is one of image, caption",
+    ),
+    "column of a set": (
+        ["--model", "ViT-Z-99", "--validate", "TABLE", "--image-column", "file"],
+        "pairs.csv has no column 'file': --image-column is one of image, caption",
+    ),
     "every": (
         ["--validate", "OWN", "--validate-every", "-1"],
         "--validate-every -1: give a number of steps",
@@ -139,11 +147,21 @@ BAD = {
 def test_what_is_wrong_is_one_sentence_before_the_first_step(folder, tmp_path, capsys, what):
     given, says = BAD[what]
     places = {name.upper(): str(folder / name) for name in ("empty", "one", "own")}
+    places["TABLE"] = str(folder / "pairs.csv")
     out = tmp_path / "out"
     assert cli.main(words(folder, out, *(places.get(one, one) for one in given))) == 2
     error = capsys.readouterr().err.splitlines()[-1]
     assert error.startswith("rs5m: ") and says in error
     assert not (out / "log.jsonl").exists() and not (out / "shards").exists()
+
+
+def test_another_setting_is_named_before_the_model_is_loaded(folder, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert cli.main(words(folder, out, "--set", "epochs=1")) == 0
+    capsys.readouterr()
+    changed = ("--model", "ViT-Z-99", "--set", "epochs=3", "learning_rate=2e-3")
+    assert cli.main(words(folder, out, *changed)) == 2
+    assert "(learning_rate 0.001 -> 0.002, epochs 1 -> 3)" in capsys.readouterr().err
 
 
 def test_the_list_of_recipes_ends_well(capsys):

@@ -517,11 +517,19 @@ def test_a_finished_run_takes_no_further_step(tmp_path):
     assert not changed(first.net.state_dict(), second.net.state_dict())
 
 
-@pytest.mark.parametrize("change", ["settings", "data", "model"])
-def test_the_folder_of_another_run_is_refused(tmp_path, change):
+@pytest.mark.parametrize(
+    ("change", "says"),
+    [
+        ("settings", r"\(crop 0.9 -> 0.8, seed 0 -> 1\)"),
+        ("data", r"\(its data differ\)"),
+        ("model", r"\(its model differs\)"),
+    ],
+)
+def test_the_folder_of_another_run_is_refused_by_what_differs(tmp_path, change, says):
     tune.fit(tiny(), memory(), QUICK, tmp_path)
-    settings = replace(QUICK, seed=1) if change == "settings" else replace(QUICK, chunk=7)
-    with pytest.raises(ValueError, match="belongs to another run .* name another folder"):
+    settings = replace(QUICK, chunk=7, compiled=False)
+    settings = replace(settings, seed=1, crop=0.8) if change == "settings" else settings
+    with pytest.raises(ValueError, match=f"belongs to another run {says}: .*name another folder"):
         tune.fit(
             tiny(int(change == "model")), memory(48 if change == "data" else 64), settings, tmp_path
         )
