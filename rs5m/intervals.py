@@ -23,12 +23,26 @@ def wilson(hits: int, trials: int) -> tuple[float, float]:
     """Wilson's interval of the share of hits in independent trials, in %; it stays honest near 0
     and 100.
     """
-    from scipy.stats import (
-        binomtest,
-    )  # half a second, which a table without intervals need not wait
+    from scipy.stats import binomtest  # half a second: a table without intervals need not wait
 
     found = binomtest(int(hits), int(trials)).proportion_ci(method="wilson")
     return 100 * float(found.low), 100 * float(found.high)
+
+
+def rate(hits, trials: int | None = None, counted: str = "of") -> dict[str, float]:
+    """A share in % with Wilson's interval: rate, low, high, and the number of trials under the name
+    `counted` ("" leaves it out).
+
+    hits: how many of the trials, or, without `trials`, whether each of them hit, bool (n,).
+    """
+    if trials is None:
+        hit = np.asarray(hits, bool)
+        share, hits, trials = 100 * hit.mean(), hit.sum(), len(hit)
+    else:
+        share = 100 * hits / trials
+    low, high = wilson(hits, trials)
+    found = {counted: int(trials)} if counted else {}
+    return found | {"rate": float(share), "low": low, "high": high}
 
 
 def bootstrap(

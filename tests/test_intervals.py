@@ -16,6 +16,15 @@ def test_wilson_is_its_formula():
         assert intervals.wilson(hits, trials) == pytest.approx(expected, abs=1e-9)
 
 
+def test_a_rate_counts_hits_or_looks_at_them():
+    hit = [True, False, True, True]
+    low, high = intervals.wilson(3, 4)
+    wanted = {"of": 4, "rate": 75, "low": low, "high": high}
+    assert intervals.rate(hit) == intervals.rate(3, 4) == wanted
+    assert list(intervals.rate(hit, counted="texts")) == ["texts", "rate", "low", "high"]
+    assert intervals.rate(np.array(hit), counted="") == {"rate": 75, "low": low, "high": high}
+
+
 def test_the_mean_is_the_bootstrap_of_a_mean():
     values = np.random.default_rng(0).normal(size=70)
     draws = np.random.default_rng(0).integers(70, size=(2000, 70))

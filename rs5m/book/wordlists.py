@@ -57,8 +57,7 @@ def measure(folder: Path) -> dict:
 
 def share(hit: np.ndarray) -> dict:
     """texts, and the share of true ones in % with its interval."""
-    low, high = intervals.wilson(int(hit.sum()), len(hit))
-    return {"texts": len(hit), "rate": 100 * float(hit.mean()), "low": low, "high": high}
+    return intervals.rate(hit, counted="texts")
 
 
 def share_of(row) -> dict:
