@@ -58,7 +58,7 @@ def networks(folder: Path) -> None:
     import torch
     from safetensors.torch import save_file
 
-    from rs5m.clip import hub, open_clip, released
+    from rs5m.clip import hub, open_clip, released, remote
 
     (folder / "configs").mkdir(parents=True)
     for name in hub.TAGS:
@@ -68,7 +68,7 @@ def networks(folder: Path) -> None:
     for seed, (name, tag) in enumerate(hub.TAGS.items()):
         torch.manual_seed(seed)
         net = open_clip.create_model(name)
-        path = folder / "hub" / open_clip.get_pretrained_cfg(name, tag)["hf_hub"] / hub.WEIGHTS
+        path = folder / "hub" / open_clip.get_pretrained_cfg(name, tag)["hf_hub"] / remote.WEIGHTS
         path.parent.mkdir(parents=True)
         save_file({key: value.contiguous() for key, value in net.state_dict().items()}, path)
     for seed, release in enumerate(released.RELEASED.values(), len(hub.TAGS)):

@@ -11,6 +11,7 @@ from rs5m.captions.nucleus import LONGEST, image_seeds, sampling
 from rs5m.clip.openclip import quiet_transformers
 from rs5m.device import device
 from rs5m.files import refuse_pointer
+from rs5m.web import hub
 
 BLIP2 = "Salesforce/blip2-opt-6.7b"
 LORA = {  # official adapter config; only names of the vision tower end so, OPT has others
@@ -94,6 +95,8 @@ def _read_blip2(name: str):
     _refuse_pointers(Path(name))
     half = torch.float32 if device().type == "cpu" else torch.float16
     try:
+        if not Path(name).is_dir():
+            hub.fetch(name, "config.json")  # transformers asks again and again
         kind = PreTrainedConfig.get_config_dict(name)[0].get("model_type")
         if kind != "blip-2":  # transformers would go on, with random weights
             raise ValueError(f"its config.json says {kind!r}")

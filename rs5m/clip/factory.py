@@ -16,7 +16,7 @@ from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
 from rs5m.clip.pocket import POCKET_SIZE, pocket_model
 from rs5m.clip.released import RELEASED, fetch
-from rs5m.clip.remote import PREFIX, remote
+from rs5m.clip.remote import PREFIX, general, remote
 from rs5m.device import device
 
 REMOTE = (PREFIX, "local-dir:")  # names that bring their own configuration and weights
@@ -44,6 +44,14 @@ def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> 
     options = _tag(name, tag) | {"load_weights": not bare}
     if name.startswith(PREFIX):
         remote(name, not bare)
+    elif tag and not bare and (address := open_clip.get_pretrained_cfg(name, tag).get("hf_hub")):
+        try:
+            general(name, address)
+        except LookupError as error:
+            raise OSError(
+                f"the hub does not give the weights {tag} of {name} ({error.args[0]}): connect to "
+                "the hub, or fetch them where there is a network and name the file as checkpoint"
+            ) from error
     options["pretrained"] = None if bare or name.startswith(REMOTE) else tag
     if length:
         options["force_context_length"] = length
@@ -57,7 +65,9 @@ def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> 
         raise OSError(_not_loaded(name, tag, error)) from error
     norm, size = transform.transforms[-1], net.visual.image_size  # RN50x64 takes 448 pixels
     size = size[0] if isinstance(size, tuple) else size
-    return Model(net.eval().to(device()), tokenizer, tuple(norm.mean), tuple(norm.std), size, name)
+    squash = net.visual.preprocess_cfg.get("resize_mode") == "squash"
+    norm = tuple(norm.mean), tuple(norm.std)
+    return Model(net.eval().to(device()), tokenizer, *norm, size, name, squash)
 
 
 def _not_loaded(name: str, tag: str | None, error: Exception) -> str:
@@ -112,7 +122,7 @@ def _tag(name: str, tag: str | None) -> dict:
             "(open_clip.list_models() has all)"
         )
     if not tag:
-        return {}
+        return _usual(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
         raise ValueError(
@@ -126,6 +136,18 @@ def _tag(name: str, tag: str | None) -> dict:
         )
     config = open_clip.get_pretrained_cfg(name, tag)
     return {"image_mean": config["mean"], "image_std": config["std"]}
+
+
+def _usual(name: str) -> dict:
+    """How all released weights of an architecture want their images, as SigLIP's do; {} where they
+    differ, or there are none.
+    """
+    keys = {"image_mean": "mean", "image_std": "std", "image_resize_mode": "resize_mode"}
+    tags = open_clip.list_pretrained_tags_by_model(name)
+    every = [open_clip.get_pretrained_cfg(name, tag) for tag in tags]
+    wanted = [{ours: one.get(theirs) for ours, theirs in keys.items()} for one in every]
+    alike = bool(wanted) and all(one == wanted[0] for one in wanted)
+    return wanted[0] if alike else {}
 
 
 def load(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rs5m import files
 from rs5m.clip import known
-from rs5m.clip.remote import PREFIX, WEIGHTS, fetched, held, remote
+from rs5m.clip.remote import PREFIX, general, remote
 
 TAGS = {  # the general weights that the paper's models stand on, by architecture
     "ViT-B-32-quickgelu": "openai",
@@ -85,13 +85,10 @@ def weights(name: str) -> Path:
     """
     from rs5m.clip import open_clip
 
-    repo = open_clip.get_pretrained_cfg(name, TAGS[name])["hf_hub"].rstrip("/")
-    if not (there := held(repo, WEIGHTS)):
-        print(f"asking the hub for the weights of {name}", flush=True)
     try:
-        return there or fetched(name, repo, [WEIGHTS])
+        return general(name, open_clip.get_pretrained_cfg(name, TAGS[name])["hf_hub"])
     except LookupError as error:
-        raise OSError(f"the hub does not give the weights of {name} ({error})") from error
+        raise OSError(f"the hub does not give the weights of {name} ({error.args[0]})") from error
 
 
 def _tag(name: str, checkpoint: str, option: str) -> str | None:

@@ -16,6 +16,7 @@ from typing import NamedTuple
 
 from rs5m.clip import released
 from rs5m.files import refuse_full, whole
+from rs5m.web import hub
 
 ACTIVATIONS = {True: "quickgelu", False: "gelu", None: "unknown"}
 BESIDE = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
@@ -87,23 +88,22 @@ def weights(name: str) -> Path:
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         refuse_full(error, f"the cache of {one.file}")
         raise OSError(
-            f"{name} could not be fetched from {one.source} ({type(error).__name__}): download "
+            f"{name} could not be fetched from {one.source} ({hub.why(error)}): download "
             f"{one.file} there and put it at {folder / inside} (RS5M_DATA names the folder)"
         ) from error
 
 
 def _of_hub(one: Known) -> Path:
-    from huggingface_hub import hf_hub_download
     from huggingface_hub.errors import EntryNotFoundError
 
     if one.format == "transformers":
         for file in BESIDE:
             try:
-                hf_hub_download(one.source, file)
+                hub.fetch(one.source, file)
             except EntryNotFoundError:
                 if file == BESIDE[0]:
                     raise
-    return Path(hf_hub_download(one.source, one.file))
+    return hub.fetch(one.source, one.file)
 
 
 def _member(one: Known, folder: Path) -> Path:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from rs5m.files import refuse_full
+from rs5m.web import hub
 
 REPO = "Zilun/GeoRSCLIP"
 
@@ -45,14 +46,14 @@ def fetch(name: str) -> Path:
     for path in (folder / "ckpt" / file, folder / "GeoRSCLIP" / "ckpt" / file):
         if path.is_file():
             return path
-    from huggingface_hub import constants, hf_hub_download
+    from huggingface_hub import constants
 
     try:
-        return Path(hf_hub_download(REPO, f"ckpt/{file}"))
+        return hub.fetch(REPO, f"ckpt/{file}")
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         refuse_full(error, constants.HF_HUB_CACHE)
         raise OSError(
-            f"{name} could not be fetched from the hub ({type(error).__name__}): download "
+            f"{name} could not be fetched from the hub ({hub.why(error)}): download "
             f"ckpt/{file} of its model {REPO} and put it into {folder / 'ckpt'} (RS5M_DATA names "
             "the folder)"
         ) from error

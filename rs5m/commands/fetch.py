@@ -126,10 +126,12 @@ def _from_hub(repo: str, kind: str, file: str, folder: Path) -> Path:
     path = folder / file
     if path.is_file():
         return path
-    from huggingface_hub import get_hf_file_metadata, hf_hub_download, hf_hub_url
+    from huggingface_hub import hf_hub_download
+
+    from rs5m.web import hub
 
     try:
-        size = get_hf_file_metadata(hf_hub_url(repo, file, repo_type=kind)).size or 0
+        size = hub.size(repo, file, kind)
         free = shutil.disk_usage(folder if folder.is_dir() else folder.parent).free
         if size > free:
             raise OSError(28, f"{file} has {size / 1e9:.1f} GB, {folder} {free / 1e9:.1f} GB left")
@@ -138,8 +140,7 @@ def _from_hub(repo: str, kind: str, file: str, folder: Path) -> Path:
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         if getattr(error, "errno", None) == 28:
             raise ValueError(f"the disk is full: {error.args[-1]}") from error
-        status = getattr(getattr(error, "response", None), "status_code", type(error).__name__)
         raise OSError(
-            f"{file} of {repo} could not be fetched from the hub ({status}): check the network "
-            f"and run the same command again, or put the file at {path} yourself"
+            f"{file} of {repo} could not be fetched from the hub ({hub.why(error)}): check the "
+            f"network and run the same command again, or put the file at {path} yourself"
         ) from error

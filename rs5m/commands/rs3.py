@@ -8,6 +8,7 @@ from pathlib import Path
 from types import SimpleNamespace
 
 from rs5m import results
+from rs5m.commands import chat
 from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
 
 FIRST, SECOND = "ViT-H-14", "RN50x64-quickgelu"  # the paper's two rankers
@@ -20,6 +21,7 @@ samples of both. The same command goes on with a run that was cut off."""
 EXAMPLE = """
   rs5m rs3 --images chips --metadata metadata.parquet --captioner blip2-folder --out captioned
   rs5m rs3 --images chips --captioner pocket --model pocket --out tried
+  rs5m rs3 --images chips --captioner-url http://gpu:8000/v1 --captioner-model NAME --out captioned
 """
 
 
@@ -48,6 +50,11 @@ def add(commands) -> None:
         "%(default)s); pairs.parquet has both."
     )
     add.add_argument("--choice", default=kinds[0], choices=kinds, metavar="RULE", help=choice)
+    several = (
+        "The captions that a pair keeps, the chosen one and the best ranked others, of which "
+        "`rs5m tune` draws one each time (default: %(default)s, at most 5)."
+    )
+    add.add_argument("--captions", type=int, default=1, metavar="N", help=several)
     forms = ("all", "rgb", "msrgb")
     rendering = (
         "What is taken of an fMoW view that is there as NAME_rgb and as NAME_msrgb, rgb or msrgb, "
@@ -72,8 +79,11 @@ def _add_models(add) -> None:
     )
     second = "The model that ranks what the first keeps (default: %(default)s, as in the paper)."
     weights = "A file of weights for {}, in place of those of the hub (default: none)."
+    count = "The candidates that are written for an image (default: %(default)s, as in the paper)."
     add.add_argument("--captioner", default="", metavar="NAME", help=captioner)
     add.add_argument("--adapter", default="", metavar="FOLDER", help=adapter)
+    add.add_argument("--candidates", type=int, default=20, metavar="N", help=count)
+    chat.add(add)
     for name, default, text in (("", FIRST, first), ("second-", SECOND, second)):
         add.add_argument(f"--{name}model", default=default, metavar="NAME", help=text)
         file = weights.format(f"--{name}model")
@@ -94,15 +104,17 @@ def run(arguments: argparse.Namespace) -> None:
     if found.left_out:
         first = "; ".join(f"{name} ({reason})" for name, reason in found.left_out[:10])
         print(f"rs3: {len(found.left_out)} metadata documents are left out: {first}")
-    captioner, writer = _captioner(arguments.captioner, arguments.adapter)
-    rankers, judges = _rankers(arguments)
     settings = rs3.Settings(
         order=arguments.order.replace("-", " "),
         part=part,
         layout=arguments.layout,
         choice=arguments.choice,
         rendering=arguments.rendering,
+        candidates=arguments.candidates,
+        captions=arguments.captions,
     )
+    captioner, writer = _captioner(arguments)
+    rankers, judges = _rankers(arguments)
     out = rs3.run(
         arguments.images,
         arguments.out,
@@ -116,6 +128,8 @@ def run(arguments: argparse.Namespace) -> None:
         card.write(out)
         report.write(out, Path(arguments.images))
         print(rs3.summary(out).to_string(index=False))
+        if asked := chat.told(out):
+            print(asked)
         print(f"samples of what was kept and dropped: {out / report.PAGE}")
         print_left_out(out)
 
@@ -124,6 +138,7 @@ def _typed(arguments: argparse.Namespace) -> tuple[int, int]:
     """The part; what was typed is checked before anything large is imported or read. ValueError,
     FileNotFoundError.
     """
+    chat.check(arguments)
     name = arguments.captioner
     if name not in ("", POCKET) and not Path(name).is_dir() and not HUB.fullmatch(name):
         raise FileNotFoundError(f"--captioner {name} is no folder, and no OWNER/NAME of the hub")
@@ -148,10 +163,15 @@ def _part(text: str) -> tuple[int, int]:
     return int(i), int(n)
 
 
-def _captioner(name: str, adapter: str) -> tuple[Callable, str]:
-    """What loads the captioner, and its name; a local folder's name goes with a digest of its
-    files.
-    """
+def _captioner(arguments: argparse.Namespace) -> tuple[Callable, str]:
+    """What loads the captioner, and its name."""
+    if arguments.captioner_url:
+        return chat.captioner(arguments)
+    return _local_captioner(arguments.captioner, arguments.adapter)
+
+
+def _local_captioner(name: str, adapter: str) -> tuple[Callable, str]:
+    """As `_captioner`; a local folder's name goes with a digest of its files."""
     from rs5m import captions
     from rs5m.captions import prefix
     from rs5m.rs3.input import folder_digest
@@ -181,18 +201,22 @@ def _ask_hub(name: str) -> None:
     """Say what a captioner of the hub weighs; OSError with the ways out where there is none."""
     from huggingface_hub import HfApi, try_to_load_from_cache
 
+    from rs5m.web import hub
+
     if isinstance(try_to_load_from_cache(name, "config.json"), str):
         return
     print(f"asking the hub for {name}", flush=True)
     try:
-        held = HfApi().model_info(name, files_metadata=True, timeout=10).siblings or []
+        told = hub.ask(partial(HfApi().model_info, name, files_metadata=True, timeout=10))
     except Exception as error:  # the hub's own, its HTTP client's and plain ones
         raise OSError(
-            f"{name} is no folder here, and the hub does not give it ({type(error).__name__}): "
+            f"{name} is no folder here, and the hub does not give it ({hub.why(error)}): "
             "name a folder of BLIP-2 with --captioner, connect to the hub, or try --captioner "
             "pocket"
         ) from error
-    size = sum(one.size or 0 for one in held if one.rfilename.endswith(".safetensors"))
+    size = sum(
+        one.size or 0 for one in told.siblings or [] if one.rfilename.endswith(".safetensors")
+    )
     print(f"the captioner is fetched when its turn comes: {size / 1e9:,.1f} GB", flush=True)
 
 

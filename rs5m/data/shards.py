@@ -11,6 +11,7 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from rs5m import files
+from rs5m.web import hub
 from rs5m.web.download import LIMITS, fetch
 from rs5m.web.limits import Limits
 
@@ -86,7 +87,7 @@ def _files(path: Path) -> list[Path]:
 
 
 def _hub(address: str) -> list[Path]:
-    from huggingface_hub import constants, hf_hub_download, list_repo_files
+    from huggingface_hub import HfApi, constants
 
     match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
     if not match:
@@ -94,17 +95,20 @@ def _hub(address: str) -> list[Path]:
             f"{address} is not a shard on the hub: write hf://datasets/OWNER/NAME/FILE.tar"
         )
     owner_and_name, revision, file = match.groups()
-    where = {"repo_id": owner_and_name, "repo_type": "dataset", "revision": revision}
     try:
         names = [file]
         if re.search(r"[*?\[]", file):
-            held = list_repo_files(**where)
+            limit = constants.HF_HUB_ETAG_TIMEOUT
+            listed = hub.ask(
+                lambda: HfApi().dataset_info(owner_and_name, revision=revision, timeout=limit)
+            )
+            held = [one.rfilename for one in listed.siblings or []]
             names = names if file in held else sorted(fnmatch.filter(held, file))
-        found = [Path(hf_hub_download(filename=one, **where)) for one in names]
+        found = [hub.fetch(owner_and_name, one, "dataset", revision) for one in names]
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         files.refuse_full(error, constants.HF_HUB_CACHE)
         raise OSError(
-            f"{address} could not be fetched from the hub ({type(error).__name__}): check the name,"
+            f"{address} could not be fetched from the hub ({hub.why(error)}): check the name,"
             " the network and, for a private data set, HF_TOKEN"
         ) from error
     if not found:

@@ -11,7 +11,7 @@ import pytest
 import small_clip
 from safetensors.torch import save_file
 
-from rs5m.clip import hub
+from rs5m.clip import hub, remote
 
 ROOT = Path(__file__).parents[2]
 SCRIPT = f"""
@@ -36,7 +36,7 @@ except OSError as error:
 def served(tmp_path_factory):
     folder = tmp_path_factory.mktemp("hub")
     small_clip.register(folder)
-    held = folder / "rs5m/tiny" / hub.WEIGHTS
+    held = folder / "rs5m/tiny" / remote.WEIGHTS
     held.parent.mkdir(parents=True)
     save_file(small_clip.random(False).net.state_dict(), held)
     with loopback_hub.served(folder) as server:

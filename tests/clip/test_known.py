@@ -12,7 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from rs5m import clip
 from rs5m.clip import export, known, open_clip
-from rs5m.web import download
+from rs5m.web import download, hub
 
 pytestmark = pytest.mark.usefixtures("one_thread", "architectures")
 
@@ -86,9 +86,9 @@ def test_a_file_and_a_folder_of_the_hub(small, tmp_path, monkeypatch):
         path = next((p for p in (tmp_path / file, tmp_path / "hf" / file) if p.is_file()), None)
         if path is None:
             raise EntryNotFoundError(file)
-        return str(path)
+        return path
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download_one)
+    monkeypatch.setattr(hub, "fetch", download_one)
     assert same(clip.load(small()), model) and asked == [("a/b", "w.pt")]
     got = clip.load(small(format="transformers", file="model.safetensors"))
     assert same(got, model) and got.name == small_clip.NAMES[True]

@@ -7,6 +7,7 @@ import torch
 
 from rs5m import clip
 from rs5m.clip import factory, open_clip, released
+from rs5m.web import hub
 
 
 @pytest.fixture(scope="module")
@@ -42,9 +43,7 @@ def test_a_release_is_taken_from_the_data_folder_first(
     model, small_release, tmp_path, monkeypatch, inside
 ):
     monkeypatch.setenv("RS5M_DATA", str(tmp_path))
-    monkeypatch.setattr(
-        huggingface_hub, "hf_hub_download", lambda *_: pytest.fail("it asked the hub")
-    )
+    monkeypatch.setattr(hub, "fetch", lambda *_: pytest.fail("it asked the hub"))
     (tmp_path / inside).mkdir(parents=True)
     torch.save(model.net.state_dict(), tmp_path / inside / "RS5M_small.pt")
     loaded = clip.load(small_release)
@@ -64,9 +63,9 @@ def test_a_release_is_taken_from_the_hub(model, small_release, tmp_path, monkeyp
 
     def download(*arguments):
         asked.append(arguments)
-        return str(tmp_path / "RS5M_small.pt")
+        return tmp_path / "RS5M_small.pt"
 
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "fetch", download)
     assert torch.equal(
         small_clip.logits(clip.load(small_release).net), small_clip.logits(model.net)
     )

@@ -16,7 +16,7 @@ import pytest
 from rs5m.commands import tune
 from rs5m.data import shards
 from rs5m.data.records import Record, read, write
-from rs5m.web import download
+from rs5m.web import download, hub
 
 PAIRS = [
     Record(b"\x89PNG" * 900, "first.png", "a farm"),
@@ -248,30 +248,25 @@ def test_a_shard_from_the_hub(shard, monkeypatch):
 
     asked = []
 
-    def download(**which):
+    def download(*which):
         asked.append(which)
-        if which["repo_id"] == "om/gone":
+        if which[0] == "om/gone":
             raise huggingface_hub.errors.HFValidationError("no such thing")
-        return str(shard)
+        return Path(str(shard))
 
-    files = ["README.md", "a-1.tar", "a-0.tar", "b-0.tar"]
-    monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
-    monkeypatch.setattr(huggingface_hub, "list_repo_files", lambda **which: files)
+    names = ["README.md", "a-1.tar", "a-0.tar", "b-0.tar"]
+    files = [SimpleNamespace(rfilename=name) for name in names]
+    monkeypatch.setattr(hub, "fetch", download)
+    monkeypatch.setattr(hub, "ask", lambda _: SimpleNamespace(siblings=files))
     assert (
         list(read(shards.local(["hf://datasets/omlab/RS5M@v1/in/pub11-train-0000.tar"]))) == PAIRS
     )
-    whole = {
-        "repo_id": "omlab/RS5M",
-        "repo_type": "dataset",
-        "revision": "v1",
-        "filename": "in/pub11-train-0000.tar",
-    }
-    assert asked == [whole]
+    assert asked == [("omlab/RS5M", "in/pub11-train-0000.tar", "dataset", "v1")]
     with pytest.raises(
         ValueError, match="is named twice"
     ):  # the stand-in gives the same file for both
         shards.local(["hf://datasets/omlab/RS5M/a-*.tar"])
-    assert [which["filename"] for which in asked[1:]] == ["a-0.tar", "a-1.tar"]
+    assert [which[1] for which in asked[1:]] == ["a-0.tar", "a-1.tar"]
     with pytest.raises(
         OSError, match=r"hf://datasets/om/gone/a.tar could not be fetched from the hub \(HFVal"
     ):
@@ -318,13 +313,14 @@ def test_shards_that_are_not_there(tmp_path):
 def test_a_full_disk_below_the_hub_is_told_with_its_folder(monkeypatch, tmp_path, text):
     import huggingface_hub
 
-    def download(**_):
+    def download(*_, **__):
         try:
             raise OSError(28, "No space left on device") if text is None else RuntimeError(text)
         except Exception as error:
             raise huggingface_hub.errors.HFValidationError("wrapped") from error
 
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", download)
+    monkeypatch.setattr(hub, "size", lambda *_: 0)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     with pytest.raises(OSError, match=f"{tmp_path} could not be written .the disk is full.: free"):
         shards.local("hf://datasets/om/rs5m/a.tar")

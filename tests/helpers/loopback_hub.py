@@ -34,7 +34,8 @@ class Handler(BaseHTTPRequestHandler):
         body = b""
         if status == 200:
             body = self.listing(listed[1]) if listed else path.read_bytes()
-        status, hub.status = status, None if hub.once else hub.status
+        if hub.once and asked:  # not the library's own questions
+            hub.status = None
         first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
         start = int(first[1]) if first else 0
         self.send_response(206 if status == 200 and first else status)
@@ -64,8 +65,8 @@ class Handler(BaseHTTPRequestHandler):
 @contextmanager
 def served(folder: Path):
     """The server: `address` for HF_ENDPOINT; `status` that it answers to all, `cut` bytes after
-    which it breaks off the next body, `asked` what came; `once`: the status is the next answer's
-    alone, `wait`: seconds that a 429 asks for.
+    which it breaks off the next body, `asked` what came; `once`: the status is that of the
+    next file alone, `wait`: seconds that a 429 asks for.
     """
     server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     server.daemon_threads = True
