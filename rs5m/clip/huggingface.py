@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import re
+import warnings
 from pathlib import Path
 
 import torch
@@ -13,13 +14,14 @@ from torch import nn
 
 from rs5m.clip import checkpoints, siglip
 from rs5m.clip.export import counterpart
+from rs5m.clip.known import FLAX, FLAX_WAY_OUT, WEIGHTS
 from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
 from rs5m.device import device
 
 CONFIG = "config.json"
-WEIGHTS = ("model.safetensors", "pytorch_model.bin")
 ACTIVATIONS = {"quick_gelu": True, "gelu": False}
+BICUBIC = 3  # Pillow's number of its filter
 EPS = 1e-5  # of CLIP's layer norms, in both libraries
 MEAN, STD = open_clip.OPENAI_DATASET_MEAN, open_clip.OPENAI_DATASET_STD
 
@@ -47,7 +49,9 @@ def load(folder: str | Path, name: str = "") -> Model:
     folder = Path(folder)
     path = next((folder / one for one in WEIGHTS if (folder / one).is_file()), None)
     if path is None:
-        raise FileNotFoundError(f"{folder} has no {' or '.join(WEIGHTS)}: put the weights there")
+        flax = (folder / FLAX).is_file()
+        cure = FLAX_WAY_OUT.replace("PLACE", repr(str(folder))) if flax else "put the weights there"
+        raise FileNotFoundError(f"{folder} has no {' or '.join(WEIGHTS)}: {cure}")
     build, converted = NETWORKS[kind(folder)]
     net, tokenizer, size, found = build(folder, name)
     tensors = checkpoints.read(path)
@@ -60,18 +64,31 @@ def load(folder: str | Path, name: str = "") -> Model:
     if unlike := checkpoints.difference(net, state):
         raise ValueError(f"{path} does not fit its {CONFIG}: {unlike}: fetch both again")
     net.load_state_dict(state)
-    return Model(net.eval().to(device()), tokenizer, *_normalisation(folder), size, found)
+    mean, std, squash = _preprocessing(folder)
+    return Model(net.eval().to(device()), tokenizer, mean, std, size, found, squash)
 
 
-def _normalisation(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...]]:
+def _preprocessing(folder: Path) -> tuple[tuple[float, ...], tuple[float, ...], bool]:
+    """Mean, std and whether whole images are pressed into the square, as the folder says; a warning
+    where it wants another filter than the bicubic one.
+    """
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         # CLIPProcessor of transformers 5 writes one file for both
         path = folder / "processor_config.json"
     told = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
     told = told.get("image_processor", told)
-    mean, std = ((0.5,) * 3,) * 2 if kind(folder) == "siglip" else (MEAN, STD)
-    return tuple(told.get("image_mean", mean)), tuple(told.get("image_std", std))
+    siglip = kind(folder) == "siglip"
+    mean, std = ((0.5,) * 3,) * 2 if siglip else (MEAN, STD)
+    size, filter_ = told.get("size"), told.get("resample", BICUBIC)
+    squash = "height" in size if isinstance(size, dict) else siglip
+    if filter_ != BICUBIC:
+        warnings.warn(
+            f"{path} asks for Pillow's filter {filter_}: images are resized by its bicubic one, "
+            f"{BICUBIC}, so features will differ a little from those of transformers",
+            stacklevel=3,
+        )
+    return tuple(told.get("image_mean", mean)), tuple(told.get("image_std", std)), squash
 
 
 # ---------------------------------------------------------------- CLIPModel

@@ -19,7 +19,19 @@ from rs5m.files import refuse_full, whole
 from rs5m.web import hub
 
 ACTIVATIONS = {True: "quickgelu", False: "gelu", None: "unknown"}
-BESIDE = ("config.json", "preprocessor_config.json", "tokenizer.json", "tokenizer_config.json")
+WEIGHTS = ("model.safetensors", "pytorch_model.bin")  # of transformers
+FLAX = "flax_model.msgpack"
+FLAX_WAY_OUT = (
+    "there are weights for flax alone: with flax and transformers 4 installed, write "
+    "CLIPModel.from_pretrained(PLACE, from_flax=True).save_pretrained(FOLDER) and name "
+    "local-dir:FOLDER"
+)
+BESIDE = ("config.json", "preprocessor_config.json", "processor_config.json", "tokenizer.json")
+BESIDE += ("tokenizer_config.json", "spiece.model")  # the last of SigLIP's older tokenizers
+
+
+class FlaxOnly(OSError):
+    """The weights that there are cannot be read here."""
 
 
 class Known(NamedTuple):
@@ -85,6 +97,8 @@ def weights(name: str) -> Path:
         )
     try:
         return _member(one, folder) if one.format == "zip" else _of_hub(one)
+    except FlaxOnly:
+        raise
     except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
         refuse_full(error, f"the cache of {one.file}")
         raise OSError(
@@ -96,14 +110,25 @@ def weights(name: str) -> Path:
 def _of_hub(one: Known) -> Path:
     from huggingface_hub.errors import EntryNotFoundError
 
-    if one.format == "transformers":
-        for file in BESIDE:
-            try:
-                hub.fetch(one.source, file)
-            except EntryNotFoundError:
-                if file == BESIDE[0]:
-                    raise
-    return hub.fetch(one.source, one.file)
+    if one.format != "transformers":
+        return hub.fetch(one.source, one.file)
+    for file in BESIDE:
+        try:
+            hub.fetch(one.source, file)
+        except EntryNotFoundError:
+            if file == BESIDE[0]:
+                raise
+    for file in dict.fromkeys((one.file, *WEIGHTS)):
+        try:
+            return hub.fetch(one.source, file)
+        except EntryNotFoundError as error:
+            missing = error
+    try:
+        hub.size(one.source, FLAX)
+    except EntryNotFoundError:
+        raise missing from None
+    way_out = FLAX_WAY_OUT.replace("PLACE", repr(one.source))
+    raise FlaxOnly(f"{one.name}: in {one.source} {way_out}")
 
 
 def _member(one: Known, folder: Path) -> Path:

@@ -23,6 +23,9 @@ MAX_TOKENS = 77  # CLIP's context; captions of the pocket world are far shorter
 class Model:
     """A two-tower network with what belongs to it: its tokenizer and the normalisation it was
     trained with.
+
+    squash: whether a whole image is pressed into the network's square, as SigLIP learned it; else
+    its short side is resized and the centre cut out.
     """
 
     net: nn.Module
@@ -31,6 +34,7 @@ class Model:
     std: tuple[float, ...]
     image_size: int
     name: str = ""  # open_clip's name of the architecture, or "pocket"
+    squash: bool = False
 
 
 def block() -> int:
@@ -55,7 +59,8 @@ def preprocess(images: Sequence[np.ndarray], model: Model) -> torch.Tensor:
 
     `crop`, then CLIP's or the tower's own mean and std.
     """
-    return normalise_pixels(crop(images, model.image_size).float().div_(255), model)
+    pixels = crop(images, model.image_size, model.squash)
+    return normalise_pixels(pixels.float().div_(255), model)
 
 
 def check_images(images: Sequence[np.ndarray], first: int = 0) -> None:
@@ -73,24 +78,27 @@ def normalise_pixels(pixels: torch.Tensor, model: Model) -> torch.Tensor:
     return ((pixels - mean) / std).contiguous(memory_format=torch.channels_last)
 
 
-def crop(images: Sequence[np.ndarray], size: int) -> torch.Tensor:
+def crop(images: Sequence[np.ndarray], size: int, squash: bool = False) -> torch.Tensor:
     """uint8 images (h, w, 3) to uint8 squares (n, 3, size, size) by `square`, on all processors."""
     with ThreadPoolExecutor(min(processors(), len(images)) or 1) as pool:
-        squares = list(pool.map(lambda image: _squared(image, size), images))
+        squares = list(pool.map(lambda image: _squared(image, size, squash), images))
     return torch.from_numpy(np.stack(squares)).permute(0, 3, 1, 2)
 
 
-def _squared(image: np.ndarray, size: int) -> np.ndarray:
-    return image if image.shape[:2] == (size, size) else square(Image.fromarray(image), size)
+def _squared(image: np.ndarray, size: int, squash: bool) -> np.ndarray:
+    same = image.shape[:2] == (size, size)
+    return image if same else square(Image.fromarray(image), size, squash)
 
 
-def square(image: Image.Image, size: int) -> np.ndarray:
+def square(image: Image.Image, size: int, squash: bool = False) -> np.ndarray:
     """The uint8 square (size, size, 3) that a network sees of an RGB image: the short side resized
-    to `size` by Pillow's bicubic filter, then the centre.
+    to `size` by Pillow's bicubic filter, then the centre; or, to squash, both sides resized.
 
     Other antialiased bicubic filters, torch's among them, differ from Pillow's by a grey level or
     two in some pixels, and that moves vectors and predictions.
     """
+    if squash:
+        return np.asarray(image.resize((size, size), Image.Resampling.BICUBIC))
     short = min(image.size)
     # rounded down, and the crop to even, as torchvision does
     width, height = (side * size // short for side in image.size)

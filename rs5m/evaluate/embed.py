@@ -22,7 +22,8 @@ from rs5m.vectors import normalise
 
 BLOCK = 2048  # images between two that are kept
 ENDINGS = (".npz", ".parquet")
-SAME = ("weights", "quick_gelu", "image_size", "mean", "std")  # what makes vectors comparable
+# what makes vectors comparable
+SAME = ("weights", "quick_gelu", "image_size", "squash", "mean", "std")
 
 
 class Index(NamedTuple):
@@ -140,7 +141,7 @@ def find(model: Model, path: str | Path, query: str, k: int = 10) -> search.Foun
     """
     index = read(path)
     mine = json.loads(json.dumps(features.identity(model)))
-    if other := [key for key in SAME if index.model.get(key) != mine[key]]:
+    if other := [key for key in SAME if index.model.get(key, False) != mine[key]]:
         raise ValueError(
             f"{path} was made by another model (its {', '.join(other)} differ): name that one, or "
             "run rs5m embed again"

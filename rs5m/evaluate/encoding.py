@@ -51,16 +51,18 @@ def square(content: bytes, size: int) -> np.ndarray | None:
     return None if image is None else clip.square(image, size)
 
 
-def _load(images: Images, table: np.ndarray, indices: range, into: np.ndarray) -> list[str | None]:
+def _load(
+    images: Images, table: np.ndarray, indices: range, into: np.ndarray, squash: bool = False
+) -> list[str | None]:
     """Fills `into` (b, size, size, 3) with what the network reads of these images; the reason of
-    each unreadable one, which leaves its place as it is.
+    each unreadable one, which leaves its place as it is. squash: of the model.
     """
     reasons = []
     for i, slot in zip(indices, into, strict=True):
         image, reason = pictures.read(images.read(i), pictures.DECODING)
         reasons.append(reason)
         if image is not None:
-            cv2.LUT(clip.square(image, slot.shape[0]), table, slot)
+            cv2.LUT(clip.square(image, slot.shape[0], squash), table, slot)
     return reasons
 
 
@@ -102,7 +104,9 @@ def batches(
         for number, indices in enumerate(_shares(len(images.names), batch)):
             buffer = buffers[number % (ahead + 1)][: len(indices)]
             shares = [(indices[w::workers], buffer[w::workers]) for w in range(workers)]
-            begun.append((buffer, [pool.submit(_load, images, table, *one) for one in shares]))
+            begun.append(
+                (buffer, [pool.submit(_load, images, table, *one, model.squash) for one in shares])
+            )
             if len(begun) > ahead:
                 yield finished(*begun.popleft())
         while begun:
@@ -128,7 +132,7 @@ def by_core(
 
     def one(indices: range) -> tuple[torch.Tensor, list[str | None]]:
         buffer = np.empty((len(indices), side, side, 3), np.float32)
-        reasons = _load(images, table, indices, buffer)
+        reasons = _load(images, table, indices, buffer, model.squash)
         return _vectors(model, _readable(buffer, reasons), precision), reasons
 
     own = (cores // workers,)  # threads of each worker

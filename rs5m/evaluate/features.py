@@ -50,6 +50,7 @@ def identity(model: Model) -> dict:
         # the same weights under another activation are another model
         "quick_gelu": activation.uses(model.net),
         "image_size": model.image_size,
+        "squash": model.squash,
         "mean": [float(value) for value in model.mean],
         "std": [float(value) for value in model.std],
         "image_precision": "float32",

@@ -15,6 +15,11 @@ from rs5m.evaluate import features, localize, multilabel, prompts, protocols
 from rs5m.evaluate.labelled import Several
 from rs5m.evaluate.reporting import KS, RECALLS
 
+RESIZE = {
+    False: "short side by Pillow's bicubic filter; centre crop; RGB",
+    True: "both sides by Pillow's bicubic filter; RGB",
+}
+
 
 class Found(NamedTuple):
     """A test set that is there: its task, its name and what its reader gave."""
@@ -216,7 +221,7 @@ def protocol(store: features.Store, found: list[Found], words: prompts.Words) ->
     seen = ("image_size", "mean", "std", "image_precision", "device", "versions")
     return {
         "preprocessing": {
-            "resize": "short side by Pillow's bicubic filter; centre crop; RGB",
+            "resize": RESIZE[store.identity["squash"]],
             "pixels": f"Pillow {store.identity['versions']['pillow']}",
             "images": images.RULE,
         }

@@ -95,6 +95,30 @@ def test_a_file_and_a_folder_of_the_hub(small, tmp_path, monkeypatch):
     assert ("a/b", "config.json") in asked
 
 
+def test_other_weights_of_a_folder_are_taken_and_flax_ones_have_a_way_out(
+    small, tmp_path, monkeypatch
+):
+    """clip-rsicd-v2 lists weights for torch and for flax; the former are read where they are."""
+    model, there = small_clip.random(True), {"flax_model.msgpack": 1}
+    folder = export.transformers(model, tmp_path / "hf")
+
+    def one(repo, file):
+        if not (folder / file).is_file():
+            raise EntryNotFoundError(file)
+        return folder / file
+
+    monkeypatch.setattr(hub, "fetch", one)
+    monkeypatch.setattr(hub, "size", lambda repo, file: there[file])
+    name = small(format="transformers", file="pytorch_model.bin")
+    assert same(clip.load(name), model), "by model.safetensors, the listed file is not there"
+    (folder / "model.safetensors").unlink()
+    with pytest.raises(OSError, match="^small: in a/b there are weights for flax alone: .*'a/b'"):
+        clip.load(name)
+    (folder / "flax_model.msgpack").write_bytes(b"x")
+    with pytest.raises(FileNotFoundError, match="has no .*: there are weights for flax alone"):
+        clip.load(f"local-dir:{folder}")
+
+
 @pytest.mark.parametrize("length", [16, 40])
 def test_two_tables_of_positions_are_joined(small, tmp_path, length):
     model = small_clip.random(True)
