@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import io
+import json
 import os
 import resource
 import sys
@@ -185,16 +186,18 @@ def apart(work, *given):
         return fresh.submit(work, *given).result()
 
 
-def compared(data: Path, count: int) -> dict:
-    """Both ways on the same pictures."""
-    with tempfile.TemporaryDirectory() as folder:
-        said = {"images": count, "signatures": apart(signed, data, count, Path(folder))}
-        both = {
-            name: apart(clustered, Path(folder), name == "on_disk")
-            for name in ("in_memory", "on_disk")
-        }
-    said["equal"] = both["in_memory"].pop("ids") == both["on_disk"].pop("ids")
-    return said | both
+def compared(data: Path, count: int, folder: Path) -> dict:
+    """Both ways on the same pictures; what `folder` holds of an earlier call is not made again."""
+    said = {"images": count}
+    steps = {"signatures": (signed, data, count, folder)}
+    steps |= {name: (clustered, folder, name == "on_disk") for name in ("in_memory", "on_disk")}
+    for name, step in steps.items():
+        kept = folder / f"{name}-{count}.json"
+        if not kept.exists():
+            kept.write_text(json.dumps(apart(*step)))
+        said[name] = json.loads(kept.read_text())
+    said["equal"] = said["in_memory"].pop("ids") == said["on_disk"].pop("ids")
+    return said
 
 
 def main():
@@ -203,6 +206,7 @@ def main():
     parser.add_argument("--data", type=Path, default=data)
     parser.add_argument("--only", default="hashes,buckets,look,join,pictures")
     parser.add_argument("--pictures", type=int, default=100_000)
+    parser.add_argument("--folder", type=Path, help="keeps what --pictures has made so far")
     parser.add_argument("--most", type=int, default=10_000_000, help="hashes")
     parser.add_argument("--out", type=Path, default=ROOT / "results" / "bench" / "beyond.json")
     a = parser.parse_args()
@@ -225,7 +229,10 @@ def main():
     if "join" in a.only:
         result["join"] = [apart(joined, n) for n in JOINED]
     if "pictures" in a.only:
-        result["pictures"] = compared(a.data, a.pictures)
+        with tempfile.TemporaryDirectory() as own:
+            folder = a.folder or Path(own)
+            folder.mkdir(exist_ok=True)
+            result["pictures"] = compared(a.data, a.pictures, folder)
     stored.save(result, a.out)
 
 

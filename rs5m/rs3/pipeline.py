@@ -32,7 +32,7 @@ from rs5m.data.runfolder import save, shard_path
 from rs5m.rs3.documents import Metadata
 from rs5m.rs3.input import content, facts, one_rendering, sorted_out, sources
 from rs5m.rs3.settings import DEFAULT, ORDERS, RENDERINGS, Settings
-from rs5m.rs3.stages import TEXT, Rankers, Shard, choose, read, write
+from rs5m.rs3.stages import TEXT, TEXTS, Rankers, Shard, choose, read, write
 
 PAIRS = pa.schema(
     {
@@ -44,6 +44,7 @@ PAIRS = pa.schema(
         "metadata": TEXT,
         "rotation_safe": TEXT,
         "caption": TEXT,
+        "captions": TEXTS,  # the caption first; tuning draws one of them each time
         "score": pa.float64(),
         "label": TEXT,
         "latitude": pa.float64(),
@@ -219,6 +220,10 @@ def _pair(image: dict, choice: dict, record: Record | None, settings: Settings) 
     drawn = ("rotation", "top")[hashlib.sha256(image["name"].encode()).digest()[0] % 2]
     texts = {rule: choice["kept"][place] for rule, place in places.items()}
     visual, order = (texts | {"drawn": texts[drawn]})[settings.choice], settings.order
+    beside = full if order == ORDERS[0] else safe
+    ranked = (choice["kept"][place] for place in choice["ranked"])
+    several = [visual, *(text for text in ranked if text != visual)][: settings.captions]
+    joined = [join(text, beside, order) for text in several]
     pair = {
         "name": image["name"],
         "file": image["file"],
@@ -227,7 +232,8 @@ def _pair(image: dict, choice: dict, record: Record | None, settings: Settings) 
         "ssl_cap": texts["rotation"],
         "metadata": full,
         "rotation_safe": safe,
-        "caption": join(visual, full if order == ORDERS[0] else safe, order),
+        "caption": joined[0],
+        "captions": joined,
         "score": choice["score"],
     }
     if record:
@@ -245,4 +251,4 @@ def _records(pairs: list[dict], images: Path) -> Iterable[records.Record]:
     for pair in pairs:
         file = Path(pair["file"])
         name = pair["name"] + (file.suffix if len(sources(images / file)) == 1 else ".png")
-        yield records.Record(content(images / file), name, pair["caption"])
+        yield records.Record(content(images / file), name, tuple(pair["captions"]))

@@ -26,6 +26,7 @@ class Settings:
         choice: one of `CHOICES`: the visual caption is the one that turning chose, the best ranked
             one, or one of these two drawn by the image's name, as in the release (author, official
             tracker, issue 5).
+        captions: how many captions a pair keeps: the chosen one, then the best ranked others.
         rendering: one of `RENDERINGS`: of an fMoW view that is there as NAME_rgb and as NAME_msrgb,
             both are taken, as in the release, or this one.
     """
@@ -39,6 +40,7 @@ class Settings:
     layout: str = records.LAYOUTS[0]
     choice: str = CHOICES[0]
     rendering: str = RENDERINGS[0]
+    captions: int = 1
 
     def __post_init__(self):
         for kind, value, known in (
@@ -57,11 +59,23 @@ class Settings:
                 f"candidates is {self.candidates} and shard_size is {self.shard_size}: "
                 "give at least 1"
             )
+        if not 1 <= self.captions <= captions.KEEP[1]:
+            raise ValueError(
+                f"captions is {self.captions}: give 1 to {captions.KEEP[1]}, as many as are ranked"
+            )
+        if self.captions > 1 and self.layout != records.LAYOUTS[0]:
+            raise ValueError(
+                f"the layout {self.layout} has room for one caption: give captions 1, or "
+                f"choose the layout {records.LAYOUTS[0]}"
+            )
         rotation.side(1, self.angles)  # its own sentence for bad angles
 
     def facts(self) -> dict:
-        """What run.json holds of them: all but the part, and the rendering where one is kept."""
+        """What run.json holds of them: all but the part, and the rendering and the number of
+        captions where they are not the usual ones.
+        """
         one = {} if self.rendering == RENDERINGS[0] else {"rendering": self.rendering}
+        one |= {} if self.captions == 1 else {"captions": self.captions}
         return one | {
             "order": self.order,
             "candidates": self.candidates,
