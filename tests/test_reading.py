@@ -5,11 +5,11 @@ exercise, one list of what is not known.
 import re
 from pathlib import Path
 
+import chapter
 import myst
 import nbformat
 import notebooks
 import pytest
-import reproduce
 import strip
 
 ROOT = Path(__file__).parents[1]
@@ -71,7 +71,7 @@ def test_every_exercise_is_followed_by_a_folded_solution(page):
 @pytest.mark.parametrize("page", sorted(METHODS))
 def test_what_only_sets_up_is_behind_a_toggle(page):
     head = notebooks.code_cells(notebooks.read(ROOT, page))[:3]
-    hidden = [reproduce.behind_a_toggle(cell) for cell in head]
+    hidden = [chapter.behind_a_toggle(cell) for cell in head]
     assert not hidden[0] and any(hidden), "the scale is shown, the imports are not"
 
 
@@ -87,14 +87,14 @@ def test_what_only_sets_up_is_behind_a_toggle(page):
 )
 def test_code_that_teaches_is_shown(code, tags, hidden):
     cell = nbformat.v4.new_code_cell(code, metadata={"tags": tags})
-    assert reproduce.behind_a_toggle(cell) == hidden
+    assert chapter.behind_a_toggle(cell) == hidden
     cell.outputs = [nbformat.v4.new_output("display_data", {"image/png": "x"})]
-    assert reproduce.behind_a_toggle(cell) == (not tags)
+    assert chapter.behind_a_toggle(cell) == (not tags)
 
 
 def test_an_absent_value_is_a_dash_in_a_table():
     data = {"text/html": "<table><th></th><td>NaN</td><td>&lt;NA&gt;</td><td>NaN, too</td></table>"}
-    reproduce.reachable(data)
+    chapter.reachable(data)
     assert data["text/html"] == ("<table><td></td><td>—</td><td>—</td><td>NaN, too</td></table>")
 
 
