@@ -82,6 +82,7 @@ def test_what_only_sets_up_is_behind_a_toggle(page):
         ("import peft\n\nplots.theme()", [], True),
         ("plots.theme()\nplots.bars(x)", [], False),
         ("if x:\n    results.glue('x', x)", [], True),
+        ("x = 1\npaper.show([x], scale)", [], True),
         ("results.glue('x', x)", ["remove-cell"], False),
     ],
 )

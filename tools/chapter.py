@@ -23,8 +23,10 @@ KERNEL = {  # where the reader has not set them
     "PYTHONHASHSEED": "0",
     "GOMP_SPINCOUNT": "2000",  # threads that spin for long crawl on a busy machine
 }
-BOOKKEEPING = re.compile(  # a chapter's first imports, and numbers that are kept
-    r"\A(?:import|from) [\s\S]*^(?:plots\.theme\(|pd\.options)|^ *results\.(?:glue|save)\(", re.M
+BOOKKEEPING = re.compile(  # a chapter's first imports, numbers that are kept or set beside others
+    r"\A(?:import|from) [\s\S]*^(?:plots\.theme\(|pd\.options)|^ *results\.(?:glue|save)\("
+    r"|^paper\.show\(",
+    re.M,
 )
 TIMING = "timing.json"
 
