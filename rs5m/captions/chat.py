@@ -42,7 +42,7 @@ class Prompts:
     def __post_init__(self):
         if not self.prompts or not _all(str, self.prompts) or not isinstance(self.system, str):
             raise ValueError("prompts is a list of texts, and system is a text")
-        if not _all(int, self.sides) or [1, *sorted(self.sides)][-2:] != self.sides:
+        if not _all(int, self.sides) or sorted([1, *self.sides])[-2:] != self.sides:
             raise ValueError("sides are two numbers of pixels such as 224 and 1024")
         if not isinstance(self.request, dict) or OURS & self.request.keys():
             raise ValueError(f"request is a table without {', '.join(sorted(OURS))}")

@@ -727,13 +727,15 @@ def test_a_local_captioner_is_remembered_by_its_files(tmp_path, monkeypatch):
     folder.mkdir()
     (folder / "config.json").write_text("{}")
     first = rs3_command._local_captioner(str(folder), "")[1]
-    assert first == rs3_command._captioner(f"{folder}/../blip", "")[1] and first.startswith("blip ")
+    assert first == rs3_command._local_captioner(f"{folder}/../blip", "")[1] and first.startswith(
+        "blip "
+    )
     assert first != rs3_command._local_captioner(str(folder), str(folder))[1]
     (folder / "config.json").write_text("{ }")
     assert first != rs3_command._local_captioner(str(folder), "")[1]
-    assert rs3_command._captioner("", "")[1] == captions.BLIP2
+    assert rs3_command._local_captioner("", "")[1] == captions.BLIP2
     with pytest.raises(FileNotFoundError, match="lora is not a folder"):
-        rs3_command._captioner("", "lora")
+        rs3_command._local_captioner("", "lora")
 
 
 @pytest.mark.slow
