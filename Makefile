@@ -63,7 +63,7 @@ mutate: $(STAMP)  ## how many sampled changes of the code its tests notice
 	@$(BIN)/python tools/mutate.py --out results/bench/mutate.json
 
 clients: $(STAMP)  ## what other programs say to the shards, tables and folders written here
-	@$(BIN)/python tools/clients.py
+	@$(BIN)/python tools/clients.py --out results/bench/clients.json
 
 rehearse: $(STAMP)  ## run a scale nobody can run here on made data and small networks (SCALE=colab)
 	@$(BIN)/python tools/rehearse.py --scale $(SCALE) $(if $(CHAPTERS),--chapters $(CHAPTERS))

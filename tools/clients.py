@@ -4,15 +4,18 @@ Products are made with the pipelines themselves (tools/products.py): two runs of
 is given no pair, one of RS3, shards in both layouts, and folders of tuning runs, whose features
 must be equal to 1e-5. Each client is a program of its own. Those that the build does not install,
 or installs in a version that clashes, come from the package index into a temporary folder before
-ours; without the network they are left out, and that is said.
+ours; without the network they are left out, and that is said. --out keeps the table as JSON.
 """
 
+import argparse
+import json
 import re
 import subprocess
 import sys
 import tempfile
 import textwrap
 from collections.abc import Sequence
+from datetime import date
 from pathlib import Path
 
 import torch
@@ -253,7 +256,10 @@ def of_folders(folder: Path, index: Index) -> dict[tuple[str, str], str]:
     return rows
 
 
-def main() -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("--out", type=Path, metavar="FILE", help="a JSON to write the table into")
+    out = parser.parse_args(arguments).out
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
@@ -264,6 +270,12 @@ def main() -> int:
         rows = of_shards(folder, index) | of_tables(folder, index) | of_folders(folder, index)
     wrong = [cell for cell, what in rows.items() if ("works" in what[:5]) == (cell in REFUSED)]
     wrong = [cell for cell in wrong if not rows[cell].startswith("left out")]
+    if out:
+        table = {product: {} for _, product in rows}
+        for (client, product), what in rows.items():
+            table[product][client] = what
+        stored = {"date": date.today().isoformat(), "products": table}
+        out.write_text(json.dumps(stored, indent=1) + "\n")
     for client, product in wrong:
         print(f"not as it should be: {client} on {product}")
     return bool(wrong)

@@ -2,9 +2,9 @@
 
 A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
 into its neighbour. A module is tested by tests/.../test_<module>.py, else by its package's file or
-by the tests in its folder that name it; what these do not notice goes through all others that use
-the module. Those marked slow are left out. A survivor that computes the same has its reason in the
-JSON's `equal`, which later runs keep.
+by the tests in its folder that name it: the quickest of them, until --seconds of processor time are
+full. What these do not notice goes through all others that use the module and are not marked slow.
+A survivor that computes the same has its reason in the JSON's `equal`, which later runs keep.
 """
 
 import argparse
@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -35,6 +35,7 @@ MODULES = (
 )
 # torchvision comes by the first
 SLOW_START = ("rs5m.clip.openclip", "pandas", "pyarrow.parquet", "scipy.ndimage", "pytest")
+STOP = ("-x",)  # at the first failure
 REPOSITORY = ("test_book", "test_layout", "test_readme")  # tests of files, not of what they do
 COMPARED = {
     ast.Lt: ast.LtE,
@@ -150,9 +151,45 @@ def copy(folder: Path) -> None:
             shutil.copy(ROOT / name, folder / name)
 
 
-def tested(folder: Path, tests: list[str], seconds: float) -> str:
+class Clock:
+    """Writes what each test that passes takes, as a line of JSON: processor seconds, its name."""
+
+    def __init__(self, path: Path):
+        self.path, self.failed = path, set()
+
+    def pytest_runtest_logreport(self, report) -> None:
+        if report.outcome != "passed":
+            self.failed.add(report.nodeid)
+
+    def pytest_runtest_logstart(self) -> None:
+        self.began = sum(os.times()[:4])  # with the processes that the test starts
+
+    def pytest_runtest_logfinish(self, nodeid: str) -> None:
+        if nodeid not in self.failed:
+            with self.path.open("a") as stream:
+                stream.write(json.dumps([sum(os.times()[:4]) - self.began, nodeid]) + "\n")
+
+
+def quickest(folder: Path, tests: list[str], most: float, seconds: float) -> list[str]:
+    """The quickest tests of files that pass, until `seconds` of processor time are full."""
+    path = folder / "clock.jsonl"
+    path.unlink(missing_ok=True)
+    tested(folder, tests, most, ["-m", ""], Clock(path))
+    lines = path.read_text().splitlines() if path.is_file() else []
+    chosen, full = [], 0.0
+    for spent, name in sorted(map(json.loads, lines)):
+        full += spent
+        if full <= seconds:
+            chosen.append(name)
+    return chosen
+
+
+def tested(
+    folder: Path, tests: list[str], seconds: float, options: Sequence[str] = STOP, clock=None
+) -> str:
     """What the tests say of the copy: passed, failed, or too long."""
-    child = multiprocessing.get_context("fork").Process(target=_run, args=(folder, tests))
+    given = folder, tests, options, clock
+    child = multiprocessing.get_context("fork").Process(target=_run, args=given)
     child.start()
     try:
         child.join(seconds)
@@ -164,7 +201,7 @@ def tested(folder: Path, tests: list[str], seconds: float) -> str:
     return "too long" if late else "failed" if child.exitcode else "passed"
 
 
-def _run(folder: Path, tests: list[str]) -> None:
+def _run(folder: Path, tests: list[str], options: Sequence[str], clock: Clock | None) -> None:
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     os.setsid()
     os.chdir(folder)
@@ -176,30 +213,36 @@ def _run(folder: Path, tests: list[str]) -> None:
     os.dup2(silent, 2)
     import pytest
 
-    options = ["-q", "-x", "-m", "not slow", "-p", "no:cacheprovider", "--durations=0"]
-    code = int(pytest.main([*options, "--rootdir", str(folder), *tests]))
+    options = ["-q", *options, "-p", "no:cacheprovider", "--durations=0"]
+    code = int(pytest.main([*options, "--rootdir", str(folder), *tests], [clock] if clock else []))
     os._exit(code)
 
 
 class Copy:
     """A copy of the tree in which one module is changed and changed back."""
 
-    def __init__(self, folder: Path, module: str, most: float):
+    def __init__(self, folder: Path, module: str, most: float, seconds: float):
         self.folder, self.module, self.most = folder, module, most
         self.path = folder / f"rs5m/{module}.py"
         self.source = self.path.read_bytes()
         self.tests = tests_of(module)
         self.others = others(module, self.tests)
+        self.quick = quickest(folder, self.tests, most, seconds)
         self.limits: dict[bool, float] = {}
 
     def begin(self, far: bool) -> bool:
         """Whether the near or far tests pass as things are, which sets their limit."""
         if far not in self.limits:
-            began, tests = time.perf_counter(), self.others if far else self.tests
+            began = time.perf_counter()
             self.path.write_bytes(self.source)
-            passed = bool(tests) and tested(self.folder, tests, self.most) == "passed"
+            passed = self._say(far, self.most) == "passed"
             self.limits[far] = 20 + 4 * (time.perf_counter() - began) if passed else 0
         return bool(self.limits[far])
+
+    def _say(self, far: bool, seconds: float) -> str:
+        tests, marked = (self.others, "not slow") if far else (self.quick, "")
+        options = [*STOP, "-m", marked]
+        return tested(self.folder, tests, seconds, options) if tests else "there are none"
 
     def notices(self, change: Change, far: bool) -> bool:
         """Whether the near or far tests notice a change."""
@@ -207,23 +250,23 @@ class Copy:
             return False
         after = change.after.encode()
         self.path.write_bytes(self.source[: change.start] + after + self.source[change.end :])
-        said = tested(self.folder, self.others if far else self.tests, self.limits[far])
+        said = self._say(far, self.limits[far])
         self.path.write_bytes(self.source)
         return said != "passed"
 
 
-def measure(module: str, folder: Path, share: float, seed: int, most: float) -> dict:
+def measure(module: str, folder: Path, options: argparse.Namespace) -> dict:
     """The sampled changes of a module, how many were noticed, and the survivors."""
-    here, began = Copy(folder, module, most), time.perf_counter()
+    here, began = Copy(folder, module, options.most, options.seconds), time.perf_counter()
     if not here.begin(far=False):
         said = "do not pass without a change, or take longer than --most"
         print(f"{module}: {' '.join(here.tests)} {said}", flush=True)
         return {}
     all_of_them = changes(here.source.decode())
-    count = min(len(all_of_them), max(3, round(share * len(all_of_them))))
+    count = min(len(all_of_them), max(3, round(options.share * len(all_of_them))))
     survivors, tried = [], 0
-    for change in random.Random(f"{seed} {module}").sample(all_of_them, count):
-        if time.perf_counter() - began > most:
+    for change in random.Random(f"{options.seed} {module}").sample(all_of_them, count):
+        if time.perf_counter() - began > options.most:
             break
         tried += 1
         if here.notices(change, far=False) or here.notices(change, far=True):
@@ -258,6 +301,8 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of a module's changes, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--most", type=float, default=600, help="seconds for one module")
+    near = "of processor time that the tests of a module may take (default: %(default)s)"
+    parser.add_argument("--seconds", type=float, default=30, help=near)
     parser.add_argument("--out", type=Path, help="a JSON to write or go on with")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # by way of every finally
@@ -270,7 +315,7 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(temporary).resolve()
         copy(folder)
         for module in options.module:
-            found = measure(module, folder, options.share, options.seed, options.most)
+            found = measure(module, folder, options)
             if not found:
                 continue
             held[module] = reasons(found, held.get(module, {})) | {"seed": options.seed}
