@@ -48,3 +48,11 @@ def test_a_figure_lets_the_page_shine_through_and_inks_what_was_black():
     solid = pixels[pixels[..., 3] == 255][:, :3]
     assert solid.min(axis=0).max() > 20, "nothing is black"
     assert (solid == [0x75] * 3).all(axis=1).any()
+
+
+def test_dark_pictures_are_brightened_for_show_and_others_left_alone():
+    dark, light = np.full((2, 2, 3), 30, np.uint8), np.full((2, 2, 3), 90, np.uint8)
+    assert plots.lifted(light) is light
+    assert abs(int(plots.lifted(dark).mean()) - 64) <= 1
+    assert 0 < plots.lifted(np.full((2, 2, 3), 3, np.uint8)).mean() < 64, "not without limit"
+    assert plots.lifted(np.zeros((2, 2, 3), np.uint8)).max() == 0
