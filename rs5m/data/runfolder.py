@@ -176,8 +176,13 @@ def work(
 def keep(table: pa.Table, out: Path, stage: str, number: int) -> None:
     """Keep a finished shard and log it."""
     save(table, shard_path(out, stage, number))
-    with (out / "log.txt").open("a") as log:
-        log.write(f"{stage} {number:05d}\n")
+    log(out, stage, number)
+
+
+def log(out: Path, stage: str, number: int) -> None:
+    """Note that a shard was made."""
+    with (out / "log.txt").open("a") as file:
+        file.write(f"{stage} {number:05d}\n")
 
 
 def write_tars(

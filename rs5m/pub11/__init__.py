@@ -9,7 +9,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         "outcome": ["COLUMNS", "Judge", "attrition", "decide", "finish"],
         "input": ["inputs", "listed", "select", "shards"],
         "words": ["keyword_table"],
-        "stages": ["FETCHED", "Fetcher", "LOOKED", "Looker", "STAGES"],
+        "stages": ["FETCHED", "LOOKED", "Looker", "STAGES"],
         "download": ["content"],
     },
 )

@@ -2,9 +2,11 @@
 every drop.
 
 Paper: PUB11. Chapter: pub11. The stages in order are `STAGES`. The work is divided into shards of
-URLs (`rs5m.data.runfolder`). With RAY_ADDRESS set, shards are worked on by that Ray cluster; the
-output folder is then the driver's, and contents pass through it. A run's folder holds kept.parquet,
-dropped.parquet (stage, reason), unmatched/ (rows that stage 1 stops), attrition.parquet,
+URLs (`rs5m.data.runfolder`). With RAY_ADDRESS set, workers of that Ray cluster make and write the
+shards (`rs5m.pub11.cluster`): its machines then share the disk of the output folder.
+
+A run's folder holds kept.parquet, dropped.parquet (stage, reason), copies.parquet (which pair
+joined near-copies, by what score), unmatched/ (rows that stage 1 stops), attrition.parquet,
 keywords.parquet (what each keyword found), left_out.json (files and rows of the input that were not
 read), pub11-train-NNNN.tar, a card (README.md, croissant.json) and report.html, a page of samples.
 
@@ -18,10 +20,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import daft
 import numpy as np
@@ -33,28 +34,16 @@ import pyarrow.parquet as pq
 from rs5m import dedup, files, keywords, web
 from rs5m.data import images, records, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11 import card, curation, report
+from rs5m.pub11 import card, cluster, curation, report
 from rs5m.pub11.curation import Curation
 from rs5m.pub11.download import download
 from rs5m.pub11.input import inputs, listed, select, shards, unparsed
 from rs5m.pub11.outcome import Judge, decide, finish
-from rs5m.pub11.stages import FETCHED, LOOKED, Fetcher, Looker
+from rs5m.pub11.stages import LOOKED, Looker, fetch_shard, look_shard, lost
 from rs5m.pub11.words import check_labels, save_words
 
 SHARD = 512  # unique URLs of one shard: what a killed run may have to do again
-
-
-@dataclass(frozen=True)
-class Stage:
-    """A stage of the work on shards: its folder, what a worker makes of which column of `source`
-    (shard numbers to a table with key and shard).
-    """
-
-    name: str
-    worker: Any
-    column: str
-    schema: pa.Schema
-    source: Callable[[list[int]], pa.Table]
+FETCH_CORES = 0.25  # of a worker, for a shard whose hosts are waited for
 
 
 def run(
@@ -153,7 +142,7 @@ def _pictured(
 ) -> pd.DataFrame:
     """Stages 2 to 5: every hit with stage and reason."""
     fetch(urls, out)
-    work(_looking(judge, out), urls, out)
+    _look(urls, out, judge)
     (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
     runfolder.sweep(out)
     return decide(hits, urls, out, judge)
@@ -163,14 +152,15 @@ def _fetch(
     urls: pd.DataFrame, out: Path, limits: web.Limits, workers: int, progress: Callable | None
 ) -> None:
     if os.environ.get("RAY_ADDRESS"):
-        work(_fetching(urls, limits, workers), urls, out)
+        fetch = partial(fetch_shard, limits=limits, workers=workers)
+        cluster.work(cluster.Task("fetch", fetch, FETCH_CORES), _keys(urls), out)
     else:
         download(urls, limits, out, workers, progress)
 
 
 def runner() -> None:
     """Daft's default is the native runner; where RAY_ADDRESS names a cluster, that one is used."""
-    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # `work` counts shards
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours counts shards
     if os.environ.get("RAY_ADDRESS"):
         daft.set_runner_ray(os.environ["RAY_ADDRESS"], noop_if_initialized=True)
 
@@ -179,39 +169,28 @@ def runner() -> None:
 # stages look at
 
 
-def _fetching(urls: pd.DataFrame, limits: web.Limits, workers: int) -> Stage:
-    def source(wave: list[int]) -> pa.Table:
-        return pa.Table.from_pandas(urls[urls.shard.isin(wave)], preserve_index=False)
-
-    return Stage("fetch", Fetcher(limits, workers), "key", FETCHED, source)
-
-
-def _looking(judge: Judge, out: Path) -> Stage:
-    def source(wave: list[int]) -> pa.Table:
-        columns = ["key", "shard", "content"]
-        paths = [shard_path(out, "fetch", number) for number in wave]
-        return pa.concat_tables([pq.read_table(path, columns=columns) for path in paths])
-
-    return Stage("look", Looker(judge, str(out)), "content", LOOKED, source)
-
-
-def work(stage: Stage, urls: pd.DataFrame, out: Path) -> None:
-    """Make the shards of a stage that are missing, one Daft dataframe a wave.
-
-    A wave is one shard on the native runner and one per core on Ray.
-    """
-    width = _cores() if os.environ.get("RAY_ADDRESS") else 1
+def _look(urls: pd.DataFrame, out: Path, judge: Judge) -> None:
+    """Make the shards of look/ that are missing: a Daft dataframe each, or a task each."""
+    if os.environ.get("RAY_ADDRESS"):
+        cluster.work(cluster.Task("look", partial(look_shard, judge=judge), 1), _keys(urls), out)
+        return
+    looker = Looker(judge, str(out))
 
     def make(wave: list[int]) -> list[pa.Table]:
-        frame = daft.from_arrow(stage.source(wave))
-        frame = frame.repartition(len(wave), "shard") if width > 1 else frame
-        answer = stage.worker.go(daft.col(stage.column)).alias("answer")
-        fields = (daft.col("answer").get(name).alias(name) for name in stage.schema.names[2:])
+        paths = [shard_path(out, "fetch", number) for number in wave]
+        frame = daft.from_arrow(pq.read_table(paths[0], columns=["key", "shard", "content"]))
+        answer = looker.go(daft.col("content")).alias("answer")
+        fields = (daft.col("answer").get(name).alias(name) for name in LOOKED.names[2:])
         frame = frame.select("key", "shard", answer).select("key", "shard", *fields)
-        table = pa.Table.from_pylist(frame.to_pylist(), stage.schema)
-        return [_part(table, number, stage.name, urls, out) for number in wave]
+        table = pa.Table.from_pylist(frame.to_pylist(), LOOKED)
+        return [_part(table, number, "look", urls, out) for number in wave]
 
-    runfolder.work(out, stage.name, urls.shard.value_counts(sort=False).to_dict(), make, width)
+    runfolder.work(out, "look", urls.shard.value_counts(sort=False).to_dict(), make)
+
+
+def _keys(urls: pd.DataFrame) -> dict[int, list[str]]:
+    """The URLs of each shard."""
+    return {int(number): keys.tolist() for number, keys in urls.groupby("shard").key}
 
 
 def _part(table: pa.Table, number: int, stage: str, urls: pd.DataFrame, out: Path) -> pa.Table:
@@ -219,15 +198,6 @@ def _part(table: pa.Table, number: int, stage: str, urls: pd.DataFrame, out: Pat
     part = table.filter(pc.equal(table["shard"], number))
     order = {key: i for i, key in enumerate(urls.key[urls.shard == number])}
     if len(part) != len(order):  # a shard of fetch/ that was changed
-        raise ValueError(
-            f"{stage} {number:05d} has {len(part)} of {len(order)} rows in {out}: run it again, "
-            "and if that repeats, name a new folder"
-        )
+        raise lost(stage, number, len(part), len(order), out)
     places = [order[key] for key in part["key"].to_pylist()]
     return part.take(np.argsort(places, kind="stable"))
-
-
-def _cores() -> int:
-    import ray
-
-    return max(1, int(ray.cluster_resources().get("CPU", 1)))

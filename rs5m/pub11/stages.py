@@ -12,9 +12,11 @@ from threading import Lock
 import daft
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 
 from rs5m import dedup, web
 from rs5m.data import images
+from rs5m.data.runfolder import shard_path
 
 STAGES = ("keywords", "download", "invalid", "duplicates", "outliers")
 KEY = [("key", pa.string()), ("shard", pa.int64())]
@@ -45,31 +47,44 @@ def struct(schema: pa.Schema) -> pa.StructType:
     return pa.struct(list(schema)[2:])
 
 
-@daft.cls(use_process=False, max_concurrency=None)
-class Fetcher:
-    """Stage 2 on a cluster: URLs to status and content, a shard at a time."""
+def fetch_shard(
+    out: Path, number: int, urls: list[str], limits: web.Limits, workers: int
+) -> pa.Table:
+    """Stage 2 on a cluster: the URLs of a shard to FETCHED."""
+    rows = [
+        {"key": urls[place], "shard": number, "status": got.status}
+        | {"http_status": got.http_status, "content": got.content}
+        for place, got in sorted(dict(web.fetch_many(urls, limits, workers)).items())
+    ]
+    return pa.Table.from_pylist(rows, FETCHED)
 
-    def __init__(self, limits: web.Limits, workers: int = 64):
-        self.limits, self.workers = limits, workers
 
-    @daft.method.batch(return_dtype=daft.DataType.from_arrow_type(struct(FETCHED)))
-    def go(self, urls):
-        """A batch of URLs to structs of FETCHED."""
-        found = dict(web.fetch_many(urls.to_pylist(), self.limits, self.workers))
-        rows = [
-            {"status": f.status, "http_status": f.http_status, "content": f.content}
-            for _, f in sorted(found.items())
-        ]
-        return daft.Series.from_arrow(pa.array(rows, struct(FETCHED)))
+def look_shard(out: Path, number: int, urls: list[str], judge) -> pa.Table:
+    """Stage 3 on a cluster: a shard of fetch/ to LOOKED; ValueError where it is not whole."""
+    path = shard_path(out, "fetch", number)
+    held, rows = pq.read_table(path, columns=["key", "content"]), []
+    if held["key"].to_pylist() != urls:  # a shard that was changed
+        raise lost("look", number, len(held), len(urls), out)
+    values = _loaded(judge, str(out))
+    for some in held.to_batches(BATCH):
+        rows += look(some["content"].to_pylist(), values)
+    keys = [{"key": url, "shard": number} for url in urls]
+    return pa.Table.from_pylist([a | b for a, b in zip(keys, rows, strict=True)], LOOKED)
+
+
+def lost(stage: str, number: int, here: int, wanted: int, out: Path) -> ValueError:
+    """The error of a shard that lacks rows."""
+    return ValueError(
+        f"{stage} {number:05d} has {here} of {wanted} rows in {out}: run it again, and if that "
+        "repeats, name a new folder"
+    )
 
 
 _LOADING = Lock()
 
 
 def _loaded(judge, out: str):
-    """Once per process: Ray makes a new Looker for each wave of shards, and may make two of them at
-    once.
-    """
+    """Once per process: Ray and Daft come with each shard, and two threads may come at once."""
     with _LOADING:  # of two threads that find a cache empty, both would load
         return _cached(judge, out)
 
