@@ -15,6 +15,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "explain",
             "groups_of",
             "keep_largest",
+            "links",
             "near_duplicates",
             "sides",
             "threshold_curve",

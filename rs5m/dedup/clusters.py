@@ -123,15 +123,41 @@ def groups_of(pairs: pd.DataFrame, n: int, min_score: float = MIN_SCORE) -> np.n
     return components(n, pairs.i.to_numpy(), pairs.j.to_numpy())
 
 
+def links(
+    pairs: pd.DataFrame,
+    n: int,
+    names: Sequence | None = None,
+    min_score: float = MIN_SCORE,
+) -> pd.DataFrame:
+    """What joined the clusters, to be printed: every accepted pair of `scored_pairs` within one set
+    of n pictures, DataFrame first, second, score, road, distance, proposed, orientation, outcome.
+
+    names: of the pictures; without them their positions stand in the table.
+    """
+    accepted, cut = _joined(pairs, n, min_score)
+    named = np.arange(n) if names is None else np.asarray(names)
+    return pd.DataFrame(
+        {
+            "first": named[accepted.i],
+            "second": named[accepted.j],
+            "score": accepted.score.to_numpy(),
+            "road": np.array(ROADS, object)[accepted.road],
+            "distance": accepted.distance.to_numpy(),
+            "proposed": np.where(accepted.distance > MAX_DISTANCE, "correlation", "hash"),
+            "orientation": accepted.orientation.to_numpy(),
+            "outcome": np.where(cut, "cut: the only link, and weak", "joined"),
+        }
+    )
+
+
 def explain(
     pairs: pd.DataFrame,
     member: int,
     n: int,
-    names: Sequence[str] | None = None,
+    names: Sequence | None = None,
     min_score: float = MIN_SCORE,
 ) -> pd.DataFrame:
-    """How the cluster of one picture came to be, to be printed: DataFrame first, second, score,
-    road, distance, proposed, orientation, outcome; the surest pair first.
+    """How the cluster of one picture came to be: its `links`, the surest pair first.
 
     Pairs of other clusters are left out; a pair that was cut stands in the explanation of both.
     ValueError for a member that is not one of n pictures.
@@ -145,23 +171,10 @@ def explain(
     """
     if not 0 <= member < n:
         raise ValueError(f"member is {member}: give the position of one of {n} pictures.")
-    accepted, cut = _joined(pairs, n, min_score)
-    ids = groups_of(pairs, n, min_score)
+    accepted, ids = pairs[pairs.score >= min_score], groups_of(pairs, n, min_score)
     own = (ids[accepted.i] == ids[member]) | (ids[accepted.j] == ids[member])
-    named = np.arange(n) if names is None else np.asarray(names, object)
-    table = pd.DataFrame(
-        {
-            "first": named[accepted.i],
-            "second": named[accepted.j],
-            "score": accepted.score.to_numpy(),
-            "road": np.array(ROADS, object)[accepted.road],
-            "distance": accepted.distance.to_numpy(),
-            "proposed": np.where(accepted.distance > MAX_DISTANCE, "correlation", "hash"),
-            "orientation": accepted.orientation.to_numpy(),
-            "outcome": np.where(cut, "cut: the only link, and weak", "joined"),
-        }
-    )
-    return table[own].sort_values("score", ascending=False, kind="stable", ignore_index=True)
+    table = links(pairs, n, names, min_score)[own]
+    return table.sort_values("score", ascending=False, kind="stable", ignore_index=True)
 
 
 def threshold_curve(value, copy, planted: int, thresholds, larger: bool = False) -> pd.DataFrame:

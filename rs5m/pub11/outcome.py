@@ -44,6 +44,20 @@ PICTURE = [
 ]
 KEPT = pa.schema([*PAIR, *PICTURE, ("tar", pa.string()), ("key", pa.string())])
 DROPPED = pa.schema([*PAIR, ("stage", pa.string()), ("reason", pa.string()), *PICTURE])
+COPIES = pa.schema(
+    [
+        ("stays", pa.int64()),
+        ("first_row", pa.int64()),
+        ("second_row", pa.int64()),
+        ("score", pa.float64()),
+        ("road", pa.string()),
+        ("distance", pa.int64()),
+        ("proposed", pa.string()),
+        ("outcome", pa.string()),
+        ("first_url", pa.string()),
+        ("second_url", pa.string()),
+    ]
+)
 
 
 class Judge(Protocol):
@@ -69,7 +83,7 @@ class Judge(Protocol):
 
 def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> pd.DataFrame:
     """Every hit with stage and reason (None: kept), sorted by row; picture facts from the finished
-    shards.
+    shards. What joined near-copies goes to copies.parquet.
     """
     pictures = _pictures(urls, out)
     table = hits.merge(pictures, on="key", how="left").sort_values("row")
@@ -78,6 +92,9 @@ def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> p
     _drop(table, table.status != "ok", "download", table.status)
     _drop(table, table.invalid.notna(), "invalid", table.invalid)
     pictures = pictures[(pictures.status == "ok") & pictures.invalid.isna()].reset_index(drop=True)
+    first = table.drop_duplicates("key").set_index("key")
+    pictures["row"] = first.row.reindex(pictures.key).to_numpy()
+    pictures["url"] = first.url.reindex(pictures.key).to_numpy()
     twin = dict(zip(pictures.key, _duplicates(pictures, out), strict=True))
     again = table.key.duplicated() & table.reason.isna()
     _drop(table, again, "duplicates", "duplicate_url")
@@ -115,27 +132,41 @@ def _pictures(urls: pd.DataFrame, out: Path) -> pd.DataFrame:
 
 def _duplicates(pictures: pd.DataFrame, out: Path) -> list[str | None]:
     """Per valid picture None, duplicate_bytes or duplicate_near; of every set of copies the largest
-    stays.
+    stays. Writes copies.parquet.
     """
     n = len(pictures)
     reasons = np.full(n, None, object)
-    if not n:
-        return []
     same = dedup.exact(pictures.sha256)
     first = same == np.arange(n)
     reasons[~first] = "duplicate_bytes"
     index = np.flatnonzero(first)
     unique = pictures.iloc[index]
-    kept = dedup.keep_largest(
-        _groups(unique, out), unique.width * unique.height, index, unique.bytes
-    )
+    pairs = _pairs(unique, out)
+    groups = dedup.groups_of(pairs, len(unique))
+    kept = dedup.keep_largest(groups, unique.width * unique.height, index, unique.bytes)
+    runfolder.save(_copies(unique, pairs, groups, kept), out / "copies.parquet")
     reasons[index[~kept]] = "duplicate_near"
     return reasons.tolist()
 
 
-def _groups(unique: pd.DataFrame, out: Path) -> np.ndarray:
-    """Groups of near-copies (n,). Of more than BEYOND pictures signatures and candidates lie in
-    files of the run's folder meanwhile.
+def _copies(unique: pd.DataFrame, pairs: pd.DataFrame, groups: np.ndarray, kept: np.ndarray):
+    """Which pairs joined near-copies, by what score, as a table: the groups in the order of the
+    rows that stay, in each the surest pair first. A pair that was cut stands with its first.
+    """
+    row, url = unique.row.to_numpy(), unique.url.to_numpy()
+    stays = np.zeros(len(unique), np.int64)
+    stays[groups[kept]] = row[kept]
+    links = dedup.links(pairs, len(unique))
+    i, j = links["first"].to_numpy(int), links["second"].to_numpy(int)
+    links = links.assign(stays=stays[groups[i]], first_row=row[i], second_row=row[j])
+    links = links.assign(first_url=url[i], second_url=url[j])
+    order = ["stays", "score", "first_row", "second_row"]
+    return _arrow(links.sort_values(order, ascending=[True, False, True, True]), [*COPIES])
+
+
+def _pairs(unique: pd.DataFrame, out: Path) -> pd.DataFrame:
+    """Pairs of near-copies as `dedup.scored_pairs` has them. Of more than BEYOND pictures
+    signatures and candidates lie in files of the run's folder meanwhile.
     """
     folder = out / ".near" if len(unique) > BEYOND else None
     if folder:
@@ -149,7 +180,7 @@ def _groups(unique: pd.DataFrame, out: Path) -> np.ndarray:
         for name in SIGNED:
             values = np.frombuffer(b"".join(part[name]), room[name].dtype)
             room[name][place[part.key]] = values.reshape(len(part), *room[name].shape[1:])
-    found = dedup.groups(room, folder=folder)
+    found = dedup.scored_pairs(room, folder=folder, least=dedup.MIN_SCORE)
     if folder:
         shutil.rmtree(folder)
     return found

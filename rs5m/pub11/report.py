@@ -25,6 +25,7 @@ from rs5m.web import Tally
 PAGE = "report.html"
 MOST = 60  # groups of one page, the largest ones; about 9 MB of thumbnails at most
 HOSTS = 15  # rows of the page's table of hosts
+LINKS = 40  # rows of its table of near-copies
 
 
 def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "") -> None:
@@ -40,7 +41,7 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
     kept, dropped = (pd.read_parquet(out / f"{name}.parquet") for name in ("kept", "dropped"))
     attrition = pd.read_parquet(out / "attrition.parquet")
     notes = json.loads((out / "run.json").read_text())["notes"]
-    counts = reasons(out)
+    counts, links = reasons(out), copies(out)
     fates = [("Kept", kept)]
     fates += [
         (f"Dropped by {stage}: {reason}", rows)
@@ -49,7 +50,7 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
     ]
     shown, more = fates[:MOST], len(fates) - MOST
     samples = [rows.iloc[sheet.sample(rows.row.tolist())] for _, rows in shown]
-    cards = _cards(out, pd.concat(samples))
+    cards = _cards(out, pd.concat(samples), _nearest(links))
     groups = [
         sheet.Group(title, len(rows), [cards[row] for row in some.row])
         for (title, rows), some in zip(shown, samples, strict=True)
@@ -72,6 +73,12 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
         ("Pairs dropped, by stage and reason", counts),
         ("Hosts with the most failed pairs", _hosts(kept, dropped)),
     ]
+    if len(links):
+        heading = (
+            f"Near-copies: the first {min(LINKS, len(links))} of {len(links):,} pairs that met"
+        )
+        shown = links.drop(columns=["first_url", "second_url"]).head(LINKS)
+        tables.append((f"{heading}, all are in copies.parquet", shown.round({"score": 3})))
     groups[1:1] = _stopped(out, partial(batches, url=url, caption=caption), list(paths))
     sheet.write(out / PAGE, "PUB11: what was kept and dropped", lead, tables, groups)
 
@@ -90,6 +97,28 @@ def reasons(out: Path) -> pd.DataFrame:
     table["place"] = table.stage.map((*STAGES, *curation.NAMES).index)
     table = table.sort_values(["place", "pairs", "reason"], ascending=[True, False, True])
     return table.drop(columns="place").reset_index(drop=True)
+
+
+def copies(out: Path) -> pd.DataFrame:
+    """What joined the near-copies of a finished run, a row a pair: the row that stays, the two
+    rows, score 0 to 1, road (what was correlated), distance in bits, proposed (what brought them
+    together), outcome, URLs. Empty for a run of an earlier version.
+    """
+    path = out / "copies.parquet"
+    return pd.read_parquet(path) if path.is_file() else pd.DataFrame()
+
+
+def _nearest(links: pd.DataFrame) -> dict[int, str]:
+    """Row of a picture that has near-copies: its surest link, in words."""
+    said: dict[int, str] = {}
+    if len(links):
+        for link in links.sort_values("score", ascending=False, kind="stable").itertuples():
+            for row, other in (
+                (link.first_row, link.second_row),
+                (link.second_row, link.first_row),
+            ):
+                said.setdefault(row, f"as row {other:,}: {link.score:.3f} by {link.road}")
+    return said
 
 
 def words(out: Path, tally: Tally | None = None) -> str:
@@ -115,6 +144,8 @@ def words(out: Path, tally: Tally | None = None) -> str:
         lines.append(
             "no host answered: if this machine's network is at fault, run it again with a new --out"
         )
+    if found := len(copies(out)):
+        lines.append(f"near-copies, {found:,} pairs with their scores: {out / 'copies.parquet'}")
     return "\n".join([*lines, f"samples of all of them: {out / PAGE}"])
 
 
@@ -130,12 +161,13 @@ def _by_size(dropped: pd.DataFrame) -> list[tuple[tuple[str, str], pd.DataFrame]
     return sorted(groups, key=lambda item: (item[0][0] == "download", -len(item[1]), item[0]))
 
 
-def _cards(out: Path, rows: pd.DataFrame) -> dict[int, sheet.Card]:
+def _cards(out: Path, rows: pd.DataFrame, links: dict[int, str]) -> dict[int, sheet.Card]:
     """The cards of rows of kept and dropped.parquet by row; the bytes of one shard at a time."""
     cards = {}
     for _, part in rows.groupby(rows["shard"].fillna(-1), sort=True):
         for row, data in zip(part.itertuples(), content(out, part), strict=True):
-            cards[row.row] = sheet.Card(_picture(data), *_words(row.text, row.url), _facts(row))
+            facts = ", ".join(filter(None, [_facts(row), links.get(row.row)]))
+            cards[row.row] = sheet.Card(_picture(data), *_words(row.text, row.url), facts)
     return cards
 
 

@@ -556,6 +556,9 @@ def test_explain_names_pairs_scores_and_cuts():
     assert table.proposed.tolist() == ["correlation", "hash"] and table.distance.tolist() == [14, 4]
     assert "b" in table.to_string() and dedup.explain(pairs, 5, 6)["first"].tolist() == [4]
     assert dedup.explain(pairs.iloc[:0], 0, 6).empty
+    every = dedup.links(pairs, 6)
+    assert every[["first", "second"]].to_numpy().tolist() == [[0, 1], [2, 3], [1, 2], [4, 5]]
+    assert (every.outcome != "joined").tolist() == [False, False, True, False]
     with pytest.raises(ValueError, match="one of 6 pictures"):
         dedup.explain(pairs, 6, 6)
 

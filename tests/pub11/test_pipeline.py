@@ -21,12 +21,13 @@ import pytest
 from fake_pub11 import LIMITS, Cheap
 from small_disk import small_disk
 
-from rs5m import cli, keywords, pub11
+from rs5m import cli, dedup, keywords, pub11
 from rs5m.data import records
 from rs5m.pub11 import input, outcome, stages
 
 HERE = Path(__file__).parents[1] / "helpers"
-WHOLE = ("kept.parquet", "dropped.parquet", "attrition.parquet", "pub11-train-0000.tar")
+WHOLE = ("kept.parquet", "dropped.parquet", "copies.parquet", "attrition.parquet")
+WHOLE += ("pub11-train-0000.tar",)
 
 
 def contents(out):
@@ -62,6 +63,26 @@ def test_every_listed_pair_is_accounted_for(site, finished):
     assert kept.row.is_monotonic_increasing and dropped.row.is_monotonic_increasing
     text = web.set_index("row").text
     assert (kept.text == text[kept.row].to_numpy()).all(), "row is the position in the input"
+
+
+def test_every_near_copy_is_explained_by_pairs_and_scores(site, finished):
+    kept, dropped, links = (
+        pd.read_parquet(finished / f"{n}.parquet") for n in ("kept", "dropped", "copies")
+    )
+    rows = set(site[0].pairs.row)
+    near = dropped[dropped.reason == "duplicate_near"]
+    assert len(near) and set(near.row) <= {*links.first_row, *links.second_row} <= rows
+    assert links.score.between(dedup.MIN_SCORE, 1).all() and set(links.road) <= set(dedup.ROADS)
+    assert not set(links.stays) & set(near.row) and set(links.stays) - set(kept.row) <= set(
+        dropped.row
+    )
+    listed = pd.concat([kept, dropped]).set_index("row").url
+    assert (listed[links.first_row].to_numpy() == links.first_url).all()
+    page = (finished / "report.html").read_text()
+    assert "Near-copies: the first" in page
+    best = links[(links[["first_row", "second_row"]] == near.row.iloc[0]).any(axis=1)]
+    best = best.sort_values("score", kind="stable").iloc[-1]
+    assert f": {best.score:.3f} by {best.road}" in page
 
 
 def test_each_broken_link_ends_with_its_own_reason(site, finished):
