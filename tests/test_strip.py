@@ -123,6 +123,13 @@ def test_a_shared_link_has_a_card():
     said = polish.page(text)
     assert '<meta property="og:title" content="Tune &amp; test" />' in said
     assert '<meta property="og:description" content="Of &quot;a&quot; book." />' in said
+    assert "og:url" not in said and "og:image" not in said, "no address is made up"
+    served = (
+        '<link rel="canonical" href="https://a.org/b/c.html" /><img alt="" src="_images/d.png">'
+    )
+    said = polish.page(text + served)
+    assert '<meta property="og:url" content="https://a.org/b/c.html" />' in said
+    assert '<meta property="og:image" content="https://a.org/b/_images/d.png" />' in said
     assert polish.page("<title>No book</title>") == "<title>No book</title>"
 
 

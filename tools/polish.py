@@ -16,6 +16,10 @@ THEBE = re.compile(
     r"</script>\n?"
 )
 TITLE = re.compile(r"<title>(?:[\d.]+ )?(.*?) &#8212; ")
+CANONICAL = re.compile(
+    r'<link rel="canonical" href="((.*?)[^/"]*)"'
+)  # where the book has a baseurl
+PICTURE = re.compile(r'<img [^>]*src="(_images/[^"]+)"')
 DESCRIPTION = re.compile(r'<meta content="([^"]*)"[^>]* name="description"')
 MISSING = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>No such page</title>
@@ -40,6 +44,9 @@ def page(text: str, origin: str = "") -> str:
     if not (title and about):
         return text
     told = {"type": "article", "title": title[1], "description": about[1]}
+    if at := CANONICAL.search(text):
+        told["url"], picture = at[1], PICTURE.search(text)
+        told |= {"image": at[2] + picture[1]} if picture else {}
     card = "".join(f'<meta property="og:{key}" content="{value}" />' for key, value in told.items())
     return text.replace("</title>", f"</title>{card}", 1)
 
