@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import NamedTuple
 
 import numpy as np
-import webdataset
 
 from rs5m import files
 from rs5m.data.sample import KINDS, PICTURES, READ, TEXTS, captions, joined, name, parts
@@ -110,6 +109,8 @@ def write(shard: Path, pairs: Iterable[Record], layout: str = LAYOUTS[0], first:
         layout: one of `LAYOUTS`: "webdataset", which puts the name into the json, or "rs5m".
         first: the number in the `key` of the first pair.
     """
+    import webdataset  # brings torch, which a reader of shards does without
+
     check_layout(layout)
     count = 0
     plain = {"encoder": False, "mtime": 0, "user": "", "group": ""}
