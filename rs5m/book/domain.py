@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch.nn import functional
 
 from rs5m import adapters, results, tune
-from rs5m.book import models, processes, runs, scales, sets, testing
+from rs5m.book import models, processes, runs, scales, sets, side, testing
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
 from rs5m.data import datasets
@@ -201,8 +201,8 @@ def tuned(
     out: Path,
     pairs: loader.Shards | loader.Memory | None = None,
 ) -> None:
-    """Tune the general model on a run's pairs, read here if they are not given; under torchrun the
-    first process writes into out.
+    """Tune the general model on a run's pairs, read here if they are not given, at the pocket's
+    scales with `side` behind it; under torchrun the first process writes into out.
     """
     pairs, model = pairs or source(scale, run), models.general(scale)
     known = captions(scale, pairs) if chosen.lock_text else None
@@ -210,6 +210,8 @@ def tuned(
     model, losses = tune.fit(model, pairs, chunked(model, chosen), kept, known=known)
     if rank():
         return
+    if chosen.lock_text and side.fits(model):
+        side.fit(model, pairs, known, chosen.seed)
     tensors = {
         name: value.contiguous().cpu()
         for name, value in model.net.state_dict().items()
@@ -238,7 +240,10 @@ def domain_model(
 ) -> tuple[Model, list[float]]:
     """The domain model of a scale and the loss of every step; arguments like those of `folder`."""
     kept, model = folder(scale, run, **changes), models.general(scale)
-    model.net.load_state_dict(model.net.state_dict() | load_file(kept / "model.safetensors"))
+    tensors = load_file(kept / "model.safetensors")
+    if "visual.side.weight" in tensors:
+        side.attach(model)
+    model.net.load_state_dict(model.net.state_dict() | tensors)
     return model, json.loads((kept / "losses.json").read_text())
 
 

@@ -93,6 +93,7 @@ def fit(
     settings: tune.Settings = SETTINGS,
     start: np.ndarray | None = None,
     known: dict[str, torch.Tensor] | None = None,
+    beside: np.ndarray | None = None,
 ) -> tuple[np.ndarray, list[float]]:
     """The tuned head (dim, width) and the loss of every step; the model is left as it is.
 
@@ -103,6 +104,7 @@ def fit(
         captions: one or more for each image, one of them drawn each epoch.
         start: the head to begin with, by default the model's own.
         known: `text_features` of these captions and perhaps others; None: they are encoded now.
+        beside: vectors (images, angles, dim) that are not trained and that the head's are added to.
     """
     if len(features) != len(captions):
         raise ValueError(
@@ -111,6 +113,7 @@ def fit(
     known = text_features(model, captions) if known is None else known
     generator = torch.Generator().manual_seed(settings.seed)
     inputs = torch.from_numpy(np.asarray(features, np.float32)).to(clip.device())
+    fixed = None if beside is None else torch.from_numpy(beside).to(clip.device())
     head = torch.from_numpy(weight(model) if start is None else start.copy()).to(clip.device())
     logit_scale = model.net.logit_scale.detach().clone()
     trained = [head.requires_grad_(), logit_scale.requires_grad_()]
@@ -120,7 +123,10 @@ def fit(
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: tune.rate(step, len(plan)))
     for index in plan:
         turn = torch.randint(inputs.shape[1], (len(index),), generator=generator)
-        image = functional.normalize(inputs[index, turn] @ head.T, dim=-1)  # (n, dim)
+        image = inputs[index, turn] @ head.T  # (n, dim)
+        if fixed is not None:
+            image = image + fixed[index, turn]
+        image = functional.normalize(image, dim=-1)
         drawn = draw([captions[i] for i in index], generator)
         text = torch.stack([known[caption] for caption in drawn]).to(clip.device())  # (n, dim)
         loss = tune.contrastive_loss(image, text, logit_scale.exp())

@@ -28,23 +28,22 @@ from rs5m.captions import metadata, sentences
 from rs5m.captions.sentences import Record
 from rs5m.data import datasets, images
 
-PER_CLASS = 40  # images of a class in RS3
+PER_CLASS = 40  # images of a class of EuroSAT in RS3
 
 
 def labelled_records(scale: Scale, folder: Path | None = None) -> dict[str, Record]:
     """What is known of RS3's labelled images, by name; where a folder is given, they are written
     there as PNG.
 
-    `mini`: training chips of Asia and Oceania, at most PER_CLASS of a class, with class and place.
-    `local`: PER_CLASS images of each class of EuroSAT, of which only the class is known, and the
-    patches of BigEarthNet that the data folder holds, with their metadata.
+    `mini`: the training chips of Asia and Oceania, with class and place. `local`: PER_CLASS images
+    of each class of EuroSAT, of which only the class is known, and the patches of BigEarthNet that
+    the data folder holds, with their metadata.
     """
     if scale.name == "local":
         return _eurosat(scale, folder) | _bigearthnet(scale, folder)
     chips = pocket.chips("train")
-    index = np.flatnonzero(_where(chips) != ANNOTATED)
     found = {}
-    for i in index[_some(chips.labels[index])]:
+    for i in np.flatnonzero(_where(chips) != ANNOTATED):
         record = sets.pocket_record(chips, i, f"chip{i:05d}")
         _picture(chips.images[i], folder, record.name)
         found[record.name] = record
