@@ -70,7 +70,7 @@ PUBLIC = (
 # They work on arrays, texts and tables: whoever needs one of them does not wait for torch.
 LIGHT = (
     *("keywords", "dedup", "filters", "rotation", "zeroshot", "retrieval", "selo"),
-    *("paper", "results", "web", "cli"),
+    *("paper", "results", "web", "cli", "data.records", "pub11.download"),
 )
 
 
@@ -93,6 +93,7 @@ def tree(path: Path) -> ast.Module:
     return ast.parse(path.read_bytes())
 
 
+@cache
 def imports(module: str) -> set[str]:
     """The modules of the package that a module imports, inside its functions too."""
     found = set()

@@ -211,6 +211,18 @@ def test_what_holds_no_pairs_says_what_it_holds(tmp_path):
         pairs.pack([tmp_path / "set"], tmp_path / "out")
 
 
+def test_a_shard_has_so_many_pairs_and_the_last_one_the_rest(tmp_path, monkeypatch):
+    monkeypatch.setattr(pairs, "TAR", 3)
+    pictures(tmp_path / "set", *(f"{i}.jpg" for i in range(7)))
+    for i in range(7):
+        (tmp_path / f"set/{i}.txt").write_text(f"a field {i}")
+    paths = pairs.pack([tmp_path / "set"], tmp_path / "out")
+    assert [path.name for path in paths] == [f"train-0000{i}.tar" for i in range(3)]
+    held = [[one.name for one in records.read([path])] for path in paths]
+    assert list(map(len, held)) == [3, 3, 1]
+    assert sorted(sum(held, [])) == [f"{i}.jpg" for i in range(7)]
+
+
 def test_shards_are_not_packed(tmp_path):
     records.write(tmp_path / "a.tar", [records.Record(jpeg(0), "0.jpg", "x")])
     assert pairs.packable([str(tmp_path)]) == pairs.packable([str(tmp_path / "a.tar")]) == []
