@@ -65,8 +65,8 @@ mutate: $(STAMP)  ## how many sampled changes of the code its tests notice
 clients: $(STAMP)  ## what other programs say to the shards, tables and folders written here
 	@$(BIN)/python tools/clients.py --out results/bench/clients.json
 
-rehearse: $(STAMP)  ## run a scale nobody can run here on made data and small networks (SCALE=colab)
-	@$(BIN)/python tools/rehearse.py --scale $(SCALE) $(if $(CHAPTERS),--chapters $(CHAPTERS))
+rehearse: $(STAMP)  ## run a scale nobody can run here on made data and small networks (SCALE=colab, RENDER=1)
+	@$(BIN)/python tools/rehearse.py --scale $(SCALE) $(if $(CHAPTERS),--chapters $(CHAPTERS)) $(if $(RENDER),--render)
 
 siblings: $(STAMP)  ## run Colab's notebooks, each alone from a wheel in an empty folder (CHAPTERS="clip")
 	@$(BIN)/python tools/siblings.py $(CHAPTERS)

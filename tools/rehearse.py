@@ -2,6 +2,7 @@
 
     python tools/rehearse.py --scale colab
     python tools/rehearse.py --scale colab --chapters keywords dedup
+    python tools/rehearse.py --scale colab --render      run nothing, render what has run
 
 In runs/rehearsal/<scale>/ it builds a folder in the published layout (`published`), networks of the
 scale's architectures, shallow and narrow, with seeded weights, behind a hub on this machine under
@@ -141,6 +142,7 @@ def main() -> None:
     )
     parser.add_argument("--scale", default="colab", choices=SCALES, help="the scale to rehearse")
     parser.add_argument("--chapters", nargs="+", default=[], help="run these alone")
+    parser.add_argument("--render", action="store_true", help="run nothing, render what has run")
     options = parser.parse_args()
     from loopback_hub import served
 
@@ -149,7 +151,7 @@ def main() -> None:
     built(folder, real if real.is_dir() else None)
     book(folder / "book")
     command = [sys.executable, ROOT / "tools" / "reproduce.py", "--scale", options.scale]
-    command += ["--root", folder / "book", "--keep-going"]
+    command += ["--root", folder / "book", "--render" if options.render else "--keep-going"]
     command += ["--chapters", *options.chapters] if options.chapters else []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so ends the chapters, too
     with served(folder / "networks" / "hub") as hub:
