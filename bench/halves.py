@@ -153,12 +153,12 @@ class Halves:
     """Both halves of scale local, their variants, and the test."""
 
     def __init__(self):
-        self.scale, mini = scales.get("local"), scales.get("mini")
+        self.scale = scales.get("local")
         self.model = models.general(self.scale)
         web, labelled = (domain.source(self.scale, (name,)) for name in ("pub11", "rs3"))
         records = runs.labelled_records(self.scale)
-        chips = {name: int(name[4:]) for name in runs.labelled_records(mini)}
         world = pocket.chips("train")
+        others = np.flatnonzero(runs.continents(world) != runs.ANNOTATED)
         shown, stems = pixels(labelled), np.array([Path(name).stem for name in labelled.names])
         self.web = self.part("pub11", pixels(web), [web.captions(i)[0] for i in range(len(web))])
         self.rs3 = self.part("rs3", shown, [labelled.captions(i)[0] for i in range(len(labelled))])
@@ -168,7 +168,9 @@ class Halves:
         self.plain = self.rs3.only(classed).told(told)
         kept = [image for image, keep in zip(shown, classed, strict=True) if keep]
         self.coarse = self.part("coarse", [coarse(image) for image in kept], told)
-        at = list(chips.values())
+        at = list(
+            others[runs.some_of_each(world.labels[others])]
+        )  # as many of a class as EuroSAT's
         lines = [sentence(sets.pocket_record(world, i, "")) for i in at]
         self.world = self.part("pocket", [world.images[i] for i in at], lines)
         near = (world.places[i] for i in np.resize(at, len(self.names)))

@@ -11,6 +11,11 @@ from rs5m import results
 from rs5m.book import scales
 from rs5m.book.claims import NAMES
 
+PROBE, ALL = (
+    "linear probe",
+    "transductive",
+)  # of frozen vectors, as the chapter leaderboard has them
+
 
 class Note(str):
     """HTML that a notebook shows as such; empty where no other scale has run."""
@@ -187,6 +192,13 @@ def _data(values: dict) -> Iterator[str]:
         )
 
 
+def _leaderboard(values: dict) -> Iterator[str]:
+    for name, of in values["models"].items():
+        zero, frozen = next(iter(of["zeroshot"].values())), of["frozen"]
+        used = {f"{key} {frozen[key]['top1']:.1f} %": key for key in (PROBE, ALL) if key in frozen}
+        yield f"{named(values['test'])}, {name}: zero-shot {zero['top1']:.1f} %, {', '.join(used)}."
+
+
 def _tested(level: Callable[[dict], float], unit: str) -> Callable[[dict], Iterator[str]]:
     """A line for each test set and each tuned model, from the general one."""
 
@@ -211,6 +223,7 @@ LINES = {  # chapter -> what to say of its values
     "clip": (_clip,),
     "tune": (_tune,),
     "adapters": (_adapters,),
+    "leaderboard": (_leaderboard,),
     "zeroshot": (_tested(lambda model: model["balanced"], "balanced accuracy, %,"),),
     "retrieval": (_tested(lambda model: model["mean_recall"], "mean recall, %,"),),
     "selo": (_tested(lambda model: 100 * model["rmi"], "Rmi, in hundredths,"),),

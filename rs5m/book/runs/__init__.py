@@ -18,6 +18,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
         ],
         "captioning": [
             "ANNOTATED",
+            "continents",
             "annotated",
             "captioner_folder",
             "captioner",
@@ -25,6 +26,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "RANKERS",
             "rankers",
         ],
-        "labelled": ["PER_CLASS", "labelled_records", "labelled_set"],
+        "labelled": ["PER_CLASS", "some_of_each", "labelled_records", "labelled_set"],
     },
 )

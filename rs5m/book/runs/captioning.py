@@ -24,7 +24,8 @@ from rs5m.data.datasets import Pairs
 ANNOTATED = "Americas"
 
 
-def _where(chips: pocket.Chips) -> np.ndarray:
+def continents(chips: pocket.Chips) -> np.ndarray:
+    """Each chip's continent, from the town nearest to it: str (n,)."""
     at = zip(chips.places, chips.latitude, chips.longitude, strict=True)
     return np.array([pocket.continent(place["country_code"], *rest) for place, *rest in at])
 
@@ -39,7 +40,7 @@ def annotated(scale: Scale) -> Pairs:
     if scale.name == "local":
         return sets.pairs("ucm", scale)
     chips = pocket.chips("train")
-    index, texts = np.flatnonzero(_where(chips) == ANNOTATED), pocket.captions(chips)
+    index, texts = np.flatnonzero(continents(chips) == ANNOTATED), pocket.captions(chips)
     return Pairs("Americas", [chips.images[i] for i in index], [texts[i] for i in index], [])
 
 

@@ -17,9 +17,9 @@ from rs5m import pocket, results, rs3
 from rs5m.book import head, sets
 from rs5m.book.runs.captioning import (
     ANNOTATED,
-    _where,
     captioner,
     captioner_folder,
+    continents,
     rankers,
     rankers_folder,
 )
@@ -43,14 +43,14 @@ def labelled_records(scale: Scale, folder: Path | None = None) -> dict[str, Reco
         return _eurosat(scale, folder) | _bigearthnet(scale, folder)
     chips = pocket.chips("train")
     found = {}
-    for i in np.flatnonzero(_where(chips) != ANNOTATED):
+    for i in np.flatnonzero(continents(chips) != ANNOTATED):
         record = sets.pocket_record(chips, i, f"chip{i:05d}")
         _picture(chips.images[i], folder, record.name)
         found[record.name] = record
     return found
 
 
-def _some(labels: np.ndarray) -> np.ndarray:
+def some_of_each(labels: np.ndarray) -> np.ndarray:
     """Positions of at most PER_CLASS images of each class, drawn with a fixed seed, in order."""
     generator = np.random.default_rng(0)
     drawn = [
@@ -66,7 +66,7 @@ def _picture(pixels: np.ndarray, folder: Path | None, name: str) -> None:
 
 def _eurosat(scale: Scale, folder: Path | None) -> dict[str, Record]:
     data, found = datasets.eurosat(data_folder(scale)), {}
-    for i in _some(data.labels):
+    for i in some_of_each(data.labels):
         name = Path(data.names[i]).stem
         _picture(data.images[i], folder, name)
         # "AnnualCrop"
