@@ -27,6 +27,13 @@ QUOTED = {  # name in the prose: arm of bench/halves.py
     "last": "RS3 first, then PUB11",
 }
 
+RUNGS = {  # name in the prose: arm of bench/ladder.py
+    "trunk": "matrix behind the trunk",
+    "alone": "stem and first stages beside the frozen trunk",
+    "few": "stem and first stages beside the frozen trunk, 40 images of a class in RS3",
+    "both": "trunk, stem and first stages, both learned",
+}
+
 
 def stored(name: str) -> dict:
     """The values of results/bench/<name>.json, {"arms": []} where it is not there."""
@@ -86,17 +93,23 @@ def ladder() -> pd.DataFrame:
 
 def rungs() -> dict[str, int | str]:
     """What the prose says of the ladder: count, ahead (arms whose whole interval lies above
-    colour's level), and best: of the arms with a colour baseline of their own, the highest.
+    colour's level), best (the highest arm), and two arms beside colour from their own captions.
     """
     arms = stored("ladder")["arms"]
     ahead = [arm["change"] for arm in arms if arm["over_colour"]["low"] > 0]
     told = {"count": len(arms), "ahead": "; ".join(ahead) or ("none" if arms else "not measured")}
-    own = [arm for arm in arms if "over_same" in arm]
-    if not own:
-        return told | {"best": "not measured"}
-    best = max(own, key=lambda arm: arm["balanced"])
-    over, same = (in_words(best[key], "gain", sign="+") for key in ("over_colour", "over_same"))
-    return told | {
-        "best": f"{best['change']}, {best['balanced']:.1f} %: {over} points over six numbers that "
-        f"learn from the book's captions, {same} over six that learn from the arm's own"
-    }
+    by_change = {arm["change"]: arm for arm in arms}
+    told |= {name: level(by_change.get(change)) for name, change in RUNGS.items()}
+    best = max(arms, key=lambda arm: arm["balanced"], default=None)
+    return told | {"best": f"{best['change']}: {level(best)}" if best else "not measured"}
+
+
+def level(arm: dict | None) -> str:
+    """An arm's accuracy and its distance to colour that learns from the same captions."""
+    if arm is None:
+        return "not measured"
+    over = arm.get("over_same") or arm["over_colour"]
+    return (
+        f"{arm['balanced']:.1f} %, {in_words(over, 'gain', sign='+')} points to colour from the "
+        "same captions"
+    )

@@ -62,6 +62,11 @@ def fits(model: Model) -> bool:
     return hasattr(getattr(model.net.visual, "trunk", None), "conv_stem")
 
 
+def size(model: Model) -> int:
+    """How many parameters the layer of a model has that is not attached yet."""
+    return clip.parameters(Staged(model.net.visual).side)
+
+
 def attach(model: Model) -> None:
     """Put the layer beside the model's image tower, in place; its vectors do not change yet."""
     model.net.visual = Staged(model.net.visual).eval()
