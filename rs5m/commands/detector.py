@@ -5,17 +5,36 @@ from pathlib import Path
 
 from rs5m import results
 
-EXAMPLE = """
-  rs5m detector fit --positives aerial --negatives photographs --out detector.npz
-  rs5m detector report --table judged.csv --detector detector.npz --out report.html
-"""
+FIT = "  rs5m detector fit --positives aerial --negatives photographs --out detector.npz\n"
+REPORT = "  rs5m detector report --table judged.csv --detector detector.npz --out report.html\n"
+EXAMPLE = f"\n{FIT}{REPORT}"
+EXAMPLES = {"fit": f"example:\n{FIT}", "report": f"example:\n{REPORT}"}
+ABOUT = {
+    "fit": """A logistic regression on a model's features tells remote sensing from other pictures.
+The file --out, for `rs5m pub11 --detector`, keeps the model's digest, the threshold and the
+cross-validated precision, recall and AUC. Give folders, a table, or both.
+""",
+    "report": """Precision, recall and AUC of a detector on labelled pictures that it was not fitted
+on, with their 95 % intervals; the page --out shows them with the pictures at both ends and those
+on the wrong side of the threshold.
+""",
+}
 
 
 def add(commands) -> None:
     add = commands.add_parser("detector", help="fit a detector on your own pictures, or report one")
     actions = add.add_subparsers(required=True, metavar="ACTION", dest="action")
-    fit = actions.add_parser("fit", help="from labelled pictures to a detector's file")
-    report = actions.add_parser("report", help="what a detector is worth on labelled pictures")
+    words = {
+        "fit": "from labelled pictures to a detector's file",
+        "report": "what a detector is worth on labelled pictures",
+    }
+    raw = argparse.RawDescriptionHelpFormatter
+    fit, report = (
+        actions.add_parser(
+            name, help=said, description=ABOUT[name], epilog=EXAMPLES[name], formatter_class=raw
+        )
+        for name, said in words.items()
+    )
     table = (
         "A table (csv, tsv, jsonl, parquet) with the columns path, from its own folder, and label "
         "(default: none)."

@@ -86,12 +86,11 @@ def _add_data(add) -> None:
     )
     image = "The table's column of images or paths (default: the one called image, path or alike)."
     caption = "The table's column of captions (default: the one called text, caption or alike)."
-    out = f"The folder to write: {NEW}."
     add.add_argument("--data", required=True, nargs="+", metavar="PATH", help=data)
     add.add_argument("--allow-private", action="store_true", help=private)
     add.add_argument("--image-column", default="", metavar="NAME", help=image)
     add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
-    add.add_argument("--out", required=True, metavar="PATH", help=out)
+    add.add_argument("--out", required=True, metavar="PATH", help=NEW)
 
 
 def _add_validation(add) -> None:
