@@ -58,6 +58,14 @@ def refuse_full(error: BaseException, folder: str | Path) -> None:
         chain += [after for after in (one.__cause__, one.__context__) if after]
 
 
+def cache_folder() -> Path:
+    """The user's folder for what can be made or fetched again: RS5M_CACHE, else rs5m in the
+    system's cache folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(os.environ.get("RS5M_CACHE") or Path(base) / "rs5m")
+
+
 def sha256(path: str | Path) -> str:
     """SHA-256 of a file's bytes, as hex."""
     with Path(path).open("rb") as stream:

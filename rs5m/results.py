@@ -11,13 +11,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from rs5m import reach
-from rs5m.files import whole
+from rs5m.files import cache_folder, whole
 
 SHIPPED = Path(__file__).parent / "stored"  # a wheel has the project's results here
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
@@ -59,8 +59,7 @@ def _runs() -> Path:
         return Path(named).absolute()
     if _book() or not _elsewhere:
         return root() / "runs"
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("RS5M_CACHE") or Path(base) / "rs5m") / "runs"
+    return cache_folder() / "runs"
 
 
 def commit() -> str | None:
@@ -197,7 +196,7 @@ def artefact(
     The code is all that the module of `make` can reach inside this package (`rs5m.reach`).
 
     `make` writes to a temporary folder that is renamed when it is whole, so a killed run leaves
-    nothing half-made. Which of the two happened is printed.
+    nothing half-made, and one that raises leaves nothing. Which of the two happened is printed.
 
     Args:
         stage: what the folder is called by.
@@ -219,8 +218,15 @@ def artefact(
     temporary.mkdir(parents=True, exist_ok=resumes)
     if resumes and any(temporary.iterdir()):
         print(f"{stage}: goes on in {temporary}", file=sys.stderr)
-    make(temporary)
-    temporary.replace(folder)
+    try:
+        make(temporary)
+        temporary.replace(folder)
+    finally:  # of a run that failed, only what the next one can go on from is kept
+        if resumes:
+            with suppress(OSError):
+                temporary.rmdir()  # an empty one
+        else:
+            shutil.rmtree(temporary, ignore_errors=True)
     print(f"{stage}: computed, kept in {shown}", file=sys.stderr)
     return folder
 

@@ -27,6 +27,7 @@ ROOMS = "adapters|captions|clip|commands|pocket|pub11|rs3|tune"
 SLOW = re.compile(
     rf"^(?:from|import) (?:rs5m\.(?:{ROOMS})\b"
     rf"|rs5m import (?:\([\w\s,]*|[\w, ]*)\b(?:{ROOMS})\b"
+    r"|rs5m\.book import board\b"  # which knows the scales' models
     r"|(?:fake_pub11|killed|loopback_\w+|plain_official|small_\w+)\b"
     r"|(?:notebooks|readme|reproduce)\b)",
     re.M,

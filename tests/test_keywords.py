@@ -331,7 +331,7 @@ def test_a_bad_term_is_named():
 
 
 def test_long_text_takes_linear_time():
-    text = ["aerialx " * 5_000, "land" + " " * 50_000 + "x", "'" * 50_000]
+    text = ["aerialx " * 2_000, "land" + " " * 20_000 + "x", "'" * 20_000]
     assert not keywords.matches(text).any() and not any(map(keywords.explain, text))
 
 

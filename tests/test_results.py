@@ -204,7 +204,7 @@ def test_a_command_keeps_what_it_makes_in_the_users_cache(here, monkeypatch):
         assert results.artefact("stage", "mini", (2,), make).parent == Path.cwd() / "runs/mini"
 
 
-def test_a_stage_that_raises_leaves_nothing_that_is_taken_for_whole():
+def test_a_stage_that_raises_leaves_nothing(here):
     def broken(folder: Path) -> None:
         (folder / "half.txt").write_text("half")
         raise RuntimeError("the disk is full")
@@ -216,6 +216,7 @@ def test_a_stage_that_raises_leaves_nothing_that_is_taken_for_whole():
     for _ in range(2):
         with pytest.raises(RuntimeError, match="disk is full"):
             results.artefact("stage", "mini", (1,), broken)
+        assert not list(here.glob("runs/mini/*"))
     assert (results.artefact("stage", "mini", (1,), whole) / "half.txt").read_text() == "whole"
 
 
@@ -224,11 +225,18 @@ def test_a_stage_that_resumes_finds_what_it_left_where_runs_are_put(here, monkey
 
     def make(folder: Path) -> None:
         begun = folder / "begun.txt"
+        if not told:
+            told.append("empty")
+            raise KeyboardInterrupt
         if not begun.exists():
             begun.write_text("half")
             raise KeyboardInterrupt
         begun.write_text("whole")
 
+    told = []
+    with pytest.raises(KeyboardInterrupt):
+        results.artefact("stage", "mini", (1,), make, resumes=True)
+    assert not list(here.glob("drive/mini/*")), "it had nothing to go on from"
     with pytest.raises(KeyboardInterrupt):
         results.artefact("stage", "mini", (1,), make, resumes=True)
     folder = results.artefact("stage", "mini", (1,), make, resumes=True)

@@ -2,6 +2,7 @@
 
 import argparse
 
+from rs5m import results
 from rs5m.commands.options import add_weights
 
 EXAMPLE = """
@@ -25,6 +26,7 @@ def add(commands) -> None:
     add.set_defaults(run=run)
 
 
+@results.in_cache()
 def run(arguments: argparse.Namespace) -> None:
     """`rs5m embed`: a block at a time; an interrupted run goes on where it stopped."""
     from rs5m.clip import hub

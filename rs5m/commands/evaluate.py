@@ -5,6 +5,8 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
+from rs5m import results
+
 EXAMPLE = """
   rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data rs5m_test_data --out report.json
   rs5m evaluate --model ViT-B-32-quickgelu --pretrained openai --data my_classes \\
@@ -84,7 +86,10 @@ def _add_data(add) -> None:
     add.add_argument("--classnames", default="", metavar="FILE", help=names)
     add.add_argument("--templates", default="", metavar="FILE", help=templates)
     add.add_argument("--predictions", default="", metavar="FOLDER", help=predictions)
-    out = "The JSON file to write, of several models the folder for theirs."
+    out = (
+        "The JSON file to write, of several models the folder for theirs; vectors are kept in the "
+        "user's cache folder, RS5M_CACHE or ~/.cache/rs5m."
+    )
     page = (
         "An HTML page that sets the models side by side, with a table in Markdown beside it "
         "(default: leaderboard.html in OUT for several models, else none)."
@@ -112,6 +117,7 @@ def _add_machine(add) -> None:
     add.add_argument("--device", default="", metavar="NAME", help=device)
 
 
+@results.in_cache()
 def run(arguments: argparse.Namespace) -> None:
     """`rs5m evaluate`: the official evaluation or a score of stored vectors: JSON and table."""
     if arguments.features:

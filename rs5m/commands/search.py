@@ -3,6 +3,7 @@
 import argparse
 from pathlib import Path
 
+from rs5m import results
 from rs5m.commands.options import add_weights
 
 EXAMPLE = """
@@ -23,6 +24,7 @@ def add(commands) -> None:
     add.set_defaults(run=run)
 
 
+@results.in_cache()
 def run(arguments: argparse.Namespace) -> None:
     """`rs5m search`: a line for each image, best first, and a page."""
     if arguments.count < 1:

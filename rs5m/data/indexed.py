@@ -14,7 +14,7 @@ import numpy as np
 from rs5m import reach
 from rs5m.data import records
 from rs5m.data.records import Index, Others
-from rs5m.files import whole
+from rs5m.files import cache_folder, whole
 
 LARGE = 2**24  # bytes of a shard whose index is kept: a smaller one is walked in no time
 SETTLED = 2.0  # seconds after a change from which a file's time tells the next change apart
@@ -42,9 +42,8 @@ def index(shard: Path) -> Index:
 
 
 def _place(shard: Path) -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    folder = Path(os.environ.get("RS5M_CACHE") or Path(base) / "rs5m") / "index"
-    return folder / f"{hashlib.sha256(os.fsencode(shard.resolve())).hexdigest()[:32]}.npz"
+    name = hashlib.sha256(os.fsencode(shard.resolve())).hexdigest()[:32]
+    return cache_folder() / "index" / f"{name}.npz"
 
 
 def _load(path: Path, key: list) -> Index | None:

@@ -1,8 +1,8 @@
 """Images or texts as a file of vectors, which another run scores or searches. Chapter: zeroshot.
 
 Vectors are normalised, but for the prompts of classes, which are averaged as they are. They are
-made block by block, and each block is kept in runs/evaluate/ by its content: a command that was
-interrupted goes on where it stopped.
+made block by block, and each block is kept in the user's cache folder by its content: a command
+that was interrupted goes on where it stopped.
 """
 
 from __future__ import annotations

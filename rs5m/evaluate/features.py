@@ -1,10 +1,10 @@
 """Test images and texts as vectors, streamed through a model once and kept on disk. Chapter:
 zeroshot.
 
-What the command keeps lies in runs/evaluate/, under a name made of the model's weights, the data's
-names and bytes, and all that stands between the two: image size, normalisation, precision, device,
-the libraries' versions and this code. The book keeps its own in runs/<scale>/, where the name of a
-tuned model stands for its weights.
+What a command keeps lies in runs/evaluate/ of the user's cache folder, under a name made of the
+model's weights, the data's names and bytes, and all that stands between the two: image size,
+normalisation, precision, device, the libraries' versions and this code. The book keeps its own in
+runs/<scale>/, where the name of a tuned model stands for its weights.
 """
 
 import hashlib

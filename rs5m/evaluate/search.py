@@ -51,8 +51,8 @@ def folder(model: Model, folder: Path, query: str, k: int = 10) -> Found:
     """The k images of a folder that fit a sentence best.
 
     Files are decoded in a stream, unreadable ones are named and skipped; the vectors are kept in
-    runs/evaluate/, so that the next sentence costs no encoding. ValueError for no image file or
-    none that is readable.
+    the user's cache folder, so that the next sentence costs no encoding. ValueError for no image
+    file or none that is readable.
     """
     found, left_out = images(folder)
     name = Path(folder).resolve().name

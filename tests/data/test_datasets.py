@@ -303,6 +303,7 @@ def test_local_without_its_folder_says_what_to_do(tmp_path, monkeypatch):
             read("ucm", scales.get("local"))
 
 
+@pytest.mark.slow
 def test_pocket_pairs_and_test_set():
     mini = scales.get("mini")
     pairs, test = sets.pairs("pocket", mini), sets.test_set("pocket", mini)

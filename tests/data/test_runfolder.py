@@ -29,6 +29,7 @@ def holder(tmp_path):
         process.kill()
 
 
+@pytest.mark.slow
 def test_two_processes_of_one_part_do_not_share_a_folder(tmp_path, holder):
     out = tmp_path / "out"
     with (
