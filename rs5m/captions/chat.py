@@ -152,15 +152,18 @@ class ChatCaptioner:
         if self.endpoint.stopped.is_set():
             return
         self._begin()
+        answer = None
         try:
-            text, tokens = self._asked(ask)
-            self.answers.keep(ask.key, text, tokens)
+            try:
+                answer = self._asked(ask)
+            finally:
+                with self._lock:  # open, or kept, or neither, but never both
+                    self._open -= 1
+                    if answer:
+                        self.answers.keep(ask.key, *answer)
         except BaseException:
             self.endpoint.stopped.set()
             raise
-        finally:
-            with self._lock:
-                self._open -= 1
 
     def _begin(self) -> None:
         """Count a request as open, or OSError where the budget allows no other."""

@@ -74,7 +74,7 @@ class Endpoint:
         body = json.dumps({"model": self.model, "messages": messages} | options).encode()
         why, pause = "", 0.0
         for attempt in range(self.retries + 1):
-            if self.stopped.wait(pause):
+            if attempt and self.stopped.wait(pause):
                 break
             pause = min(self.backoff * 2**attempt, LONGEST_PAUSE)
             try:
