@@ -6,7 +6,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -207,6 +207,11 @@ def test_what_the_defaults_draw_stays():
     assert len(seen) == 64 and digest.startswith("99471650a8dab0bc")
 
 
+def test_the_defaults_stay():
+    said = "lora 16 True False 0.002 0.01 128 0 8 0.1 0.0 True 0.9 any True auto False 500 0 0"
+    assert " ".join(map(str, asdict(Settings()).values())) == said
+
+
 @pytest.mark.parametrize(
     ("change", "says"),
     [
@@ -399,7 +404,7 @@ SCRIPT = """
 import sys, torch
 import small_tuning
 from rs5m import tune
-from dataclasses import replace
+from dataclasses import asdict, replace
 torch.set_num_threads(1)
 changes = {"epochs": 10, "checkpoint_every": 3, "chunk": CHUNK, "method": "METHOD"}
 settings = replace(small_tuning.QUICK, lock_text=False, **changes)
