@@ -25,6 +25,11 @@ CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
 IMAGE = "--image-column"
 NO_IMAGE = "has no image"
+LONGEST = 1000  # characters of a path
+SHARED = "shares its id with another image"
+NO_COCO = (
+    "is not COCO's captions (images with id and file_name, annotations with image_id and caption)"
+)
 BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
@@ -63,7 +68,7 @@ def found(path: Path, image: str = "", caption: str = "") -> Iterator[Pair]:
         return of_table(path, image, caption)
     every = list(files.walk(path))
     hidden = [file for file in every if _is_hidden(file, path)]
-    rest = [file for file in every if file not in set(hidden)]
+    rest = [file for file in every if not _is_hidden(file, path)]
     named = [file for file in rest if file.name.lower() in METADATA]
     listed = named or [file for file in rest if file.suffix.lower() in tables.ENDINGS]
     beside = {file.with_suffix("") for file in rest if file.suffix.lower() in (".txt", ".json")}
@@ -111,6 +116,8 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
         stem, kind = file.with_suffix("").relative_to(folder).as_posix(), file.suffix[1:].lower()
         if kind not in (*records.PICTURES, "txt", "json") or kind in samples.get(stem, ()):
             yield Pair(file.relative_to(folder).as_posix(), fault="belongs to no pair")
+        elif not file.is_file():  # whoever reads a pipe waits for ever
+            yield Pair(file.relative_to(folder).as_posix(), fault="is no file, or a link to none")
         else:
             samples.setdefault(stem, {})[kind] = file
     for stem, paths in samples.items():
@@ -173,7 +180,28 @@ def _inside(path: Path, rows: Iterable[dict], where: str, words: str) -> Iterato
         given = struct.get("path")
         name = f"{path.stem}-{i}{'-' if given else '.jpg'}{PurePath(given).name if given else ''}"
         data = struct.get("bytes")
-        yield Pair(name, data and (lambda data=data: data), row.get(words), row.get(FAULT))
+        if not data and isinstance(given, str) and given and not row.get(FAULT):
+            inside, fault = _file(path.absolute().parent, given)
+            yield Pair(name, None if fault else inside.read_bytes, row.get(words), fault)
+        else:
+            yield Pair(name, data and (lambda data=data: data), row.get(words), row.get(FAULT))
+
+
+def _file(base: Path, name: str) -> tuple[Path, str | None]:
+    """The file `name` of a folder, and why it is left out."""
+    inside = Path(os.path.normpath(base / name))
+    if len(name) > LONGEST:
+        return inside, "is too long for a path (of base64, store the bytes)"
+    if not inside.is_relative_to(base):
+        return inside, "is a path outside the folder"
+    return inside, None if _is_file(inside) else "is missing"
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # a name that no disk takes
+        return False
 
 
 def _named(
@@ -193,19 +221,17 @@ def _files(path: Path, rows: Iterable[tuple[str, object]]) -> Iterator[Pair]:
     """
     captions: dict[str, list] = {}
     for file, words in rows:
-        if "\\" in file and not (path.parent / file).exists():  # written on Windows
+        if "\\" in file and not _is_file(path.parent / file):  # written on Windows
             file = file.replace("\\", "/")
         several = words if isinstance(words, list | tuple) else [words]
         captions.setdefault(file, []).extend(several)
     base = _base(path, list(islice(captions, 100)))
     for file, texts in captions.items():
-        inside = PurePath(os.path.normpath(base / file))
-        if not inside.is_relative_to(base):
-            yield Pair(file, fault="is a path outside the folder")
-        elif not Path(inside).is_file():
-            yield Pair(file, fault="is missing")
+        inside, fault = _file(base, file)
+        if fault:
+            yield Pair(file[:LONGEST], fault=fault)
         else:
-            yield Pair(inside.relative_to(base).as_posix(), Path(inside).read_bytes, texts)
+            yield Pair(inside.relative_to(base).as_posix(), inside.read_bytes, texts)
 
 
 def _base(path: Path, names: Sequence[str | PurePath]) -> Path:
@@ -214,7 +240,7 @@ def _base(path: Path, names: Sequence[str | PurePath]) -> Path:
     plain = (PurePath(name) for name in names)
     names = [one for one in plain if not one.is_absolute() and ".." not in one.parts]
     near = [one for top in (here, here.parent) for one in (top, *sorted(top.iterdir()))]
-    holds = (one for one in near if one.is_dir() and any((one / name).is_file() for name in names))
+    holds = (one for one in near if one.is_dir() and any(_is_file(one / name) for name in names))
     return next(holds, here)
 
 
@@ -230,21 +256,31 @@ def _json(path: Path) -> dict | None:
 
 
 def _coco(path: Path, document: dict) -> Iterator[Pair]:
+    """The captions of COCO's json; what names no image, or shares its id with another, has its
+    reason.
+    """
+    names: dict[object, str] = {}
+    strange, shared = [], set()
     try:
-        names = {one["id"]: str(one["file_name"]) for one in document["images"]}
+        for number, one in enumerate(document["images"]):
+            if not isinstance(name := one.get("file_name"), str) or "id" not in one:
+                strange.append(Pair(f"image {number}", fault="has no id, or no file_name"))
+            elif names.setdefault(one["id"], name) != name:
+                strange.append(Pair(name, fault=SHARED))
+                shared.add(one["id"])
+        strange += [Pair(names.pop(one), fault=SHARED) for one in shared]
         captions: list[tuple[str, object]] = [(name, None) for name in names.values()]
-        strange = []
+        written = [one.get("caption") for one in document["annotations"]]
         for number, one in enumerate(document["annotations"]):
-            if one["image_id"] in names:
-                captions.append((names[one["image_id"]], one["caption"]))
+            if one.get("image_id") in names:
+                captions.append((names[one["image_id"]], written[number]))
             else:
                 strange.append(Pair(f"annotation {number}", fault="names no image"))
-    except (KeyError, TypeError) as error:
+    except (AttributeError, KeyError, TypeError) as error:
         wrong = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(
-            f"{path} is not COCO's captions (images with id and file_name, annotations with "
-            f"image_id and caption): {wrong}"
-        ) from error
+        raise ValueError(f"{path} {NO_COCO}: {wrong}") from error
+    if written and not any(written):
+        raise ValueError(f"{path} {NO_COCO}: 'caption' is missing")
     if not names:
         raise ValueError(f"{path} names no images")
     return chain(_files(path, captions), strange)

@@ -70,21 +70,24 @@ def _no_text(data: bytes) -> str | None:
 
 
 def captions(kind: str, data: bytes) -> tuple[str, ...]:
-    """The captions in a member of that kind: one, or for a json those of its "captions", else its
-    "caption" or "text".
+    """The captions in a member of that kind: one, or for a json those of its "captions", else of
+    its "caption" or "text", each a text or a list of texts.
     """
     text = spelled(data)
     if kind != "json":
         return (text,)
     value = _object(text)
-    several = value.get("captions")
-    several = (
-        [one for one in several if isinstance(one, str) and one.strip()]
-        if isinstance(several, list)
-        else []
-    )
-    one = [value[key] for key in ("caption", "text") if isinstance(value.get(key), str)][:1]
-    return tuple(several or one)
+    for key in ("captions", "caption", "text"):
+        given = value.get(key)
+        if isinstance(given, list):
+            given = [one for one in given if isinstance(one, str) and one.strip()]
+        elif isinstance(given, str) and key != "captions":
+            given = [given]
+        else:
+            given = []
+        if given:
+            return tuple(given)
+    return ()
 
 
 def spelled(data: bytes) -> str:

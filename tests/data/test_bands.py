@@ -107,9 +107,13 @@ def test_any_bands_are_shown_by_the_rule_or_left_out(
     named = "alpha" in options
     if count == 2 or (count > 4 and not named):
         assert (image, reason) == (None, "unknown_bands")
+        return
+    given = bands[:1] if count == 1 else bands[:3]
+    if kind != "uint8" and nodata is not None and (given == nodata).all():
+        assert (image, reason) == (None, "no_valid_pixels")
     else:
         assert reason is None
-        shown = [twin(band, nodata) for band in (bands[:1] if count == 1 else bands[:3])]
+        shown = [twin(band, nodata) for band in given]
         assert close(np.asarray(image), shown)
 
 
@@ -137,6 +141,13 @@ def test_extreme_floats_are_no_trouble():
     band = RNG.random((1, 40, 40)).astype("float32")
     band[0, :9] = lowest
     assert close(pixels(tiff(band, nodata=lowest)), [twin(band[0], lowest)])
+    assert close(pixels(tiff(band)), [twin(band[0], lowest)]), "a fill value that nobody declared"
+
+
+def test_many_bands_are_left_out_without_a_word_of_pillow(capfd):
+    many = np.ones((13, 40, 40), np.uint16)
+    assert images.check(tiff(many), DECODING) == "unknown_bands"
+    assert capfd.readouterr().err == ""
 
 
 # ---------------------------------------------------------------- alpha

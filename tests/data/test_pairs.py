@@ -98,7 +98,8 @@ def test_images_inside_a_parquet(tmp_path):
     found, left_out = packed(tmp_path / "a.parquet")
     assert found == [("a-0-0.png", ("a", "b")), ("a-3.jpg", ("e",))]
     assert left_out == {
-        "has no image": ["a-1-1.jpg", "a-2.jpg"],
+        "is missing": ["a-1-1.jpg"],
+        "has no image": ["a-2.jpg"],
         "not_an_image": ["a-4-4.jpg"],
     }
 
@@ -174,6 +175,81 @@ def test_captions_of_coco(tmp_path):
     with pytest.raises(ValueError, match="captions.json is not COCO's .*'images' is missing"):
         pairs.pack([path], tmp_path / "other")
     assert not (tmp_path / "other").exists()
+
+
+def test_each_entry_of_an_odd_coco_is_kept_or_has_its_reason(tmp_path):
+    pictures(tmp_path, "0.jpg", "1.jpg", "2.jpg", "3.jpg")
+    document = {
+        "images": [
+            {"id": 0, "file_name": "0.jpg"},
+            {"file_name": "1.jpg"},
+            {"id": 2},
+            {"id": 3, "file_name": "2.jpg"},
+            {"id": 3, "file_name": "3.jpg"},
+        ],
+        "annotations": [
+            {"image_id": 0, "caption": "a"},
+            {"image_id": 0, "bbox": [1, 2, 3, 4]},
+            {"caption": "b"},
+            {"image_id": 3, "caption": "of which of the two?"},
+        ],
+    }
+    path = tmp_path / "captions.json"
+    path.write_text(json.dumps(document))
+    found, left_out = packed(path)
+    assert found == [("0.jpg", ("a",))]
+    assert left_out == {
+        "has no id, or no file_name": ["image 1", "image 2"],
+        "shares its id with another image": ["3.jpg", "2.jpg"],
+        "names no image": ["annotation 2", "annotation 3"],
+    }
+    path.write_text(json.dumps(document | {"annotations": [{"image_id": 0, "bbox": [1]}]}))
+    with pytest.raises(ValueError, match="not COCO's .*'caption' is missing"):
+        pairs.pack([path], tmp_path / "other")
+
+
+def test_a_parquet_may_name_its_images_in_a_struct(tmp_path):
+    pictures(tmp_path / "set", "0.jpg", "1.jpg")
+    whole = (tmp_path / "set/1.jpg").read_bytes()
+    rows = [("0.jpg", None), ("x.jpg", None), ("../0.jpg", None), (None, None), ("1.jpg", whole)]
+    given = [{"bytes": data, "path": path} for path, data in rows]
+    kind = pa.struct([("bytes", pa.binary()), ("path", pa.string())])
+    table = pa.table({"image": pa.array(given, kind), "caption": list("abcde")})
+    pq.write_table(table, tmp_path / "set/a.parquet")
+    found, left_out = packed(tmp_path / "set/a.parquet")
+    assert found == [("a-0-0.jpg", ("a",)), ("a-4-1.jpg", ("e",))]
+    assert left_out == {
+        "is missing": ["a-1-x.jpg"],
+        "is a path outside the folder": ["a-2-0.jpg"],
+        "has no image": ["a-3.jpg"],
+    }
+
+
+def test_base64_in_place_of_a_path_is_named(tmp_path):
+    pictures(tmp_path, "0.jpg")
+    rows = ["0.jpg,a", "iVBORw0KGgo" + "A" * 3000 + ",b", "/9j/" + "A" * 3000 + ",c"]
+    (tmp_path / "a.csv").write_text("\n".join(["image,caption", *rows, "n" * 300 + ",d"]))
+    found, left_out = packed(tmp_path / "a.csv")
+    assert found == [("0.jpg", ("a",))]
+    assert {reason: len(names) for reason, names in left_out.items()} == {
+        "is too long for a path (of base64, store the bytes)": 2,
+        "is missing": 1,
+    }
+
+
+def test_a_pipe_and_a_dead_link_beside_images_are_left_out(tmp_path):
+    pictures(tmp_path, "0.jpg", "2.jpg")
+    for name in ("0.txt", "1.txt"):
+        (tmp_path / name).write_text("a")
+    os.mkfifo(tmp_path / "1.jpg")
+    (tmp_path / "2.txt").symlink_to("nowhere")
+    found, left_out = packed(tmp_path)
+    assert found == [("0.jpg", ("a",))]
+    assert left_out == {
+        "is no file, or a link to none": ["1.jpg", "2.txt"],
+        "lacks an image": ["1.txt"],
+        "lacks a caption (txt or json)": ["2.jpg"],
+    }
 
 
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])

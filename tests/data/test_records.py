@@ -207,6 +207,8 @@ USUAL = {
         {"txt": b"one", "json": b'{"captions": ["a", "", 3, "b"], "caption": "c"}'},
         ("a", "b"),
     ),
+    "a list": ({"json": b'{"caption": ["a", null, "b"]}'}, ("a", "b")),
+    "an empty list": ({"json": b'{"captions": [], "caption": [" "], "text": "c"}'}, ("c",)),
     "one of several": ({"json": b'{"captions": ["a"], "caption": "c"}'}, ("a",)),
     "no json": ({"txt": b"one", "json": b"[" * 20000}, ("one",)),
     "another json": ({"txt": b"one", "json": b"[1]"}, ("one",)),

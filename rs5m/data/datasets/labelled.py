@@ -136,7 +136,8 @@ def listed(folder: Path, endings: Sequence[str], below: int = 0) -> tuple[dict[s
     kept, left_out = sort_out(paths, endings, below)
     if gone := [name for name in kept if not paths[name].is_file()]:
         left_out["a link to nothing"] = gone
-    return {name: paths[name] for name in kept if name not in set(gone)}, left_out
+    absent = set(gone)
+    return {name: paths[name] for name in kept if name not in absent}, left_out
 
 
 def sort_out(

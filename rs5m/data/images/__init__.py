@@ -10,8 +10,9 @@ The rule (`RULE` in one line):
   or 2); transparent pixels lie over white. In a TIFF the declared alpha must also look like a
   mask, at least half of it 0 or full: GDAL declares any fourth band of bytes so, near infrared too
 * 16 bits, signed and 32-bit integers, floats: band by band, the 2nd percentile becomes 0 and the
-  98th 255, over the valid pixels (finite, not the file's nodata value, not transparent). Where the
-  two are equal, minimum and maximum take their place; a constant band and invalid pixels are 0
+  98th 255, over the valid pixels (finite and below 1e38, not the file's nodata value, not
+  transparent). Where the two are equal, minimum and maximum take their place; a constant band and
+  invalid pixels are 0. An image without a valid pixel is left out
 * one band is grey, three are red, green and blue, and so are the first three of four
 * any number of bands that the file itself names (red, green, blue by their descriptions or by the
   TIFF's photometric tag; B04, B03, B02): those. Other numbers of bands, and a TIFF of several

@@ -25,6 +25,7 @@ COLOURS = (("red", "green", "blue"), ("b04", "b03", "b02"), ("b4", "b3", "b2"))
 SENTINEL2 = ("B04", "B03", "B02")  # red, green, blue
 REFLECTANCE = 2750  # Sentinel-2's numbers are reflectance times 10,000
 PERCENTILES = (2, 98)
+BEYOND = 1e38  # of floats: fill values such as the lowest float, whether or not they are declared
 
 
 def by_gdal(data: bytes, limits: Limits) -> Image.Image:
@@ -35,7 +36,7 @@ def by_gdal(data: bytes, limits: Limits) -> Image.Image:
         if clear is not None and data[:4] != b"\x89PNG" and not is_mask(clear):
             clear = None
         opaque = None if clear is None else np.asarray(clear) > 0
-        bands = [Image.fromarray(_shown(source, band, top, opaque)) for band in shown]
+        bands = _layers([_shown(source, band, top, opaque) for band in shown])
     bands = bands if len(bands) == 3 else bands * 3
     if clear is None:
         return Image.merge("RGB", bands)
@@ -51,10 +52,18 @@ def patch(bands: Mapping[str, bytes], limits: Limits) -> Image.Image:
         with _dataset(bands[name], limits) as source:
             if source.count != 1 or source.dtypes[0] == "uint8":
                 raise Drop("unknown_bands")
-            layers.append(Image.fromarray(_shown(source, 1, REFLECTANCE, None)))
+            layers.append(_shown(source, 1, REFLECTANCE, None))
+    layers = _layers(layers)
     if len({layer.size for layer in layers}) > 1:
         raise Drop("unknown_bands")
     return Image.merge("RGB", layers)
+
+
+def _layers(shown: list[tuple[np.ndarray, bool]]) -> list[Image.Image]:
+    """Bands as images; Drop where none of them holds a valid pixel, as at the edge of a swath."""
+    if not any(seen for _, seen in shown):
+        raise Drop("no_valid_pixels")
+    return [Image.fromarray(band) for band, _ in shown]
 
 
 def is_mask(alpha: Image.Image) -> bool:
@@ -143,19 +152,22 @@ def _alpha(source, band: int) -> Image.Image:
     )
 
 
-def _shown(source, band: int, top: int | None, opaque: np.ndarray | None) -> np.ndarray:
-    """uint8 (h, w): one band by the rule."""
+def _shown(
+    source, band: int, top: int | None, opaque: np.ndarray | None
+) -> tuple[np.ndarray, bool]:
+    """uint8 (h, w): one band by the rule; whether it holds a valid pixel."""
     kind, nodata = source.dtypes[band - 1], source.nodatavals[band - 1]
     if kind == "uint8":
-        return source.read(band)
+        return source.read(band), True
     wide = np.dtype(kind).itemsize > 2  # float32 holds more than can be shown, in half the memory
     values = source.read(band, out_dtype="float32" if wide else kind)
-    valid = np.isfinite(values)
+    valid = np.abs(values) < BEYOND if values.dtype.kind == "f" else np.ones(values.shape, bool)
     if nodata is not None:
         valid &= values != np.float32(nodata)
     if opaque is not None:
         valid &= opaque
-    return _stretched(values, valid) if top is None else _scaled(values, valid, 0, top)
+    shown = _stretched(values, valid) if top is None else _scaled(values, valid, 0, top)
+    return shown, bool(valid.any())
 
 
 def _stretched(values: np.ndarray, valid: np.ndarray) -> np.ndarray:

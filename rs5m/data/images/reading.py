@@ -1,5 +1,6 @@
 """One pass that decodes an image and judges it. Chapter: pub11."""
 
+import logging
 import math
 from collections.abc import Callable, Mapping
 from io import BytesIO
@@ -17,6 +18,8 @@ from rs5m.data.images.headers import (
     webp_pixels,
 )
 from rs5m.data.images.raster import DRIVERS, by_gdal, is_mask, over_white, patch
+
+logging.getLogger("PIL").addHandler(logging.NullHandler())  # a line for each TIFF of many bands
 
 FORMATS = ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF")  # that Pillow may open; JPEG 2000 is GDAL's
 ANIMATED = ("PNG", "GIF", "WEBP")  # the pages of a JPEG (MPO) are previews
@@ -53,6 +56,7 @@ def read(data: bytes, limits: Limits = LIMITS) -> tuple[Image.Image | None, str 
     - too_small, extreme_aspect: by `limits`
     - unknown_bands: two bands, five and more, complex numbers or several equal pages, without a
       word in the file on which to show
+    - no_valid_pixels: of 16 bits or floats, and all of it nodata, not a number or transparent
     - truncated: begins as an image, but its data end early or are damaged. [NOT IMPLEMENTED] damage
       that the format cannot notice, such as a wrong byte inside a JPEG
     """
