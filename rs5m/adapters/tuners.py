@@ -229,6 +229,7 @@ class PartConfig(PeftConfig):
 
 
 def attention_width(attention: nn.Module) -> int:
+    """How many features a token has that goes into an attention, ours or transformers'."""
     return (attention.q_proj if isinstance(attention, Attention) else attention.query).in_features
 
 

@@ -90,6 +90,7 @@ def gain(one: dict) -> str:
 
 
 def named(test: str) -> str:
+    """A test set's name as pages print it."""
     return NAMES.get(test, test)
 
 

@@ -80,10 +80,12 @@ def _first(test: str, values: dict) -> dict:
 
 
 def percent(value: float) -> str:
+    """A value in % with one digit."""
     return f"{value:.1f} %"
 
 
 def path(before: float, after: float) -> str:
+    """From one value in % to another, as in "17.8 → 34.3 %"."""
     return f"{before:.1f} → {percent(after)}"
 
 

@@ -34,7 +34,7 @@ def theme() -> None:
 
 def lifted(image: np.ndarray, level: int = 64) -> np.ndarray:
     """A picture uint8 whose mean is below the level, brightened towards it (a gamma of 0.4 at
-    least), so that forests and water are no black squares; any other as it is.
+    least), so that forests and water are not black squares; any other as it is.
     """
     mean = max(float(image.mean()), 1) / 255
     if image.dtype != np.uint8 or mean >= level / 255:

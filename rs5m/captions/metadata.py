@@ -213,7 +213,7 @@ def _centre(polygon) -> tuple[float, float] | None:
 def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None) -> Record:
     """The record of one BigEarthNet `*_labels_metadata.json`; the name is the patch's unless given.
 
-    The patch's centre goes from UTM to degrees. One label that is no text leaves all labels out.
+    The patch's centre goes from UTM to degrees. One label that is not text leaves all labels out.
     ValueError names a file that is no json object.
     """
     document, name = _load(source, name)

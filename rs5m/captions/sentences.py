@@ -172,7 +172,7 @@ def local_time(text, longitude: float | None) -> tuple[dt.date | None, int | Non
 
 
 def words(record: Record) -> dict[str, str]:
-    """How each known field of a record is said: {placeholder of the templates: text}."""
+    """How each known field of a record is worded: {placeholder of the templates: text}."""
     said = {
         "labels": _labels(record),
         "place": ", ".join(part for part in (record.city, record.state, record.country) if part),

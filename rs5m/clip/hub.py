@@ -80,7 +80,7 @@ def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
 
 
 def weights(name: str) -> Path:
-    """The file of one of TAGS in the hub's cache. What is about to be fetched is said; OSError
+    """The file of one of TAGS in the hub's cache. What is about to be fetched is printed; OSError
     where the hub does not answer, at once and not after the minute in which open_clip tries again.
     """
     from rs5m.clip import open_clip

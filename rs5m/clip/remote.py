@@ -16,7 +16,7 @@ CONFIG = "open_clip_config.json"
 
 def remote(name: str, weighted: bool = True) -> Path:
     """The weights of "hf-hub:OWNER/NAME" in the hub's cache, beside their configuration, which is
-    all that comes unless `weighted`. What is about to be fetched is said; OSError where the
+    all that comes unless `weighted`. What is about to be fetched is printed; OSError where the
     hub does not give it, at once.
     """
     repo, wanted = name.removeprefix(PREFIX), [[CONFIG], [WEIGHTS, PICKLED]][: 1 + weighted]
@@ -38,7 +38,7 @@ def remote(name: str, weighted: bool = True) -> Path:
 
 def general(name: str, address: str) -> Path:
     """The file of an architecture's general weights in the hub's cache, where open_clip finds it.
-    What is about to be fetched is said; errors of `fetched`.
+    What is about to be fetched is printed; errors of `fetched`.
 
     address: open_clip's, a repository with or without a file of it.
     """
@@ -63,7 +63,7 @@ def held(repo: str, *names: str) -> Path | None:
 
 
 def fetched(name: str, repo: str, wanted: list[str]) -> Path:
-    """The first of these files that the hub has; what is fetched of weights is said. LookupError
+    """The first of these files that the hub has; what is fetched of weights is printed. LookupError
     with a word on the hub's answer and its status, OSError for a full disk.
     """
     import huggingface_hub as given

@@ -32,7 +32,7 @@ NO_CAPTION = "has no caption"
 
 
 def packable(given: Sequence[str]) -> list[Path]:
-    """The files or folders that are no shards, [] where they are or are not on this machine."""
+    """The files or folders that are not shards, [] where they are or are not on this machine."""
     paths = [Path(one) for one in given]
     there = all(path.exists() for path in paths)
     return paths if there and not any(map(_holds_shards, paths)) else []
@@ -130,7 +130,7 @@ def _texts(value: object) -> tuple[tuple[str, ...], str | None]:
 
 
 def _content(read: Callable[[], bytes | None] | None) -> tuple[bytes | None, str | None]:
-    """The bytes of an image, or why there are none or they are no image."""
+    """The bytes of an image, or why there are none or they are not an image."""
     try:
         data = read and read()
     except OSError as error:

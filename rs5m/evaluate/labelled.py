@@ -113,7 +113,7 @@ def split(folder: Path) -> Path:
 
 
 def _of_split(folder: Path, held: list[Path]) -> list[Path]:
-    """The files of the split that is tested, which is said; all files where some are in no split.
+    """The files of the split that is tested, which is printed; all files where some have no split.
 
     ValueError where a folder of an earlier split is there and empty.
     """

@@ -148,7 +148,7 @@ def find_all(
 
 
 def _nearest(data: str | Path) -> str:
-    """The files and folders beside it, and the one set that is no file, of a like name."""
+    """Files and folders beside it of a similar name, and the one set that is not a file."""
     path = Path(data)
     beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, ["pocket", *beside], 3)

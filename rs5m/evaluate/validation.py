@@ -36,7 +36,7 @@ def of(
     Args:
         path: the folder of classes; or a table, COCO's captions or shards, as `rs5m tune` takes
             them.
-        out: the run's folder: pairs that are no shards are packed into out/validation.
+        out: the run's folder: pairs that are not shards are packed into out/validation.
         every: steps between two validations; 0: an epoch.
         image_column, caption_column: of a table, guessed and said where they are not given.
     """

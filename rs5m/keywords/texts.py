@@ -51,6 +51,7 @@ def as_strings(texts) -> pa.Array | pa.ChunkedArray:
 
 
 def hits(strings: pa.Array | pa.ChunkedArray, regex: str) -> np.ndarray:
+    """Which of n strings an RE2 pattern finds: bool (n,), False for null."""
     if not len(strings):
         return np.zeros(0, bool)
     hit = pc.match_substring_regex(strings, regex)

@@ -83,6 +83,7 @@ def alt_texts(
 
 
 def sources(role: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """A collection for each page (n,), drawn by the shares that each has of the page's role."""
     shares = dict(words()["sources"])
     roles, names = shares.pop("roles"), list(shares)
     table = np.array([shares[name] for name in names]).T.cumsum(1)

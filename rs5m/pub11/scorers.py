@@ -21,7 +21,7 @@ EXTRA = "languages need py3langid: pip install 'rs5m[language]', or leave --lang
 
 
 def identity(name: str) -> list[str]:
-    """The scorer's name with a digest of its file; ValueError or OSError where it cannot be had."""
+    """The scorer's name with a digest of its file; errors where it is not available."""
     if name.endswith(HEAD):
         if not Path(name).is_file():
             raise FileNotFoundError(f"--scorer {name} is not a file: check the spelling")

@@ -84,7 +84,7 @@ def _of_file(path: Path) -> Recipe:
         raise FileNotFoundError(
             f"{path} is not there: give a recipe's file, or one of {', '.join(names())}"
         ) from error
-    except ValueError as error:  # tomllib's own, and bytes that are no UTF-8
+    except ValueError as error:  # tomllib's own, and bytes that are not UTF-8
         raise ValueError(
             f"{path} is not toml ({error}): write name = value on each line"
         ) from error
