@@ -13,7 +13,7 @@ UNHEARD = frozenset(("timeout", "dead_host", "dns_failure", "connection_error"))
 @dataclass(slots=True)
 class Host:
     """Results of one host, as its URLs name it: how many, asked for at all, not ok, without an
-    answer in time, and the seconds that their requests took.
+    answer (UNHEARD), and the seconds that their requests took.
     """
 
     results: int = 0
@@ -39,7 +39,7 @@ class Tally:
         host.results += 1
         host.asked += got.attempts > 0
         host.failed += got.status != "ok"
-        host.silent += got.status in ("timeout", "dead_host")
+        host.silent += got.status in UNHEARD
         host.seconds += got.seconds
 
     @property

@@ -1,5 +1,7 @@
 """What a crawl has met, by status and host."""
 
+import socket
+
 import pytest
 from faulty_site import BODY, PATIENT, QUICK
 
@@ -31,3 +33,14 @@ def test_no_host_answers(deaf):
     for place, got in web.fetch_many([f"{deaf}/{i}" for i in range(8)], QUICK):
         tally.add(f"{deaf}/{place}", got)
     assert tally.unheard and tally.statuses == {"timeout": 5, "dead_host": 3}
+
+
+def test_a_host_that_refuses_has_not_answered():
+    tally = web.Tally()
+    with socket.socket() as free:  # bound and not listening: nobody else can take the port
+        free.bind(("127.0.0.1", 0))
+        url = f"http://127.0.0.1:{free.getsockname()[1]}/a.jpg"
+        tally.add(url, web.fetch(url, QUICK))
+    ((name, host),) = tally.deadest()
+    assert tally.unheard and (name, host.silent) == ("127.0.0.1", 1)
+    assert tally.statuses == {"connection_error": 1}
