@@ -29,7 +29,10 @@ def add(commands) -> None:
     add = commands.add_parser(
         "rs3", help="from labelled images to image-text pairs", description=ABOUT
     )
-    images = "The folder of images, all below it included."
+    images = (
+        "The folder of images, all below it included; from s3:// or gs:// they are copied once to "
+        "OUT-images."
+    )
     metadata = (
         "A folder or zip of fMoW's or BigEarthNet's json documents, or its metadata.parquet "
         "(default: none)."
@@ -96,9 +99,14 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"rs5m rs3: checking {arguments.images} and the models", flush=True)
     part = _typed(arguments)
     from rs5m import rs3
+    from rs5m.data import remote
     from rs5m.rs3 import card, report
-    from rs5m.rs3.input import listed
+    from rs5m.rs3.input import ENDINGS, listed
 
+    if remote.is_remote(arguments.images):
+        here = Path(f"{arguments.out.rstrip('/')}-images")
+        remote.fetch(arguments.images, here, ENDINGS)
+        arguments.images = str(here)
     listed(Path(arguments.images))  # bad input is reported before any model is asked for
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])
     if found.left_out:

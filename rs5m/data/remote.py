@@ -68,7 +68,7 @@ def fetch(url: str, folder: Path, endings: Iterable[str]) -> list[Path]:
         raise FileNotFoundError(f"{url} holds no such object: check its spelling")
     copies = []
     sizes = sum(one.size for one in found)
-    with tqdm(total=sizes, desc="pairs", unit="B", unit_scale=True) as bar:
+    with tqdm(total=sizes, desc="fetch", unit="B", unit_scale=True) as bar:
         for one in sorted(found, key=lambda one: one.path):
             copy = folder / one.path
             if not (copy.is_file() and copy.stat().st_size == one.size):

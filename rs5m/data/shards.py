@@ -11,10 +11,12 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from rs5m import files
+from rs5m.data import remote
 from rs5m.web import hub
-from rs5m.web.download import LIMITS, fetch
+from rs5m.web.download import LIMITS, fetch, folder
 from rs5m.web.limits import Limits
 
+ENDINGS = (".tar", ".tgz", *(f".tar.{packed}" for packed in ("gz", "bz2", "xz", "zst", "lz4")))
 SHARD = re.compile(r".*[.](tar([.](gz|bz2|xz|zst|lz4))?|tgz)", re.IGNORECASE | re.DOTALL)
 
 
@@ -23,9 +25,10 @@ def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) ->
 
     shards: .tar files; folders of them, with what is nested and linked there, packed ones too,
     which an index names; patterns (`*`, `**`, `[ab]`, `{0000..0031}`), after as much of the path as
-    exists literally; http(s) URLs; or hub addresses `hf://datasets/OWNER/NAME[@REVISION]/FILE`, of
-    which FILE may be a pattern. Those from elsewhere are fetched whole once. ValueError or OSError
-    that names what is not there, is named twice, by whatever path or link, or is not available.
+    exists literally; http(s) URLs; objects, folders or patterns of s3:// or gs://; or hub addresses
+    `hf://datasets/OWNER/NAME[@REVISION]/FILE`, of which FILE may be a pattern. Those from elsewhere
+    are fetched whole once. ValueError or OSError that names what is not there, is named twice, by
+    whatever path or link, or is not available.
     """
     given = [shards] if isinstance(shards, str | Path) else list(shards)
     paths = [path for one in given for path in _named(one, limits)]
@@ -50,13 +53,18 @@ def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) ->
 def _named(shard: str | Path, limits: Limits) -> list[Path]:
     if not isinstance(shard, str) or "://" not in shard or Path(shard).exists():
         return _here(Path(shard))
-    if not shard.startswith(("http://", "https://", "hf://")):
+    if not (remote.is_remote(shard) or shard.startswith(("http://", "https://", "hf://"))):
         raise ValueError(
-            f"{shard} is not an address that can be fetched: give http://, https:// or"
-            " hf://datasets/..."
+            f"{shard} is not an address that can be fetched: give http://, https://, s3://, gs://"
+            " or hf://datasets/..."
         )
-    found = ([fetch(one, limits)] if one[:2] != "hf" else _hub(one) for one in braceexpand(shard))
-    return [path for some in found for path in some]
+    return [path for one in braceexpand(shard) for path in _fetched(one, limits)]
+
+
+def _fetched(address: str, limits: Limits) -> list[Path]:
+    if remote.is_remote(address):
+        return remote.fetch(address, folder() / "objects", ENDINGS)
+    return _hub(address) if address.startswith("hf") else [fetch(address, limits)]
 
 
 def _here(path: Path) -> list[Path]:

@@ -47,8 +47,7 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
     if asked is None:
         raise ValueError(f"{url} is not a URL: check its spelling")
     base = re.sub(r"[^\w.-]", "_", asked.partition("?")[0].rpartition("/")[2])[-100:] or "shard.tar"
-    folder = Path(os.environ.get("RS5M_CACHE") or Path.home() / ".cache/rs5m/shards")
-    path = folder / hashlib.sha256(unsigned(asked).encode()).hexdigest()[:16] / base
+    path = folder() / hashlib.sha256(unsigned(asked).encode()).hexdigest()[:16] / base
     path.parent.mkdir(parents=True, exist_ok=True)
     size = path.with_name(f"{base}.size")
     try:
@@ -59,6 +58,11 @@ def fetch(url: str, limits: Limits = LIMITS) -> Path:
     except Stop as stop:
         raise OSError(f"{url} could not be fetched ({stop.status}): {_cure(asked, stop)}") from stop
     return path
+
+
+def folder() -> Path:
+    """Where what is fetched from elsewhere is kept."""
+    return Path(os.environ.get("RS5M_CACHE") or Path.home() / ".cache/rs5m/shards")
 
 
 def _cure(url: str, stop: Stop) -> str:

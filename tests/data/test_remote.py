@@ -8,7 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 from pyarrow import fs
 
-from rs5m.data import remote
+from rs5m.data import records, remote, shards
 
 NAMES = ("kept.parquet", "unmatched/00000.parquet", "pub11-train-0000.tar")
 
@@ -130,3 +130,27 @@ def test_against_moto(run, tmp_path, monkeypatch):
         for name in NAMES:
             with store.open_input_stream(f"crawl/made/{name}") as there:
                 assert there.read() == (run / name).read_bytes()
+
+
+def test_shards_of_a_bucket_are_fetched_once(store, tmp_path, monkeypatch):
+    monkeypatch.setenv("RS5M_CACHE", str(tmp_path / "cache"))
+    for k in range(3):
+        records.write(tmp_path / "one.tar", [records.Record(b"x", "a.jpg", f"caption {k}")])
+        store.objects[f"crawl/set/{k}.tar"] = (tmp_path / "one.tar").read_bytes()
+    fill(store, "set/sizes.json")
+    for asked, count in (
+        ("s3://crawl/set", 3),
+        ("s3://crawl/set/*.tar", 3),
+        ("s3://crawl/set/{0,2}.tar", 2),
+    ):
+        found = shards.local(asked)
+        texts = [record.caption for record in records.read(found)]
+        assert texts == [f"caption {k}" for k in ((0, 1, 2) if count == 3 else (0, 2))]
+    asked = []
+    store.fault = lambda method, path: asked.append((method, path)) or 0
+    shards.local("s3://crawl/set/*.tar")
+    assert not [path for method, path in asked if method == "GET" and path.endswith("tar")]
+    with pytest.raises(FileNotFoundError, match="s3://crawl/other holds no such object"):
+        shards.local("s3://crawl/other")
+    with pytest.raises(FileNotFoundError, match="s3://gone/set holds no such object"):
+        shards.local("s3://gone/set")

@@ -303,8 +303,8 @@ def test_shards_that_are_not_there(tmp_path):
             shards.local([str(tmp_path / gone)])
     with pytest.raises(FileNotFoundError, match="empty holds no .tar file"):
         shards.local([tmp_path / "empty"])
-    with pytest.raises(ValueError, match="s3://x/a.tar is not an address"):
-        shards.local(["s3://x/a.tar"])
+    with pytest.raises(ValueError, match="ftp://x/a.tar is not an address"):
+        shards.local(["ftp://x/a.tar"])
     with pytest.raises(ValueError, match="a.tar is named twice among the shards"):
         shards.local([tmp_path, tmp_path / "a.tar"])
 

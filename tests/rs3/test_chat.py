@@ -3,6 +3,7 @@
 from collections import Counter
 
 import loopback_chat
+import loopback_store
 import numpy as np
 import pyarrow.parquet as pq
 import pytest
@@ -151,3 +152,16 @@ def test_the_types_are_the_same_with_one_caption(command, tmp_path):
     made = pq.read_table(tmp_path / "out/pairs.parquet")
     assert all(len(texts) == 1 for texts in made["captions"].to_pylist())
     assert Answers(tmp_path / "out" / FILE).spent().answers == 20
+
+
+def test_images_of_a_bucket(command, server, tmp_path, monkeypatch, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "x")
+    with loopback_store.small() as store:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        for path in (tmp_path / "in").iterdir():
+            store.objects[f"crawl/chips/{path.name}"] = path.read_bytes()
+        assert command("--images", "s3://crawl/chips") == 0
+        assert len(rs3.pairs(tmp_path / "out")) == 5 and len(server.requests) == 20
+        assert command("--images", "s3://crawl/none", out="other") == 2
+        assert "s3://crawl/none holds no such object" in capsys.readouterr().err
