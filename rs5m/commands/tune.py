@@ -76,9 +76,10 @@ def _add_recipe(add) -> None:
 
 def _add_data(add) -> None:
     data = (
-        "Shards, their folder, patterns or URLs; a table (parquet, csv, tsv, jsonl) of images or "
-        "paths and captions; COCO's captions json; a folder with metadata.csv or metadata.jsonl, "
-        "or with a .txt beside each image; or the folder of the recipe's set."
+        "Shards, their folder, patterns or URLs, s3:// and hf:// included; a table (parquet, csv, "
+        "tsv, jsonl) of images or paths and captions; COCO's captions json; a folder with "
+        "metadata.csv or metadata.jsonl, or with a .txt beside each image; or the folder of the "
+        "recipe's set."
     )
     private = (
         "Let URLs of shards reach this machine and private networks, such as 10.0.0.0/8 (default: "
