@@ -15,6 +15,7 @@ from rs5m.adapters import METHODS
 from rs5m.tune.augment import DRAWS, TURNS, View
 from rs5m.tune.distributed import rank, world
 
+WIDEST = 2048  # numbers of a tower's vectors: open_clip's widest has 1,792
 PRECISIONS = {"auto": None, "float32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 
 
@@ -51,6 +52,8 @@ class Settings:
         for name in ("size", "batch_size", "epochs", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}: give 1 or more")
+        if self.size > WIDEST:
+            raise ValueError(f"size is {self.size}: give at most {WIDEST}, no tower is wider")
         for name in (
             "learning_rate",
             "weight_decay",

@@ -216,6 +216,7 @@ def test_the_defaults_stay():
     ("change", "says"),
     [
         ({"method": "loro"}, "unknown method 'loro': choose one of full"),
+        ({"size": 100_000}, "size is 100000: give at most 2048, no tower is wider"),
         ({"turns": "left"}, "unknown turns 'left': choose one of any, right, none"),
         ({"crop": 0.0}, "crop is 0.0: give the smallest share of an image, up to 1"),
         ({"crop": 90.0}, "crop is 90.0"),
