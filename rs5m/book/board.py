@@ -11,14 +11,14 @@ import numpy as np
 import pandas as pd
 
 from rs5m import intervals, results, zeroshot
-from rs5m.book import domain, models, plots, testing, weights
+from rs5m.book import domain, models, plots, testing, together, weights
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
 from rs5m.data.datasets import Labelled
 from rs5m.evaluate import frozen, prompts, protocols, stored
 from rs5m.intervals import in_words
 
-FAMILIES = ("CLIP", "GeoRSCLIP", "RemoteCLIP")
+FAMILIES = together.FAMILIES
 _COUNTS = ("models", "gain_low", "gain_high", "chosen")
 _COUNTS += ("pairs", "turned", "unclear", "moved", "spread")  # of `order`
 FEW, PROBE, ALL = "16-shot with texts", "linear probe", "transductive"
@@ -75,7 +75,9 @@ def _measured(scale: Scale, data: Labelled, name: str, model: Callable[[], Model
         text = testing.text_vectors(scale, f"{title}-{data.name}", flat, name, model)
         text = text.reshape(len(groups), len(groups[0]), -1)
         texts[title] = zeroshot.classifier(text, one.averaging)
-    return measured(known["image"], data.labels, texts)
+    found = measured(known["image"], data.labels, texts)
+    usual = texts[protocols.USUAL]
+    return found | {"together": together.measured(known["image"], data.labels, usual)}
 
 
 def measured(image: np.ndarray, label: np.ndarray, texts: dict[str, np.ndarray]) -> dict:

@@ -139,7 +139,7 @@ def transductive(image: np.ndarray, text: np.ndarray, scale: float = 100.0) -> n
     centre, variance = normalise(image[best].mean(0)), np.full(dim, 1 / dim)
     prior -= prior.max(1, keepdims=True)
     prior -= np.log(np.exp(prior).sum(1, keepdims=True))
-    z, (places, weight) = np.exp(prior), _nearest(image)
+    z, (places, weight) = np.exp(prior), nearest(image)
     for _ in range(TURNS):
         density = _density(image, centre, variance)
         for _ in range(STEPS):
@@ -158,7 +158,7 @@ def _lead(scores: np.ndarray) -> np.ndarray:
     return scores - np.where(scores == first, second, first)
 
 
-def _nearest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def nearest(image: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The places and cosines (n, AGREE) of each image's nearest others, none below zero."""
     places, weight, count = [], [], min(AGREE, len(image) - 1)
     for start in range(0, len(image), BLOCK):
