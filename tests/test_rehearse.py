@@ -2,8 +2,10 @@
 
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
 import published
+import pytest
 import rehearse
 
 from rs5m.clip import hub, open_clip
@@ -50,3 +52,21 @@ def test_what_other_code_or_data_made_is_made_anew(tmp_path, monkeypatch):
     (tmp_path / "rehearsal" / "data.by").write_text("of another tree")
     rehearse.built(tmp_path / "rehearsal", tmp_path)
     assert len(made) == 5
+
+
+@pytest.mark.parametrize("options, passed", [(["--render"], "--render"), ([], "--keep-going")])
+def test_a_rehearsal_runs_chapters_or_renders_those_that_ran(monkeypatch, options, passed):
+    commands = []
+    for name in ("built", "book", "environment"):
+        monkeypatch.setattr(rehearse, name, lambda *_: {})
+    monkeypatch.setattr(
+        rehearse.subprocess,
+        "run",
+        lambda line, **_: commands.append(line) or SimpleNamespace(returncode=0),
+    )
+    monkeypatch.setattr(rehearse.signal, "signal", lambda *_: None)
+    monkeypatch.setattr("sys.argv", ["rehearse.py", "--scale", "paper", *options])
+    with pytest.raises(SystemExit) as ended:
+        rehearse.main()
+    assert not ended.value.code
+    assert {"--render", "--keep-going"} & set(commands[0]) == {passed}
