@@ -220,7 +220,11 @@ def artefact(
         print(f"{stage}: goes on in {temporary}", file=sys.stderr)
     try:
         make(temporary)
-        temporary.replace(folder)
+        try:
+            temporary.replace(folder)
+        except OSError:
+            if not folder.is_dir():  # else another process has made the same meanwhile
+                raise
     finally:  # of a run that failed, only what the next one can go on from is kept
         if resumes:
             with suppress(OSError):

@@ -187,6 +187,17 @@ def test_an_artefact_is_made_once_and_then_loaded(here, capsys):
     assert len(made) == 4
 
 
+def test_an_artefact_that_two_processes_make_is_the_first_ones(here):
+    def make(folder: Path) -> None:
+        (folder / "x").write_text("mine")
+        theirs = folder.with_name(folder.name.split(".")[0])
+        theirs.mkdir()
+        (theirs / "x").write_text("theirs")
+
+    found = results.artefact("stage", "mini", (1,), make)
+    assert (found / "x").read_text() == "theirs" and len(list(found.parent.iterdir())) == 1
+
+
 def test_a_command_keeps_what_it_makes_in_the_users_cache(here, monkeypatch):
     def make(folder: Path) -> None:
         (folder / "x").write_text("x")
