@@ -110,8 +110,8 @@ class Ladder:
 
     def by_colour(self, numbers: np.ndarray, captions: Sequence[tuple[str, ...]]) -> np.ndarray:
         """Where six colour numbers that learn from these captions are right."""
-        said = colour.from_captions(numbers, captions, self.spellings, self.colours[1])
-        return said == self.test.labels
+        known = self.spellings, self.colours[1], self.test.labels
+        return colour.strongest(numbers, captions, *known) == self.test.labels
 
     def row(self, change: str, hits: list, seconds: float, same: np.ndarray | None = None) -> dict:
         """An arm as it is stored; same: hits of colour that learned from the arm's own captions."""
@@ -166,6 +166,12 @@ class Ladder:
     def arms(self) -> list[dict]:
         """Every change that was tried on the book's pairs, in this order."""
         rows = [self.row("six colour numbers, classes that captions name", [self.baseline], 0.0)]
+        for name, weight in (("pair", None), ("class", "balanced")):
+            said = colour.from_captions(
+                self.colours[0], self.captions, self.spellings, self.colours[1], weight
+            )
+            change = f"the same, each {name} counting the same"
+            rows.append(self.row(change, [said == self.test.labels], 0.0))
         before = self.held[-1] @ head.weight(self.model).T
         hit = zeroshot.hits(before, self.classifier, self.test.labels)
         rows.append(self.row("the general model", [hit], 0.0))

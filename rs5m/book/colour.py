@@ -64,7 +64,11 @@ def _longest(word: tuple[str, int]) -> int:
 
 
 def from_captions(
-    colours: np.ndarray, captions: Sequence, spellings: Sequence, tested: np.ndarray
+    colours: np.ndarray,
+    captions: Sequence,
+    spellings: Sequence,
+    tested: np.ndarray,
+    class_weight: str | None = None,
 ) -> np.ndarray:
     """The class of each tested image (m,) by a logistic regression on six numbers that learns from
     the pairs whose captions name exactly one class; -1 for all where they name fewer than two.
@@ -74,6 +78,7 @@ def from_captions(
         captions: of each of them.
         spellings: see `mentions`.
         tested: `numbers` of the images to classify (m, 6).
+        class_weight: None, each pair counts the same, or "balanced", each class (scikit-learn's).
     """
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
@@ -83,8 +88,25 @@ def from_captions(
     learned = label >= 0
     if len(np.unique(label[learned])) < 2:
         return np.full(len(tested), -1)
-    regression = make_pipeline(StandardScaler(), LogisticRegression(max_iter=1000))
+    learner = LogisticRegression(max_iter=1000, class_weight=class_weight)
+    regression = make_pipeline(StandardScaler(), learner)
     return regression.fit(colours[learned], label[learned]).predict(tested)
+
+
+def strongest(
+    colours: np.ndarray,
+    captions: Sequence,
+    spellings: Sequence,
+    tested: np.ndarray,
+    labels: np.ndarray,
+) -> np.ndarray:
+    """`from_captions` with each pair or each class counting the same, whichever has the higher
+    balanced accuracy on the tested images: a choice on the test, to the baseline's advantage.
+    """
+    both = [
+        from_captions(colours, captions, spellings, tested, weight) for weight in (None, "balanced")
+    ]
+    return max(both, key=lambda said: intervals.balanced(said == labels, labels))
 
 
 def probe(features: np.ndarray, labels: np.ndarray, strength: float = 0.1) -> np.ndarray:
@@ -128,7 +150,7 @@ def fit_head(
 
 
 def answers(data: Labelled, pairs: loader.Shards | loader.Memory) -> np.ndarray:
-    """The class of each image of a test set (m,) by `from_captions`, learned from the pairs of a
+    """The class of each image of a test set (m,) by `strongest`, learned from the pairs of a
     tuning run.
     """
     from rs5m.book import testing
@@ -138,7 +160,7 @@ def answers(data: Labelled, pairs: loader.Shards | loader.Memory) -> np.ndarray:
     seen = numbers(batch.pixels.permute(0, 2, 3, 1).numpy())
     captions = [pairs.captions(i) for i in batch.index]
     spellings = list(zip(*testing.spellings(data).values(), strict=True))
-    return from_captions(seen, captions, spellings, numbers(data.images))
+    return strongest(seen, captions, spellings, numbers(data.images), data.labels)
 
 
 def hits(

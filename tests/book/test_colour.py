@@ -49,6 +49,23 @@ def test_colour_is_learned_from_captions_and_not_from_the_test():
     assert (colour.from_captions(seen, silent, spellings, test) == -1).all()
 
 
+def test_of_two_ways_to_count_pairs_the_better_is_the_baseline():
+    """Two classes that overlap, one of them rare in the pairs and not in the test."""
+    generator = np.random.default_rng(0)
+    label = np.repeat([0, 1], [950, 50])
+    tested, truth = np.repeat([0, 1], 300), np.repeat([0, 1], 300)
+    seen, test = (generator.normal(y[:, None] / 2, 1, (len(y), 6)) for y in (label, tested))
+    captions, spellings = [(CLASSES[k],) for k in label], [(name,) for name in CLASSES[:2]]
+    level = {
+        weight: (colour.from_captions(seen, captions, spellings, test, weight) == truth).mean()
+        for weight in (None, "balanced")
+    }
+    assert level["balanced"] > level[None] + 0.05
+    for counted, best in ((truth, level["balanced"]), (1 - truth, 1 - level[None])):
+        said = colour.strongest(seen, captions, spellings, test, counted)
+        assert (said == counted).mean() == best
+
+
 def test_a_probe_is_at_chance_where_features_say_nothing():
     generator = np.random.default_rng(0)
     label = np.arange(900) % 3
