@@ -18,6 +18,7 @@ from rs5m import cli
 from rs5m.data import images
 from rs5m.tune import recipes, run
 
+STRUCT = pa.struct([("path", pa.string()), ("bytes", pa.binary())])
 SMALL = ("epochs=1", "batch_size=4", "warm_up=1", "method=full", "compiled=off")
 
 
@@ -137,7 +138,8 @@ def test_a_struct_without_bytes_is_one_sentence(tmp_path):
     pq.write_table(pa.table({"image": image, "caption": ["a", "b"]}), table)
     with pytest.raises(ValueError, match="pairs.parquet has struct<path: string> in its column"):
         run.shards("shards", [str(table)], tmp_path / "out")
-    image = [{"path": "0.jpg", "bytes": None}, {"path": "1.jpg", "bytes": None}]
-    pq.write_table(pa.table({"image": image, "caption": ["a", "b"]}), table)
-    with pytest.raises(ValueError, match=r"has no whole pair: 2 \(has no image\)"):
-        run.shards("shards", [str(table)], tmp_path / "out")
+    for paths, why in ((("0.jpg", "1.jpg"), "is missing"), ((None, None), "has no image")):
+        image = pa.array([{"path": one, "bytes": None} for one in paths], STRUCT)
+        pq.write_table(pa.table({"image": image, "caption": ["a", "b"]}), table)
+        with pytest.raises(ValueError, match=rf"has no whole pair: 2 \({why}\)"):
+            run.shards("shards", [str(table)], tmp_path / "out")
