@@ -56,9 +56,10 @@ def published(scale: Scale) -> dict | None:
     """`measured` of each of WHU-RS19's files of vectors in the scale's data folder, or what was
     stored, see `rs5m.results.measured`.
     """
-    folder = data_folder(scale) / weights.FOLDER
-    here = scale.name == "local" and any(folder.glob("*.npz"))
-    return results.measured("together", "local", here, lambda: of_files(folder))
+    here = scale.name == "local" and any((data_folder(scale) / weights.FOLDER).glob("*.npz"))
+    return results.measured(
+        "together", "local", here, lambda: of_files(data_folder(scale) / weights.FOLDER)
+    )
 
 
 def of_files(folder: Path) -> dict:
