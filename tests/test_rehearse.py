@@ -33,7 +33,7 @@ def test_a_rehearsal_is_marked_on_every_page_and_keeps_results_to_itself(tmp_pat
     mark = (tmp_path / "book" / "book" / "_static" / "rehearsal.css").read_text()
     assert '"rehearsal"' in mark
     kept = tmp_path / "book" / "results"
-    assert sorted(path.name for path in kept.iterdir()) == ["local", "mini"]
+    assert sorted(path.name for path in kept.iterdir()) == ["bench", "local", "mini"]
     assert (kept / "mini").resolve() == ROOT / "results" / "mini"
 
 

@@ -82,7 +82,7 @@ def networks(folder: Path) -> None:
 
 def book(folder: Path) -> None:
     """The book beside its package, with a mark on every page and results/ of its own, where those
-    of mini and local are links: pages quote them.
+    of mini, local and the benchmarks are links: pages quote them.
     """
     folder.mkdir(parents=True, exist_ok=True)
     for name in ("rs5m", "constraints.txt", "_toc.yml"):
@@ -97,9 +97,9 @@ def book(folder: Path) -> None:
         raise SystemExit("_config.yml has no html part to mark the pages in")
     (folder / "_config.yml").write_text(marked, encoding="utf-8")
     (folder / "results").mkdir(exist_ok=True)
-    for scale in ("mini", "local"):
-        if not (folder / "results" / scale).exists():
-            (folder / "results" / scale).symlink_to(ROOT / "results" / scale)
+    for name in ("mini", "local", "bench"):
+        if not (folder / "results" / name).exists():
+            (folder / "results" / name).symlink_to(ROOT / "results" / name)
 
 
 def built(folder: Path, real: Path | None) -> None:
