@@ -170,7 +170,7 @@ class Ladder:
             said = colour.from_captions(
                 self.colours[0], self.captions, self.spellings, self.colours[1], weight
             )
-            change = f"the same, each {name} counting the same"
+            change = f"six colour numbers, each {name} counting the same"
             rows.append(self.row(change, [said == self.test.labels], 0.0))
         before = self.held[-1] @ head.weight(self.model).T
         hit = zeroshot.hits(before, self.classifier, self.test.labels)
@@ -185,14 +185,15 @@ class Ladder:
         rows += [
             self.tuned("six colour numbers, contrastive", *self.colours, captions, LONG),
             self.tuned("matrix behind the trunk", *trunk, captions),
-            self.tuned("the same, four times as many steps", *trunk, captions, LONG),
+            self.tuned("matrix behind the trunk, four times as many steps", *trunk, captions, LONG),
             self.tuned("stem and first stages in place of the trunk", *early, captions),
-            self.tuned("the same, as many steps", *early, captions, LONG),
+            self.tuned("stem and first stages in place of the trunk, four times as many steps",
+                       *early, captions, LONG),
             self.tuned("stem and first stages beside the frozen trunk", *early, captions, LONG,
                        trunk=trunk[0]),
             self.tuned("trunk, stem and first stages, both learned", *both, captions, LONG),
-            self.tuned("the same and colour", *every, captions, LONG),
-            self.tuned("the same, captions that name one class only", *clear, only, LONG),
+            self.tuned("trunk, stem, first stages and colour, all learned", *every, captions, LONG),
+            self.tuned("these, captions that name one class only", *clear, only, LONG),
             self.regression("trunk, classes that captions name", *trunk),
             self.regression("trunk, first stages and colour, classes that captions name", *every),
             self.tuned("labelled chips of one degree, composed captions", chips[::LABELLED],

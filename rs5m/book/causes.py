@@ -93,10 +93,10 @@ def ladder() -> pd.DataFrame:
 
 def rungs() -> dict[str, int | str]:
     """What the prose says of the ladder: count, ahead (arms whose whole interval lies above
-    colour's level), best (the highest arm), and two arms beside colour from their own captions.
+    colour that learns from the same captions), best (the highest arm), and the arms of RUNGS.
     """
     arms = stored("ladder")["arms"]
-    ahead = [arm["change"] for arm in arms if arm["over_colour"]["low"] > 0]
+    ahead = [arm["change"] for arm in arms if over(arm)["low"] > 0]
     told = {"count": len(arms), "ahead": "; ".join(ahead) or ("none" if arms else "not measured")}
     by_change = {arm["change"]: arm for arm in arms}
     told |= {name: level(by_change.get(change)) for name, change in RUNGS.items()}
@@ -104,12 +104,14 @@ def rungs() -> dict[str, int | str]:
     return told | {"best": f"{best['change']}: {level(best)}" if best else "not measured"}
 
 
+def over(arm: dict) -> dict:
+    """An arm's distance to colour that learns from the same captions."""
+    return arm.get("over_same") or arm["over_colour"]
+
+
 def level(arm: dict | None) -> str:
     """An arm's accuracy and its distance to colour that learns from the same captions."""
     if arm is None:
         return "not measured"
-    over = arm.get("over_same") or arm["over_colour"]
-    return (
-        f"{arm['balanced']:.1f} %, {in_words(over, 'gain', sign='+')} points to colour from the "
-        "same captions"
-    )
+    distance = in_words(over(arm), "gain", sign="+")
+    return f"{arm['balanced']:.1f} %, {distance} points to colour from the same captions"
