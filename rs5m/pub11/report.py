@@ -73,14 +73,18 @@ def write(out: Path, paths: Iterable[Path] = (), url: str = "", caption: str = "
         ("Pairs dropped, by stage and reason", counts),
         ("Hosts with the most failed pairs", _hosts(kept, dropped)),
     ]
-    if len(links):
-        heading = (
-            f"Near-copies: the first {min(LINKS, len(links))} of {len(links):,} pairs that met"
-        )
-        shown = links.drop(columns=["first_url", "second_url"]).head(LINKS)
-        tables.append((f"{heading}, all are in copies.parquet", shown.round({"score": 3})))
+    tables += _met(links)
     groups[1:1] = _stopped(out, partial(batches, url=url, caption=caption), list(paths))
     sheet.write(out / PAGE, "PUB11: what was kept and dropped", lead, tables, groups)
+
+
+def _met(links: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
+    """The table of near-copies, none where no pair met."""
+    if not len(links):
+        return []
+    heading = f"Near-copies: the first {min(LINKS, len(links))} of {len(links):,} pairs that met"
+    shown = links.drop(columns=["first_url", "second_url"]).head(LINKS)
+    return [(f"{heading}, all are in copies.parquet", shown.round({"score": 3}))]
 
 
 def reasons(out: Path) -> pd.DataFrame:

@@ -70,8 +70,7 @@ def run(
         return ""
     record = _begun(recipe, checkpoint) | _account(recipe, tuned, source, losses, out)
     record |= {"validation": {**judge.about, "best": best(out)}} if judge else {}
-    record["seconds"] = round(time.perf_counter() - begun, 1)
-    return _write(tuned, recipe, out, record)
+    return _write(tuned, recipe, out, record | {"seconds": round(time.perf_counter() - begun, 1)})
 
 
 def _model(recipe: Recipe, checkpoint: str | Path | None):
