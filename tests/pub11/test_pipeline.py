@@ -133,11 +133,11 @@ def test_a_second_start_does_no_work(site, finished):
 def test_duplicates_beyond_memory_give_the_same_bytes(site, finished, tmp_path, monkeypatch):
     """From the shards of a run, its last stages once more with signatures on disk."""
     asked = []
-    groups = outcome.dedup.groups
+    pairs = outcome.dedup.scored_pairs
     monkeypatch.setattr(
         outcome.dedup,
-        "groups",
-        lambda *a, folder: asked.append(folder) or groups(*a, folder=folder),
+        "scored_pairs",
+        lambda *a, folder, **more: asked.append(folder) or pairs(*a, folder=folder, **more),
     )
     monkeypatch.setattr(outcome, "BEYOND", 10)
     again = tmp_path / "again"
