@@ -21,13 +21,16 @@ from rs5m import reach, results
 # Who reads a resource, by hand: a new one fails here until its reader is stated.
 READERS = {
     "keywords/keywords.toml": {"rs5m.keywords.listed"},
+    "keywords/ordinary.txt": {"rs5m.keywords.listed"},
     "paper/*": {"rs5m.paper"},
     "tune/recipes/*": {"rs5m.tune.recipes"},
     "captions/metadata.toml": {"rs5m.captions.sentences"},
+    "captions/questions.toml": {"rs5m.captions.chat"},
     "book/scripts/*": {"rs5m.book.play"},
     "clip/models.toml": {"rs5m.clip.known"},
     "evaluate/cards.toml": {"rs5m.evaluate.cards"},
     "evaluate/suites.toml": {"rs5m.evaluate.cards"},
+    "evaluate/contact.toml": {"rs5m.evaluate.contact"},
     "evaluate/protocols.toml": {"rs5m.evaluate.protocols"},
     "pocket/webtexts.toml": {"rs5m.pocket.webtexts"},
     "pocket/continents.csv": {"rs5m.pocket.world"},

@@ -32,7 +32,7 @@ THOUGHT = re.compile(r"\s*<think>.*?</think>", re.DOTALL)  # of a model that thi
 
 @dataclass(frozen=True)
 class Prompts:
-    """What is asked, see prompts.toml; ValueError where it cannot be."""
+    """What is asked, see questions.toml; ValueError where it cannot be."""
 
     prompts: list[str]
     system: str = ""
@@ -61,13 +61,13 @@ def read_prompts(path: str | Path = "") -> Prompts:
     """The package's prompts, or those of a file of the same form; ValueError or OSError in one
     sentence.
     """
-    source = Path(path) if path else files("rs5m.captions") / "prompts.toml"
+    source = Path(path) if path else files("rs5m.captions") / "questions.toml"
     try:
         return Prompts(**tomllib.loads(source.read_text(encoding="utf-8")))
     except (ValueError, TypeError) as error:  # of TOML, of UTF-8, of names that are none of ours
         said = str(error).replace("Prompts.__init__() ", "")
         raise ValueError(
-            f"{path} is no file of prompts ({said}): write one as rs5m/captions/prompts.toml is"
+            f"{path} is no file of prompts ({said}): write one as rs5m/captions/questions.toml is"
         ) from error
 
 

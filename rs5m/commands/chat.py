@@ -16,7 +16,7 @@ def add(parser) -> None:
     name = "The name by which --captioner-url knows the model (default: none)."
     prompts = (
         "A TOML file of prompts and settings of a request, of the form of "
-        "rs5m/captions/prompts.toml (default: that one)."
+        "rs5m/captions/questions.toml (default: that one)."
     )
     requests = (
         "The requests to --captioner-url after which the run stops, earlier ones of this folder "
