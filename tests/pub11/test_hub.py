@@ -17,7 +17,7 @@ class Refused(Exception):
     """What the hub's library raises for an answer."""
 
     def __init__(self, status: int):
-        self.response = SimpleNamespace(status_code=status)
+        self.response = SimpleNamespace(status_code=status, headers={})
 
 
 @pytest.mark.parametrize(
