@@ -140,7 +140,13 @@ def test_rotation_gains_get_the_verdict_of_their_interval(here):
     (here / "results/mini/rotation.json").unlink()
     only = compared(here, {}, "ROT")
     assert only.verdict.tolist() == ["not attempted"] and "462 images" in only.reason.iloc[0]
-    assert "points with" in only.reason.iloc[0] and "no verdict" in only.reason.iloc[0]
+    assert "points, a linear" in only.reason.iloc[0] and "no verdict" in only.reason.iloc[0]
+
+
+def test_several_draws_of_training_images_give_a_verdict(here):
+    drawn = STORED["rs3", "mini"] | {"draws": 5, "change": {scorecard.TURNED: GOOD}}
+    rows = compared(here, STORED | {("rs3", "mini"): drawn}, "ROT")
+    assert rows.verdict.iloc[2] == "direction only" and "5 draws" in rows.reason.iloc[2]
 
 
 def test_the_halves_are_the_same_at_every_scale_and_count_once(here):
