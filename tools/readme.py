@@ -110,7 +110,7 @@ def rows() -> dict[str, str]:
         "Does [ranking over rotations](book/rotation.md) choose captions without directions?": (
             f"{gain(seen)} if the ranker sees directions, {gain(own)} if it hardly does; "
             f"after tuning on the choice, {gain(built['change'][scorecard.TURNED])}, over "
-            f"{built.get("draws", 1)} draws of training images"
+            f"{built.get('draws', 1)} draws of training images"
         ),
         "What do [keywords](book/keywords.md) and the [outlier filters](book/filters.md) keep?": (
             f"keywords {words['says so']['rate']:.0f} % of captions that name the view from above, "
