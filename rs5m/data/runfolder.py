@@ -150,8 +150,7 @@ def work(
     out: Path,
     stage: str,
     sizes: Mapping[int, int],
-    make: Callable[[list[int]], Iterable[pa.Table]],
-    width: int = 1,
+    make: Callable[[int], pa.Table],
 ) -> None:
     """Make and keep the shards that are missing.
 
@@ -159,18 +158,15 @@ def work(
         out: the run's folder; its log.txt names each shard that was made.
         stage: the folder of the shards.
         sizes: the shards' numbers, and how many images each has.
-        make: numbers of a wave to its tables, in that order.
-        width: shards of one wave.
+        make: a shard's number to its table.
     """
     todo = missing(out, stage, sizes)
     (out / stage).mkdir(exist_ok=True)
     total = sum(sizes[number] for number in todo)
     with tqdm(total=total, desc=stage, unit=" images", miniters=1, disable=not todo) as bar:
-        for start in range(0, len(todo), width):
-            wave = todo[start : start + width]
-            for number, table in zip(wave, make(wave), strict=True):
-                keep(table, out, stage, number)
-                bar.update(sizes[number])
+        for number in todo:
+            keep(make(number), out, stage, number)
+            bar.update(sizes[number])
 
 
 def keep(table: pa.Table, out: Path, stage: str, number: int) -> None:

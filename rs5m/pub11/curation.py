@@ -249,10 +249,10 @@ def _values(asked: Curation, pairs: pd.DataFrame, out: Path) -> pd.DataFrame:
     sizes = {i: len(pairs[start : start + SHARD]) for i, start in enumerate(starts)}
     look = _looker(asked)
 
-    def make(wave: list[int]) -> list[pa.Table]:
-        parts = [pairs[i * SHARD : (i + 1) * SHARD] for i in wave]
-        found = [{"row": part.row.tolist()} | look(part, out) for part in parts]
-        return [pa.table({name: one[name] for name in schema.names}, schema) for one in found]
+    def make(number: int) -> pa.Table:
+        part = pairs[number * SHARD : (number + 1) * SHARD]
+        found = {"row": part.row.tolist()} | look(part, out)
+        return pa.table({name: found[name] for name in schema.names}, schema)
 
     runfolder.work(out, "curate", sizes, make)
     shards = [shard_path(out, "curate", i) for i in sizes]

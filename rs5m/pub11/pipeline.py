@@ -176,14 +176,14 @@ def _look(urls: pd.DataFrame, out: Path, judge: Judge) -> None:
         return
     looker = Looker(judge, str(out))
 
-    def make(wave: list[int]) -> list[pa.Table]:
-        paths = [shard_path(out, "fetch", number) for number in wave]
-        frame = daft.from_arrow(pq.read_table(paths[0], columns=["key", "shard", "content"]))
+    def make(number: int) -> pa.Table:
+        path = shard_path(out, "fetch", number)
+        frame = daft.from_arrow(pq.read_table(path, columns=["key", "shard", "content"]))
         answer = looker.go(daft.col("content")).alias("answer")
         fields = (daft.col("answer").get(name).alias(name) for name in LOOKED.names[2:])
         frame = frame.select("key", "shard", answer).select("key", "shard", *fields)
         table = pa.Table.from_pylist(frame.to_pylist(), LOOKED)
-        return [_part(table, number, "look", urls, out) for number in wave]
+        return _part(table, number, "look", urls, out)
 
     runfolder.work(out, "look", urls.shard.value_counts(sort=False).to_dict(), make)
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -129,13 +129,9 @@ def _work(
         mine = runfolder.missing(out, stage, range(first, len(shards), parts))
         if mine:
             sizes = {number: len(shards[number]) for number in mine}
-            runfolder.work(out, stage, sizes, partial(_wave, do, load()))
+            runfolder.work(out, stage, sizes, partial(do, load()))
             gc.collect()  # networks refer to themselves
             torch.cuda.empty_cache()  # does nothing without CUDA
-
-
-def _wave(do: Callable, models: object, numbers: list[int]) -> Iterator[pa.Table]:
-    return (do(models, number) for number in numbers)
 
 
 def _missing(out: Path, count: int, parts: int) -> str:

@@ -87,16 +87,16 @@ def test_a_folder_of_something_else_is_left_as_it_is(tmp_path):
 
 
 def test_work_makes_what_is_missing_in_waves(tmp_path):
-    waves = []
+    made = []
 
-    def make(numbers):
-        waves.append(numbers)
-        return [pa.table({"n": [number]}) for number in numbers]
+    def make(number):
+        made.append(number)
+        return pa.table({"n": [number]})
 
-    runfolder.work(tmp_path, "stage", dict.fromkeys(range(5), 1), make, 2)
+    runfolder.work(tmp_path, "stage", dict.fromkeys(range(5), 1), make)
     runfolder.shard_path(tmp_path, "stage", 3).unlink()
-    runfolder.work(tmp_path, "stage", dict.fromkeys(range(5), 1), make, 2)
-    assert waves == [[0, 1], [2, 3], [4], [3]]
+    runfolder.work(tmp_path, "stage", dict.fromkeys(range(5), 1), make)
+    assert made == [0, 1, 2, 3, 4, 3]
     assert (tmp_path / "log.txt").read_text().split("\n")[-2] == "stage 00003"
     assert runfolder.missing(tmp_path, "stage", range(6)) == [5]
 
