@@ -55,7 +55,7 @@ def walk(file: int, faults: list[Fault]) -> Iterator[tuple[str, int, int]]:
     """Name, offset and length of each file in an open tar; what is left out goes to `faults`.
 
     A link, hard or symbolic, is where the member that it names is; one that stands before that
-    member comes last.
+    member comes last. Of tars joined by `cat` the second's members are below tar-2/, and so on.
     """
     places, links = {}, []
     for header, start in _headers(file, faults):
@@ -75,23 +75,32 @@ def walk(file: int, faults: list[Fault]) -> Iterator[tuple[str, int, int]]:
                 links.append((header.member, target))
         else:
             faults.append(Fault(header.member, "is neither a file nor a link", f" ({kind!r})"))
-    for member, target in links:
-        if target in places:
+    while known := [link for link in links if link[1] in places]:
+        links = [link for link in links if link[1] not in places]
+        for member, target in known:
+            places[posixpath.normpath(member)] = places[target]
             yield member, *places[target]
-        else:
-            faults.append(Fault(member, "is a link to what the tar does not hold", f" ({target})"))
+    for member, target in links:
+        faults.append(Fault(member, "is a link to what the tar does not hold", f" ({target})"))
 
 
 def _headers(file: int, faults: list[Fault]) -> Iterator[tuple[_Header, int]]:
     """Every whole member but folders, and where its content begins."""
     size, at, longer = os.fstat(file).st_size, 0, {}
+    first, above = 0, ""  # where this tar begins, of several joined by cat, and its folder
     if content := _content(os.pread(file, BLOCK, 0)):
         faults.append(Fault("", f"is not a tar file but {content}"))
         return
     while True:
         head = os.pread(file, BLOCK, at)
-        if head == bytes(BLOCK) and size - at <= PADDING and not any(os.pread(file, PADDING, at)):
-            return
+        if head == bytes(BLOCK):
+            there = _after_zeros(file, at, size)
+            if there == size and size - at <= PADDING:
+                return
+            if _joins(at, there, first) and _header(os.pread(file, BLOCK, there)):
+                first, at = there, there
+                above = f"tar-{int(above[4:-1] or 1) + 1}/"
+                continue
         header = _header(head)
         if header is None:
             there = _next_header(file, at, size)
@@ -116,8 +125,25 @@ def _headers(file: int, faults: list[Fault]) -> Iterator[tuple[_Header, int]]:
         if kind == b"S":
             faults.append(Fault(header.member, "is a sparse file: pack it without --sparse"))
         elif not folder:
-            yield header, start
+            target = above + header.target if kind == b"1" else header.target
+            yield header._replace(member=above + header.member, target=target), start
         longer = {}
+
+
+def _after_zeros(file: int, at: int, size: int) -> int:
+    """Where the first block begins that is not zeros; `size` if nowhere."""
+    while chunk := os.pread(file, PADDING, at):
+        if rest := chunk.lstrip(b"\0"):
+            return at + (len(chunk) - len(rest)) // BLOCK * BLOCK
+        at += len(chunk)
+    return size
+
+
+def _joins(end: int, there: int, first: int) -> bool:
+    """Whether zeros from `end` to `there` are the end mark of a tar that begins at `first`: filled
+    up to a whole record, or two blocks; a hole in a file seldom is either.
+    """
+    return (there - first) % tarfile.RECORDSIZE == 0 or there - end == 2 * BLOCK
 
 
 def _header(head: bytes) -> _Header | None:
@@ -129,7 +155,8 @@ def _header(head: bytes) -> _Header | None:
     except (ValueError, tarfile.HeaderError):
         return None
     prefix, member, target = (
-        tarfile.nts(part, "utf-8", "replace") for part in (head[345:500], head[:100], head[157:257])
+        tarfile.nts(part, "utf-8", "backslashreplace")
+        for part in (head[345:500], head[:100], head[157:257])
     )
     kind = head[156:157]
     member = f"{prefix}/{member}" if prefix and kind not in b"LKS" else member
@@ -177,12 +204,12 @@ def _is_text(head: bytes) -> bool:
 def _extended(kind: bytes, data: bytes) -> dict:
     """What a header before the header says: GNU's long name, or POSIX's path and size."""
     if kind in b"LK":
-        text = data.rstrip(b"\0").decode("utf-8", "replace")
+        text = data.rstrip(b"\0").decode("utf-8", "backslashreplace")
         return {"member" if kind == b"L" else "target": text}
     given, at = {}, 0
     while kind == b"x" and (match := PAX.match(data, at)):
         end = at + int(match[1])
-        value = data[match.end() : end - 1].decode("utf-8", "replace")
+        value = data[match.end() : end - 1].decode("utf-8", "backslashreplace")
         if match[2] in (b"path", b"linkpath"):
             given["member" if match[2] == b"path" else "target"] = value
         elif match[2] == b"size" and value.isdecimal():

@@ -49,6 +49,28 @@ def pairs(path: Path) -> dict[str, tuple[bytes, str]]:
     return kept
 
 
+def test_tars_joined_by_cat_are_read_each_by_itself(tmp_path):
+    one = tarred(tmp_path / "1.tar", [("a.jpg", IMAGE), ("a.txt", TEXT), ("b.jpg", IMAGE)])
+    hard = ("b.jpg", tarfile.LNKTYPE, "a.jpg")
+    two = tarred(tmp_path / "2.tar", [("a.jpg", b"other"), ("a.txt", b"x"), hard, ("b.txt", b"y")])
+    path = tmp_path / "x.tar"
+    path.write_bytes(one.read_bytes() + two.read_bytes() + two.read_bytes())
+    second = {"a.jpg": (b"other", "x"), "b.jpg": (b"other", "y")}
+    later = {f"tar-{n}/{name}": pair for n in (2, 3) for name, pair in second.items()}
+    found = index(path)
+    assert found.names == ["a.jpg", *later]
+    assert found.left_out == {"lacks a caption (txt or json)": 1}, "no text of another tar's"
+
+
+def test_links_to_links_and_names_of_other_bytes(tmp_path):
+    links = [("c.jpg", tarfile.SYMTYPE, "b.jpg"), ("b.jpg", tarfile.SYMTYPE, "a.jpg")]
+    texts = [(f"{stem}.txt", TEXT) for stem in "abc"]
+    path = tarred(tmp_path / "x.tar", [*links, *texts, ("a.jpg", IMAGE)])
+    assert pairs(path) == {f"{stem}.jpg": (IMAGE, "a farm") for stem in "abc"}
+    latin = [("\udce9.jpg", IMAGE), ("\udce8.txt", TEXT)]
+    assert pairs(tarred(tmp_path / "y.tar", latin)) == {}, "not each other's"
+
+
 @pytest.mark.parametrize("stem", ["S2A_20170613T101031.v1", "a.b.c", "d.e/f.g", "1.5m", "..a"])
 def test_keys_with_dots_are_pairs(tmp_path, stem):
     path = tarred(tmp_path / "x.tar", [(f"{stem}.jpg", IMAGE), (f"{stem}.txt", TEXT)])
