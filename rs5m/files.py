@@ -130,6 +130,7 @@ def refuse_pointer(path: str | Path, start: bytes) -> None:
 
 KINDS = (  # the first bytes of files that come under another's name
     (b"PAR1", "parquet"),
+    (b"PARE", "encrypted parquet"),
     (b"PK\x03\x04", "a zip"),
     (b"PK\x05\x06", "an empty zip"),
     (b"\x1f\x8b", "compressed by gzip"),
@@ -147,7 +148,8 @@ def kind(start: bytes) -> str:
     known = next((words for magic, words in KINDS if start.startswith(magic)), "")
     if known or not start:
         return known or "empty"
-    written = all(byte >= 32 or byte in b"\t\r\n" for byte in start)
+    written = all(byte >= 32 or byte in b"\t\r\n\0\x1a" for byte in start)
+    written = written and 8 * start.count(0) <= len(start)  # some zeros are slips in a text
     return "text, such as csv or tsv" if written else ""
 
 

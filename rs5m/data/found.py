@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import os
+import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import chain, islice
@@ -194,6 +195,10 @@ def _file(base: Path, name: str) -> tuple[Path, str | None]:
         return inside, "is too long for a path (of base64, store the bytes)"
     if not inside.is_relative_to(base):
         return inside, "is a path outside the folder"
+    if not _is_file(inside):  # the folder itself keeps its form
+        inside = base / unicodedata.normalize("NFC", str(inside.relative_to(base)))
+    if not _is_file(inside):
+        inside = base / unicodedata.normalize("NFD", str(inside.relative_to(base)))
     return inside, None if _is_file(inside) else "is missing"
 
 

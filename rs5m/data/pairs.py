@@ -42,8 +42,10 @@ def _holds_shards(path: Path) -> bool:
     if path.is_dir():
         return any(shards.SHARD.fullmatch(file.name) for file in files.walk(path))
     with path.open("rb") as stream:
-        head = stream.read(64)
-    text = files.kind(head).startswith(("text", "json", "parquet"))
+        head = stream.read(512)
+    if head[257:262] == b"ustar":  # a long name before it looks like text
+        return True
+    text = files.kind(head[:64]).startswith(("text", "json", "parquet"))
     return not (text or path.suffix.lower() in (*tables.ENDINGS, ".json"))
 
 

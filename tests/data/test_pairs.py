@@ -3,6 +3,8 @@
 import io
 import json
 import os
+import tarfile
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -349,3 +351,33 @@ def test_a_name_that_is_not_utf8_is_packed_and_found_again(tmp_path):
         pytest.skip("this disk takes UTF-8 alone")
     (tmp_path / "set" / os.fsdecode(b"gr\xfcn.txt")).write_text("green")
     assert packed(tmp_path / "set")[0] == [(name, ("green",))]
+
+
+@pytest.mark.parametrize("forms", ["NFC NFD", "NFD NFC"])
+def test_a_name_in_unicodes_other_form(tmp_path, forms):
+    listed, there = (unicodedata.normalize(form, "caf\u00e9.jpg") for form in forms.split())
+    pictures(tmp_path / "set", there)
+    (tmp_path / "set/a.csv").write_text(f"path,caption\n{listed},a roof\nno\u00e9.jpg,x\n")
+    found, left_out = packed(tmp_path / "set/a.csv")
+    assert found == [(there, ("a roof",))]
+    assert list(left_out) == ["is missing"] and len(left_out["is missing"]) == 1
+
+
+def test_a_zero_in_a_csv_costs_no_other_row(tmp_path):
+    pictures(tmp_path / "set", "a.jpg", "b.jpg")
+    (tmp_path / "set/a.csv").write_bytes(b"path,caption\na.jpg,x\na\0b.jpg,y\nb.jpg,z\n\x1a")
+    found, left_out = packed(tmp_path / "set/a.csv")
+    assert found == [("a.jpg", ("x",)), ("b.jpg", ("z",))]
+    assert left_out.keys() == {"is missing", "wrong_fields"}
+
+
+def test_a_shard_whose_first_name_is_long_is_no_table(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        archive.addfile(tarfile.TarInfo("n" * 90 + ".jpg"))
+    assert pairs.packable([str(tmp_path / "a.tar")]) == []
+
+
+def test_an_encrypted_parquet_is_called_so(tmp_path):
+    (tmp_path / "a.parquet").write_bytes(b"PARE" + b"x" * 200 + b"PARE")
+    with pytest.raises(ValueError, match="is encrypted parquet"):
+        packed(tmp_path / "a.parquet")
