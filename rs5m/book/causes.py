@@ -27,6 +27,8 @@ QUOTED = {  # name in the prose: arm of bench/halves.py
     "last": "RS3 first, then PUB11",
 }
 
+COLOUR = "six colour numbers"  # the arms of bench/ladder.py that are the baseline
+
 RUNGS = {  # name in the prose: arm of bench/ladder.py
     "trunk": "matrix behind the trunk",
     "alone": "stem and first stages beside the frozen trunk",
@@ -71,7 +73,19 @@ def quoted() -> dict[str, float | str]:
         "worst": f"{worst} {by_class[worst]:+.0f} points",
         "best": f"{best} {by_class[best]:+.0f}",
         "less": in_words(values["both_over"]["RS3"], "gain", sign="+") if level else "unknown",
+        "worth": worth(),
     }
+
+
+def worth() -> str:
+    """What each half is worth at scale local, in points with intervals."""
+    halves = (results.load("tune", "local") or {"values": {}})["values"].get("worth", {})
+    said = {"both": "both"}
+    told = [
+        f"{in_words(gain, 'gain', sign='+')} points with {said.get(name, name + ' alone')}"
+        for name, gain in halves.items()
+    ]
+    return ", ".join(told) or "an amount that no stored run tells"
 
 
 def ladder() -> pd.DataFrame:
@@ -94,8 +108,9 @@ def ladder() -> pd.DataFrame:
 def rungs() -> dict[str, int | str]:
     """What the prose says of the ladder: count, ahead (arms whose whole interval lies above
     colour that learns from the same captions), best (the highest arm), and the arms of RUNGS.
+    Colour itself, from whatever pairs, is no arm here.
     """
-    arms = stored("ladder")["arms"]
+    arms = [arm for arm in stored("ladder")["arms"] if not arm["change"].startswith(COLOUR)]
     ahead = [arm["change"] for arm in arms if over(arm)["low"] > 0]
     told = {"count": len(arms), "ahead": "; ".join(ahead) or ("none" if arms else "not measured")}
     by_change = {arm["change"]: arm for arm in arms}

@@ -45,6 +45,28 @@ def test_an_arm_is_ahead_only_with_its_whole_interval(low, monkeypatch):
     assert isinstance(table, pd.DataFrame) and table.iloc[0, 3] == "—"
 
 
+def test_colour_from_other_pairs_is_not_ahead_of_colour():
+    """Stored is its distance to colour from the page's pairs, which says nothing of an arm."""
+    arms = causes.stored("ladder")["arms"]
+    better = [
+        a for a in arms if a["change"].startswith(causes.COLOUR) and causes.over(a)["low"] > 0
+    ]
+    told = causes.rungs()
+    assert better and causes.COLOUR not in told["ahead"] + told["best"]
+    assert told["count"] < len(arms)
+
+
+def test_what_the_halves_are_worth_is_read_from_the_stored_run(monkeypatch):
+    gain = {"gain": -2.0, "low": -3.0, "high": -1.0}
+    stored = {"values": {"worth": {"PUB11": gain, "both": gain}}}
+    monkeypatch.setattr(causes.results, "load", lambda name, scale: stored)
+    assert causes.worth() == (
+        "-2.0 [-3.0, -1.0] points with PUB11 alone, -2.0 [-3.0, -1.0] points with both"
+    )
+    monkeypatch.setattr(causes.results, "load", lambda name, scale: None)
+    assert "no stored run" in causes.worth()
+
+
 @pytest.mark.parametrize("order", ["mixed", "even", "in turn", "after"])
 def test_every_order_has_as_many_steps_and_shares_them_as_it_says(order):
     arm = halves.Arm("x", [], 8, order)
