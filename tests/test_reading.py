@@ -84,6 +84,10 @@ def test_what_only_sets_up_is_behind_a_toggle(page):
         ("if x:\n    results.glue('x', x)", [], True),
         ("x = 1\npaper.show([x], scale)", [], True),
         ("results.glue('x', x)", ["remove-cell"], False),
+        ("\n".join(["rows += [1]"] * 8), [], False),
+        ("\n".join(["rows += [1]"] * 9), [], True),
+        ("\n".join(["assert x"] * 9), [], False),
+        ("def f(x):\n" + "\n".join(["    x += 1"] * 9), [], False),
     ],
 )
 def test_code_that_teaches_is_shown(code, tags, hidden):

@@ -28,6 +28,8 @@ BOOKKEEPING = re.compile(  # a chapter's first imports, numbers that are kept or
     r"|^paper\.show\(",
     re.M,
 )
+TEACHES = re.compile(r"^ *(?:def|class|assert|with)\b", re.M)  # a method, a check, a try-out
+SHORT = 8  # lines that do not stand in anybody's way
 TIMING = "timing.json"
 
 
@@ -36,13 +38,14 @@ def tags_of(cell: nbformat.NotebookNode) -> list[str]:
 
 
 def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
-    """Whether a cell's code stands in the way of reading: it sets up, draws, or keeps numbers for
-    the prose. The notebooks for Colab show it as it is.
+    """Whether a cell's code stands in the way of reading: it sets up, draws, keeps numbers for the
+    prose, or is long and shows no method. The notebooks for Colab show it as it is.
     """
     if any(tag.startswith("remove") for tag in tags_of(cell)):
         return False
     drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
-    return drawn or bool(BOOKKEEPING.search(cell.source))
+    reports = cell.source.count("\n") >= SHORT and not TEACHES.search(cell.source)
+    return drawn or reports or bool(BOOKKEEPING.search(cell.source))
 
 
 def reachable(data: dict) -> None:
