@@ -103,6 +103,14 @@ def test_an_absent_value_is_a_dash_in_a_table():
     assert data["text/html"] == ("<table><td></td><td>—</td><td>—</td><td>NaN, too</td></table>")
 
 
+def test_a_header_is_in_words_and_a_value_as_it_is():
+    data = {"text/html": '<th class="a_b">worst_case</th><th>http_404</th><td>worst_case</td>'}
+    chapter.reachable(data)
+    assert data["text/html"] == (
+        '<th class="a_b">worst case</th><th>http_404</th><td>worst_case</td>'
+    )
+
+
 def test_a_notebook_for_colab_folds_it_too():
     class Book:
         said, labels, source, title, complete = {}, {}, {}, {}, True

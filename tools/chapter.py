@@ -30,6 +30,7 @@ BOOKKEEPING = re.compile(  # a chapter's first imports, numbers that are kept or
 )
 TEACHES = re.compile(r"^ *(?:def|class|assert|with)\b", re.M)  # a method, a check, a try-out
 SHORT = 8  # lines that do not stand in anybody's way
+SNAKE = re.compile(r">[A-Za-z]+(?:_[A-Za-z]+)+(?=</th>)")
 TIMING = "timing.json"
 
 
@@ -49,13 +50,14 @@ def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
 
 
 def reachable(data: dict) -> None:
-    """A wide table scrolls in its own box: let the keyboard reach it, no header be empty, and what
-    is absent be a dash.
+    """A wide table scrolls in its own box: let the keyboard reach it, no header be empty or a name
+    of code, and what is absent be a dash.
     """
     if "text/html" in data:
         html = "".join(data["text/html"])
         html = html.replace('<table id="T_', '<table class="dataframe" id="T_')  # of a Styler
         html = html.replace('class="dataframe"', 'class="dataframe" tabindex="0"')
+        html = SNAKE.sub(lambda match: match[0].replace("_", " "), html)
         html = re.sub(r"(?<=<td>)(?:NaN|nan|None|&lt;NA&gt;)(?=</td>)", "—", html)
         data["text/html"] = html.replace("<th></th>", "<td></td>")
 
