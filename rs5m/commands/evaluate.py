@@ -13,7 +13,7 @@ EXAMPLE = """
       --templates templates.txt --predictions predictions --out own.json
   rs5m evaluate --model RemoteCLIP-ViT-B-32 ViT-B-32-quickgelu@openai --data rs5m_test_data \\
       --out board
-  rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data scenes.csv photos shards --protocol all \
+  rs5m evaluate --model GeoRSCLIP-ViT-B-32 --data scenes.csv photos shards --protocol all \\
       --out several.json
   rs5m evaluate --features vectors.npz --tasks zeroshot,probe,fewshot --out score.json
 """

@@ -16,20 +16,22 @@ from rs5m.evaluate.reporting import SELO
 from rs5m.files import whole
 
 STYLE = """
+:root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 78rem;
-  color: #222; background: #fff }
+  color: CanvasText; background: Canvas }
 h1 { font-size: 1.5rem } .wide { overflow-x: auto }
 table { border-collapse: collapse; margin: .5rem 0 1rem; font-variant-numeric: tabular-nums }
-th, td { padding: .25rem .7rem; border-bottom: 1px solid #ddd; text-align: left;
+th, td { padding: .25rem .7rem; border-bottom: 1px solid #8885; text-align: left;
   white-space: nowrap; vertical-align: bottom }
 th button { font: inherit; font-weight: 600; border: 0; padding: 0; background: none;
   color: inherit; cursor: pointer; text-align: left; white-space: normal }
 th[aria-sort=descending] button::after { content: " \\2193" }
 th[aria-sort=ascending] button::after { content: " \\2191" }
-tr > :first-child { position: sticky; left: 0; background: #fff; min-width: 7rem; max-width: 16rem;
-  white-space: normal; overflow-wrap: anywhere }
+tr > :first-child { position: sticky; left: 0; z-index: 1; background: Canvas; min-width: 7rem;
+  max-width: 16rem; white-space: normal; overflow-wrap: anywhere }
 td { vertical-align: top } td.words { min-width: 14rem; white-space: normal }
-small { color: #666; display: block }
+small { opacity: .75; display: block }
+@media (max-width: 40rem) { tr > :first-child { max-width: 8rem } }
 """.strip()
 SCRIPT = """
 const heads = [...document.querySelectorAll("th")], body = document.querySelector("tbody");
@@ -106,15 +108,23 @@ def _of_model(report: dict) -> Entry:
         f"zero-shot: {told['zeroshot']['prompts']} prompts, {told['zeroshot']['averaging']}",
         f"images: {told['preprocessing']['resize']}, {told['preprocessing']['image_size']} pixels",
     ]
+    by_reason: dict[str, list[str]] = {}
     for name, apart in report["not_comparable"].items():
-        notes.append(f"{name}: not comparable with published numbers, {'; '.join(apart['why'])}")
+        by_reason.setdefault("; ".join(apart["why"]), []).append(name)
         for key, value in apart["values"].items():
             numbers[f"{name}, {key}"] = Number(value, *apart["intervals"][key])
         numbers |= _by_protocol(report, name)  # beside its own set
+    notes += [
+        f"{', '.join(some)}: not comparable with published numbers, {why}"
+        for why, some in by_reason.items()
+    ]
+    told_apart = []
     for name, rows in report.get("protocols", {}).items():
         key, _, apart = reporting.spread(rows)
-        notes.append(f"{name}: {apart:.1f} points of {key} lie between its protocols")
+        told_apart.append(f"{apart:.1f} points of {key} on {name}")
         numbers |= _by_protocol(report, name)
+    if told_apart:
+        notes.append(f"the protocol alone makes {', '.join(told_apart)}")
     for name, count in report.get("texts_cut", {}).items():
         notes.append(f"{name}: {count} texts are longer than the text tower reads")
     met = contact.in_words(report.get("contact", {}).get("sets", {})) or contact.UNKNOWN

@@ -50,14 +50,15 @@ class Words(NamedTuple):
         """ValueError where there are names, and not for these very classes; where two classes would
         have one name in prompts; and where classes are numbers without names.
 
-        others: classes of other sets, which names may be for.
+        others: classes of other sets, which names may be for, in part or all of them.
         """
         fewer, more = set(classes) - set(self.names), set(self.names) - {*classes, *others}
-        if self.names and (fewer or more):
+        unnamed = len(fewer) == len(classes) and not more
+        if self.names and not unnamed and (fewer or more):
             told = {"no name for": fewer, "no folder of": more}
             wrong = [f"{say} {', '.join(sorted(some))}" for say, some in told.items() if some]
             raise ValueError(f"--classnames: {'; '.join(wrong)}: give a line for each class folder")
-        if not self.names and all(name.isdecimal() for name in classes):
+        if unnamed and all(name.isdecimal() for name in classes):
             raise ValueError(
                 f"{set_name} has the numbers {classes[0]} to {classes[-1]} for classes: give their "
                 "names with --classnames, a line each"

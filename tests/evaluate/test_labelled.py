@@ -209,6 +209,24 @@ def test_names_for_numbers_and_names_that_do_not_fit(tmp_path, evaluated, capsys
     assert "--classnames: no name for 2: give a line for each" in capsys.readouterr().err
 
 
+def test_names_are_for_the_sets_that_they_fit(tmp_path, evaluated, capsys):
+    sets = [parquet(tmp_path / "mine", meaning=False), imagefolder(tmp_path / "hub")]
+    names = tmp_path / "names.txt"
+    names.write_text("blue\ngreen\nred\n")
+    report = evaluated("--data", *sets, "--classnames", names)
+    values = {name: told["values"]["top1"] for name, told in report["not_comparable"].items()}
+    assert values == {"zeroshot set": 100, "zeroshot hub": 100}
+    names.write_text("blue,indigo\nmauve,mauve\n")
+    evaluated("--data", *sets, "--classnames", names, code=2)
+    assert "no folder of mauve" in capsys.readouterr().err
+    names.write_text("blue,indigo\n")
+    evaluated("--data", sets[1], "--classnames", names, code=2)
+    assert "no name for green, red" in capsys.readouterr().err
+    names.write_text("blue,indigo\ngreen,lime\nred,rust\n")
+    evaluated("--data", *sets, "--classnames", names, code=2)
+    assert "set has the numbers 0 to 2 for classes" in capsys.readouterr().err
+
+
 def test_two_sets_of_one_name_are_refused(tmp_path, evaluated, capsys):
     evaluated("--data", csv(tmp_path / "a"), csv(tmp_path / "b"), code=2)
     assert "two sets are called set: give each once" in capsys.readouterr().err

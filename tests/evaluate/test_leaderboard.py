@@ -66,6 +66,19 @@ def test_what_is_printed_of_the_same_weights_stands_beside():
     assert "printed" not in reference, "of another model"
 
 
+def test_one_reason_and_one_spread_are_said_once():
+    told = report("m", 60.0)
+    sets = {f"zeroshot {name}": {"why": ["not known"], "values": {}} for name in ("a", "b")}
+    told["not_comparable"] = sets
+    both = {"values": {"top1": 50.0}, "intervals": {"top1": (40, 60)}}
+    other = {"values": {"top1": 45.5}, "intervals": {"top1": (40, 60)}}
+    told["protocols"] = {name: {"rs5m": both, "clip": other} for name in sets}
+    text = leaderboard.markdown(leaderboard.entries(told))
+    assert "- zeroshot a, zeroshot b: not comparable with published numbers, not known\n" in text
+    apart = "4.5 points of top1 on zeroshot a, 4.5 points of top1 on zeroshot b"
+    assert f"- the protocol alone makes {apart}\n" in text
+
+
 def test_how_training_met_each_set_stands_in_the_table_and_on_the_page():
     told = report("RemoteCLIP-ViT-B-32", 60.0)
     sets = ["eurosat", "rsicd", "ucm_captions", "WHU-RS19", "mine"]
