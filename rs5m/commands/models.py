@@ -26,7 +26,10 @@ def run(arguments: argparse.Namespace) -> None:
         _show_one(arguments.name, arguments.json)
         return
     columns = ("name", "architecture", "activation", "text_length", "licence", "source", "format")
-    show([one._asdict() for one in known.models().values()], columns, arguments.json)
+    rows = [one._asdict() for one in known.models().values()]
+    if not arguments.json:  # the file tells its length once it is there
+        rows = [row | {"text_length": row["text_length"] or "not known"} for row in rows]
+    show(rows, columns, arguments.json)
 
 
 def _show_one(name: str, as_json: bool) -> None:

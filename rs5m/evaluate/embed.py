@@ -20,7 +20,7 @@ from rs5m.data.datasets import Images, in_words
 from rs5m.evaluate import features, prompts, search, stored, testsets
 from rs5m.vectors import normalise
 
-BLOCK = 2048  # images between two that are kept
+BLOCK = 2048  # images or texts that are kept at once; whole batches of clip.encode_texts
 ENDINGS = (".npz", ".parquet")
 # what makes vectors comparable
 SAME = ("weights", "quick_gelu", "image_size", "squash", "mean", "std")
@@ -49,6 +49,15 @@ def images(store: features.Store, found: Images, name: str) -> tuple[np.ndarray,
     return np.concatenate(vectors), kept, skipped
 
 
+def texts(store: features.Store, lines: list[str], name: str) -> np.ndarray:
+    """Normalised vectors (n, dim) of texts, each different one encoded once, block by block."""
+    order = sorted(sorted(set(lines)), key=len)  # as the store does: the batches are the same
+    blocks = [order[start : start + BLOCK] for start in range(0, len(order), BLOCK)]
+    parts = [store.texts(block, f"{name}-{i}" if i else name) for i, block in enumerate(blocks)]
+    vectors, place = np.concatenate(parts), {text: i for i, text in enumerate(order)}
+    return normalise(vectors[[place[text] for text in lines]]).astype(np.float32)
+
+
 def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) -> Path:
     """Write the vectors of a folder of images, or of a text file's lines, to an npz or parquet.
 
@@ -67,8 +76,7 @@ def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) 
         lines = [line.strip() for line in files.text(data).splitlines()]
         if not (lines := [line for line in lines if line]):
             raise ValueError(f"{data} has no text: write one on each line")
-        vectors = normalise(store.texts(lines, data.stem)).astype(np.float32)
-        return _write(out, {"text": vectors, "texts": lines}, about)
+        return _write(out, {"text": texts(store, lines, data.stem), "texts": lines}, about)
     return _write(out, _of_folder(store, data, classes), about | {"folder": str(data)})
 
 

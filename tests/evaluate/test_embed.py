@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -76,6 +77,31 @@ def test_an_interrupted_run_goes_on_with_the_next_block(photos, monkeypatch):
     assert not Path("a.npz").exists()
     assert command("embed", "--data", photos, "--out", "a.npz") == 0
     assert asked[0] not in asked[1:] and len(embed.read("a.npz").names) == 6
+
+
+def test_interrupted_texts_go_on_with_the_next_block_to_the_same_bytes(photos, monkeypatch):
+    texts = [f"a {'very ' * (i % 7)}wide river" for i in range(7)] + [f"lake {i}" for i in range(9)]
+    Path("t.txt").write_text("\n".join(texts[::-1] + texts[:3]), encoding="utf-8")
+    assert command("embed", "--data", "t.txt", "--out", "whole.npz") == 0
+    monkeypatch.setattr(embed, "BLOCK", 4)
+    assert command("embed", "--data", "t.txt", "--out", "parts.npz") == 0
+    real, asked = clip.encode_texts, []
+
+    def encode(model, texts, *more):
+        asked.append(list(texts))
+        if len(asked) == 3:
+            raise KeyboardInterrupt
+        return real(model, texts, *more)
+
+    monkeypatch.setattr(clip, "encode_texts", encode)
+    shutil.rmtree("runs")
+    assert command("embed", "--data", "t.txt", "--out", "a.npz") == 130
+    assert not Path("a.npz").exists()
+    assert command("embed", "--data", "t.txt", "--out", "a.npz") == 0
+    assert [asked.count(block) for block in asked] == [1, 1, 2, 2, 1]
+    assert Path("a.npz").read_bytes() == Path("parts.npz").read_bytes()
+    ours, theirs = (np.load(name)["text"] for name in ("a.npz", "whole.npz"))
+    assert ours == pytest.approx(theirs, abs=1e-6) and len(ours) == 19
 
 
 def test_class_folders_are_scored_as_the_evaluation_scores_them(photos, model, monkeypatch):
