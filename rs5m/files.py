@@ -6,7 +6,7 @@ import errno
 import hashlib
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 UMASK = os.umask(0)  # there is no way to read it without setting it
@@ -36,7 +36,8 @@ def whole(path: str | Path) -> Iterator[Path]:
     except OSError as error:
         raise unwritten(path, error) from error
     finally:
-        temporary.unlink(missing_ok=True)
+        with suppress(OSError):  # a disk that is read-only would hide why
+            temporary.unlink(missing_ok=True)
 
 
 def unwritten(path: str | Path, error: OSError) -> OSError:

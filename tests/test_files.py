@@ -1,5 +1,6 @@
 """Chapter setup, the ground: every file of a folder, and content that is the file itself."""
 
+import errno
 from pathlib import Path
 
 import pytest
@@ -91,3 +92,13 @@ def test_what_is_no_text_is_named(tmp_path):
         path.write_bytes(content)
         with pytest.raises(ValueError, match=f"a.txt is {said}.*save it as UTF-8"):
             files.text(path)
+
+
+def test_a_read_only_disk_is_said_with_the_files_own_name(tmp_path, monkeypatch):
+    def refuse(self, *_, **__):
+        raise OSError(errno.EROFS, "Read-only file system", str(self))
+
+    monkeypatch.setattr(Path, "unlink", refuse)
+    said = pytest.raises(OSError, match=r"/x could not be written \(Read-only.*name another")
+    with said, files.whole(tmp_path / "x") as temporary:
+        refuse(temporary)
