@@ -11,6 +11,7 @@ import argparse
 import json
 import re
 from collections import Counter
+from math import ceil
 
 from rs5m import intervals, paper, results
 from rs5m.book import colour as colours
@@ -31,9 +32,9 @@ def cost() -> str:
     if timing:
         disk = timing["gigabytes"]
         if timing["setup_seconds"]:
-            setup = f": {timing['setup_seconds'] / 60:.0f} minutes, {disk.pop('.venv'):.1f} GB"
+            setup = f": {ceil(timing['setup_seconds'] / 60)} minutes, {disk.pop('.venv'):.1f} GB"
         size = sum(size for name, size in disk.items() if name != ".venv")
-        run = f": {timing['seconds'] / 60:.0f} minutes, {size:.1f} GB"
+        run = f": {ceil(timing['seconds'] / 60)} minutes, {size:.1f} GB"
         run += f" ({timing['run']}, {timing['cpus']} CPU cores)"
     return f"```bash\nmake setup       # once{setup}\nmake reproduce   # every chapter{run}\n```\n"
 
