@@ -9,8 +9,11 @@ import chapter
 import myst
 import nbformat
 import notebooks
+import numpy as np
+import pandas as pd
 import pytest
 import strip
+import tables
 
 ROOT = Path(__file__).parents[1]
 BADGES = {  # class -> words
@@ -97,18 +100,42 @@ def test_code_that_teaches_is_shown(code, tags, hidden):
     assert chapter.behind_a_toggle(cell) == (not tags)
 
 
-def test_an_absent_value_is_a_dash_in_a_table():
-    data = {"text/html": "<table><th></th><td>NaN</td><td>&lt;NA&gt;</td><td>NaN, too</td></table>"}
-    chapter.reachable(data)
-    assert data["text/html"] == ("<table><td></td><td>—</td><td>—</td><td>NaN, too</td></table>")
+def rows(html: str) -> list[list[str]]:
+    """The cells of each row, with a hash before those that are headers."""
+    parts = re.findall(r"<tr.*?</tr>", tables.tidy(html), re.S)
+    cells = (re.findall(r"<(t[hd])[^>]*>(.*?)</", part, re.S) for part in parts)
+    return [["#" * (tag == "th") + text.strip() for tag, text in row] for row in cells]
 
 
-def test_a_header_is_in_words_and_a_value_as_it_is():
-    data = {"text/html": '<th class="a_b">worst_case</th><th>http_404</th><td>worst_case</td>'}
-    chapter.reachable(data)
-    assert data["text/html"] == (
-        '<th class="a_b">worst case</th><th>http_404</th><td>worst_case</td>'
-    )
+def test_the_index_is_named_in_the_row_of_the_columns():
+    frame = pd.DataFrame({"a": [1], "b": [2]}, index=pd.Index(["x"], name="what"))
+    for shown in (frame, frame.style, frame.rename_axis(columns="step")):
+        assert rows(shown._repr_html_()) == [["#what", "#a", "#b"], ["#x", "1", "2"]]
+    unnamed = frame.rename_axis(None)
+    assert rows(unnamed._repr_html_()) == [["", "#a", "#b"], ["#x", "1", "2"]]
+    two = pd.concat({"x": unnamed}, axis=1)
+    assert len(rows(two._repr_html_())) == 3, "columns of two levels keep both"
+
+
+def test_an_index_that_only_counts_is_left_out_and_any_other_kept():
+    frame = pd.DataFrame({"a": ["x", "y"]})
+    assert rows(frame._repr_html_()) == [["#a"], ["x"], ["y"]]
+    assert rows(frame.set_axis([1, 2])._repr_html_())[1] == ["#1", "x"]
+    assert rows(frame.rename_axis("epoch")._repr_html_())[1] == ["#0", "x"]
+
+
+def test_cells_are_in_words_and_counts_whole():
+    frame = pd.DataFrame({"worst_case": [5504.0, np.nan], "rate": [1.0, 2.5]}, index=["a_b", "c_1"])
+    frame["found"], frame["year"] = [True, False], [2019, 12000]
+    assert rows(frame._repr_html_()) == [
+        ["", "#worst case", "#rate", "#found", "#year"],
+        ["#a b", "5,504", "1.0", "yes", "2019"],
+        ["#c_1", "—", "2.5", "no", "12,000"],
+    ]
+    links = '<table class="dataframe"><tr><td><a href="x">a_b &amp; NaN</a></td></tr></table>'
+    assert 'href="x">a_b &amp; NaN</a>' in tables.tidy(links)
+    for other in ("<table><tr><td><br></table>", '<table class="findings"><tr></tr></table>'):
+        assert tables.tidy(other) == other
 
 
 def test_a_notebook_for_colab_folds_it_too():

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import nbformat
 import notebooks
+import tables
 from rendering import COLOURS, digest, file_digest
 
 from rs5m.files import whole
@@ -30,7 +31,6 @@ BOOKKEEPING = re.compile(  # a chapter's first imports, numbers that are kept or
 )
 TEACHES = re.compile(r"^ *(?:def|class|assert|with)\b", re.M)  # a method, a check, a try-out
 SHORT = 8  # lines that do not stand in anybody's way
-SNAKE = re.compile(r">[A-Za-z]+(?:_[A-Za-z]+)+(?=</th>)")
 TIMING = "timing.json"
 
 
@@ -47,19 +47,6 @@ def behind_a_toggle(cell: nbformat.NotebookNode) -> bool:
     drawn = any("image/png" in output.get("data", {}) for output in cell.get("outputs", []))
     reports = cell.source.count("\n") >= SHORT and not TEACHES.search(cell.source)
     return drawn or reports or bool(BOOKKEEPING.search(cell.source))
-
-
-def reachable(data: dict) -> None:
-    """A wide table scrolls in its own box: let the keyboard reach it, no header be empty or a name
-    of code, and what is absent be a dash.
-    """
-    if "text/html" in data:
-        html = "".join(data["text/html"])
-        html = html.replace('<table id="T_', '<table class="dataframe" id="T_')  # of a Styler
-        html = html.replace('class="dataframe"', 'class="dataframe" tabindex="0"')
-        html = SNAKE.sub(lambda match: match[0].replace("_", " "), html)
-        html = re.sub(r"(?<=<td>)(?:NaN|nan|None|&lt;NA&gt;)(?=</td>)", "—", html)
-        data["text/html"] = html.replace("<th></th>", "<td></td>")
 
 
 class Chapter:
@@ -183,5 +170,7 @@ class Chapter:
             if behind_a_toggle(cell):
                 cell.metadata["tags"] = [*tags_of(cell), "hide-input"]
             for output in cell.outputs:
-                reachable(output.get("data", {}))
+                data = output.get("data", {})
+                if "text/html" in data:
+                    data["text/html"] = tables.tidy("".join(data["text/html"]))
         return page
