@@ -148,16 +148,20 @@ def test_over_budget_all_that_came_is_kept(budget, workers, server, images, tmp_
 
 def test_a_failure_lets_open_requests_end(server, images, tmp_path):
     """One of three that are open is refused while the others wait: these are kept."""
-    gate = threading.Barrier(3)
+    gate, asking = threading.Barrier(3), made(server, tmp_path, workers=3)
 
     def fault(number):
         if number:
             gate.wait(60)
-        return (401, {}, b"") if number == 2 else None
+        if number == 2:
+            return (401, {}, b"")
+        if number:  # answered only when the refusal has arrived
+            asking.endpoint.stopped.wait(60)
+        return None
 
     server.fault = fault
     with pytest.raises(OSError, match="HTTP 401"):
-        made(server, tmp_path, workers=3).generate(images, 4)
+        asking.generate(images, 4)
     assert Answers(tmp_path / "a.sqlite").spent().answers == 3
     assert len(server.requests) == 4, "what had not begun does not begin"
 

@@ -45,14 +45,14 @@ def test_vectors_are_those_of_encode_images():
         model, [datasets.decode(c)[0] for c in found], batch_size=8, quiet=True
     )
     assert (
-        np.array_equal(got.vectors, plain)
+        got.vectors == pytest.approx(plain, abs=1e-5)
         and got.kept.tolist() == list(range(23))
         and got.skipped == {}
     )
 
 
 def test_pixels_in_memory_have_the_vectors_of_encode_images(tmp_path):
-    """The chapters' chips (15 x 15 pixels) go the way of files, and no bit changes."""
+    """The chapters' chips (15 x 15 pixels) go the way of files, but for the order of sums."""
     small_clip.register(tmp_path)
     model, generator = small_clip.random(False), np.random.default_rng(1)
     found = [
@@ -60,8 +60,8 @@ def test_pixels_in_memory_have_the_vectors_of_encode_images(tmp_path):
         for i in range(70)
     ]
     got = encoding.encode(model, datasets.held(found, [str(i) for i in range(70)]))
-    assert np.array_equal(got.vectors, clip.encode_images(model, found, quiet=True))
-    assert got.vectors.std() > 0
+    assert got.vectors == pytest.approx(clip.encode_images(model, found, quiet=True), abs=1e-5)
+    assert got.vectors.std() > 0.1
 
 
 @pytest.mark.parametrize("batch", [1, 3, 64])
