@@ -31,7 +31,6 @@ SHARED = "shares its id with another image"
 NO_COCO = (
     "is not COCO's captions (images with id and file_name, annotations with image_id and caption)"
 )
-BYTES = (pa.types.is_binary, pa.types.is_large_binary, pa.types.is_binary_view)
 
 
 class Pair(NamedTuple):
@@ -153,21 +152,20 @@ def of_table(
             f"({IMAGE} and {column.option} choose others)"
         )
     rows = tables.rows(table, [where, beside])
-    kind = table.schema.field(where).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if pa.types.is_struct(kind) or any(test(kind) for test in BYTES):
+    kind = tables.plain(table.schema.field(where).type)
+    if pa.types.is_struct(kind) or tables.is_bytes(kind):
         return _inside(path, rows, where, beside)
     faults: list[Pair] = []
     return chain(_files(path, _named(path, rows, where, beside, faults)), faults)
 
 
 def _is_image(kind: pa.DataType) -> bool:
-    return tables.is_text(kind) or (pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0)
+    struct = pa.types.is_struct(kind) and kind.get_field_index("bytes") >= 0
+    return struct or tables.is_text(kind) or tables.is_bytes(kind)
 
 
 def _is_caption(kind: pa.DataType) -> bool:
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    return tables.is_text(kind.value_type if lists else kind)
+    return tables.is_text(tables.of_list(kind) or kind)
 
 
 CAPTION = Column("caption", "--caption-column", CAPTIONS, _is_caption, "texts or lists of them")
@@ -180,12 +178,20 @@ def _inside(path: Path, rows: Iterable[dict], where: str, words: str) -> Iterato
         struct = value if isinstance(value, dict) else {"bytes": value}
         given = struct.get("path")
         name = f"{path.stem}-{i}{'-' if given else '.jpg'}{PurePath(given).name if given else ''}"
-        data = struct.get("bytes")
+        data = _bytes(struct.get("bytes"))
         if not data and isinstance(given, str) and given and not row.get(FAULT):
             inside, fault = _file(path.absolute().parent, given)
             yield Pair(name, None if fault else inside.read_bytes, row.get(words), fault)
         else:
             yield Pair(name, data and (lambda data=data: data), row.get(words), row.get(FAULT))
+
+
+def _bytes(value: object) -> object:
+    """The bytes that stand in a list of numbers; any other value as it is."""
+    try:
+        return bytes(value) if isinstance(value, list) else value
+    except (TypeError, ValueError):  # a null, or more than a byte holds
+        return None
 
 
 def _file(base: Path, name: str) -> tuple[Path, str | None]:

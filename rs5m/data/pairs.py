@@ -123,7 +123,9 @@ def _kept(found: Iterable[Pair], left_out: dict[str, list[str]]) -> Iterator[rec
 
 def _texts(value: object) -> tuple[tuple[str, ...], str | None]:
     several = value if isinstance(value, list | tuple) else [value]
-    several = [sample.spelled(one) if isinstance(one, bytes) else one for one in several]
+    several = [  # bytes of a fixed length end in zeros
+        sample.spelled(one.rstrip(b"\0")) if isinstance(one, bytes) else one for one in several
+    ]
     if any(not isinstance(one, str | None) for one in several):
         return (), "has a caption that is no text"
     whole = (one.encode("utf-8", "replace").decode().strip() for one in several if one)

@@ -50,8 +50,7 @@ class Several(NamedTuple):
 
 
 def _is_label(kind: pa.DataType) -> bool:
-    lists = pa.types.is_list(kind) or pa.types.is_large_list(kind)
-    kind = kind.value_type if lists else kind
+    kind = tables.of_list(kind) or kind
     return tables.is_text(kind) or pa.types.is_integer(kind)
 
 
@@ -160,7 +159,7 @@ def _kind(path: Path, label: str) -> tuple[bool, list[str]]:
     first = islice(tables.rows(table, [name]), 1000)
     texts = (row[name] for row in first if isinstance(row.get(name), str | list))
     listed = any(isinstance(text, list) or text.strip().startswith("[") for text in texts)
-    return pa.types.is_list(kind) or pa.types.is_large_list(kind) or listed, meaning
+    return tables.of_list(kind) is not None or listed, meaning
 
 
 def _pairs(pairs: Iterable[Pair], left_out: LeftOut) -> Iterator[tuple[str, Callable, list[str]]]:

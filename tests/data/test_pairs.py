@@ -106,6 +106,34 @@ def test_images_inside_a_parquet(tmp_path):
     }
 
 
+def test_other_types_of_a_parquet(tmp_path):
+    data = jpeg(1)
+    texts = [["a", "b"], ["a", "b"]]
+    captions = [
+        pa.array([b"a\0", b"\0\0"], pa.binary(2)),
+        *(pa.array(texts, kind) for kind in (pa.list_(pa.string(), 2), pa.list_view(pa.string()))),
+        pa.array(texts, pa.list_(pa.dictionary(pa.int32(), pa.string()))),
+    ]
+    images = [
+        pa.array([data, data], pa.binary(len(data))),
+        *(
+            pa.array([list(data), list(data)], kind)
+            for kind in (pa.list_(pa.uint8()), pa.list_(pa.int64(), len(data)))
+        ),
+        pa.array([list(data), [300]]),
+    ]
+    for number, (image, caption) in enumerate(zip(images, captions, strict=True)):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        pq.write_table(pa.table({"image": image, "caption": caption}), folder / "a.parquet")
+        found, left_out = packed(folder / "a.parquet")
+        assert found[0] == ("a-0.jpg", ("a", "b") if number else ("a",))
+        assert (
+            left_out
+            == [{"has no caption": ["a-1.jpg"]}, {}, {}, {"has no image": ["a-1.jpg"]}][number]
+        )
+
+
 def test_the_formats_of_img2dataset(tmp_path):
     folder = tmp_path / "parquet"
     folder.mkdir()

@@ -63,7 +63,7 @@ def test_every_row_of_a_csv_is_read_or_has_a_reason(
                 st.sampled_from(["one", "two"]),
                 st.none() | st.text(max_size=4) | st.integers() | st.lists(st.text(max_size=2)),
             ),
-            st.sampled_from(["{", "[1]", "null", "[" * 2000, '{"one": "x"} {"one": "y"}']),
+            st.sampled_from(["{", "[1]", "null", "[" * 2000, '{"one": "x" "one"}']),
         ),
         max_size=20,
     )
@@ -142,8 +142,7 @@ def test_a_row_longer_than_a_block_is_one_sentence(tmp_path, small_blocks):
         ("a.csv", "url,text\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         ("a.csv", "url,text\n".encode("utf-16-be"), "is UTF-16: save it as UTF-8"),
         ("a.jsonl", b'{"url": "x", "text": "caf\xe9"}\n', "is not UTF-8"),
-        ("a.json", b'[{"url": "x"}]', "is json: give parquet, csv, tsv or jsonl"),
-        ("a.json", b'{\n "images": []\n}', "is json, not jsonl"),
+        ("a.json", b"[1, [2], {}]", "is json, not jsonl"),
         ("a.csv", b"version https://git-lfs.github.com/spec/v1\n", "is a pointer of Git LFS"),
         ("a.csv", b"<html>", "is a web page"),
         ("a.csv", b"", "is empty"),
@@ -154,6 +153,33 @@ def test_what_cannot_be_read_is_one_sentence(tmp_path, name, data, said):
     (tmp_path / name).write_bytes(data)
     with pytest.raises(ValueError, match=f"{name} {said}"):
         rows(tmp_path / name, "url")
+
+
+TWO = [{"url": "a", "text": "x; {y"}, {"url": "b", "text": "z"}]
+EACH = [json.dumps(one) for one in TWO]
+LONG = [json.dumps(one, indent=1) for one in TWO]
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("a.csv", "url|text\na|x; {y\nwrong\nb|z\n"),
+        ("a.csv", 'sep=;\nurl;text\na;"x; {y"\nwrong\nb;z\n'),
+        ("a.csv", '\ufeff\r\n"sep=,"\r\nurl,text\r\na,x; {y\r\nwrong\r\nb,z'),
+        ("a.jsonl", f"{EACH[0]}, wrong\n{EACH[1]}"),
+        ("a.jsonl", f'{EACH[0]}{{"url": "c",\n{EACH[1]}'),
+        ("a.json", f"{EACH[0]} 1 {EACH[1]}"),
+        ("a.json", f"{LONG[0]}\nwrong\n{LONG[1]}"),
+        ("a.json", f"[{EACH[0]}, null,\n{EACH[1]}]"),
+        ("a.json", json.dumps([TWO[0], 1, TWO[1]], indent=2)),
+    ],
+)
+def test_a_table_as_other_programs_write_it(tmp_path, name, text):
+    (tmp_path / name).write_text(text)
+    first, (*nothing, fault), second = rows(tmp_path / name, "url", "text")
+    assert [first, second] == [(*one.values(), None) for one in TWO]
+    assert not any(nothing)
+    assert fault == ("wrong_fields" if name == "a.csv" else "not_json")
 
 
 @pytest.mark.parametrize("cut", [0.3, 0.9, 1.0])

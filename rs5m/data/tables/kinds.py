@@ -19,18 +19,28 @@ from rs5m.data.tables.lines import objects
 ENDINGS = (".parquet", ".pq", ".parq", ".csv", ".tsv", ".jsonl", ".ndjson")
 KINDS = "parquet, csv, tsv or jsonl"
 HEAD = 2**16  # bytes that tell what a file is
-SAMPLE = 1000  # lines of jsonl that tell its columns
+SAMPLE = 1000  # objects of json that tell its columns
+SHOWN = 20  # columns that a sentence lists
 LINE_END = re.compile(r"\r\n|\r|\n")
+SEPARATOR = re.compile(
+    r'[\r\n]*"?sep=([^\w\s"]|\t)"?(?:\r\n|\r|\n)', re.IGNORECASE
+)  # Excel's first line
 URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
 CAPTION_NAMES = ("text", "caption", "captions", "alttext", "alt", "title", "description")
-TEXT = (
-    pa.types.is_string,
-    pa.types.is_large_string,
-    pa.types.is_string_view,
+BYTES = (
     pa.types.is_binary,
     pa.types.is_large_binary,
     pa.types.is_binary_view,
-    pa.types.is_null,
+    pa.types.is_fixed_size_binary,
+)
+STRINGS = (pa.types.is_string, pa.types.is_large_string, pa.types.is_string_view)
+TEXT = (*STRINGS, *BYTES, pa.types.is_null)
+LISTS = (
+    pa.types.is_list,
+    pa.types.is_large_list,
+    pa.types.is_fixed_size_list,
+    pa.types.is_list_view,
+    pa.types.is_large_list_view,
 )
 STRING = pa.string()
 
@@ -38,6 +48,8 @@ STRING = pa.string()
 class Table(NamedTuple):
     """A file of rows: "parquet", "csv" (with its delimiter, and whether its first row is a header)
     or "jsonl", and its columns.
+
+    above: the lines before the header.
     """
 
     path: Path
@@ -45,6 +57,7 @@ class Table(NamedTuple):
     schema: pa.Schema
     delimiter: str = ","
     header: bool = True
+    above: int = 0
 
     @property
     def names(self) -> list[str]:
@@ -66,15 +79,18 @@ def look(path: Path) -> Table:
     if bare:
         return Table(path, "csv", _strings_of(_bare(text, bare)), bare, header=False)
     found = files.kind(head[:64])
-    if found == "json" and text.lstrip()[0] == "{":
+    if found == "json":
         return Table(path, "jsonl", _json_schema(path))
     if not found and path.suffix.lower() in ENDINGS[:3]:
         _parquet_schema(path)  # says what is wrong with it
     if not found.startswith("text"):
         raise ValueError(f"{path} is {found or 'neither text nor parquet'}: give {KINDS}")
+    told = SEPARATOR.match(head.decode("utf-8-sig", "replace"))
+    above = len(LINE_END.findall(told[0])) if told else 0
+    text = text[len(told[0].lstrip("\r\n")) :] if told else text
     first = LINE_END.split(text, 1)[0]
-    delimiter = next((mark for mark in "\t,;" if mark in first), ",")
-    return Table(path, "csv", _strings_of(_fields(text, delimiter)), delimiter)
+    delimiter = told[1] if told else next((mark for mark in "\t,;|" if mark in first), ",")
+    return Table(path, "csv", _strings_of(_fields(text, delimiter)), delimiter, above=above)
 
 
 def _bare(text: str, delimiter: str) -> list[str]:
@@ -87,7 +103,7 @@ def _bare(text: str, delimiter: str) -> list[str]:
 def _fields(text: str, delimiter: str) -> list[str]:
     return [
         field.strip()
-        for field in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter))
+        for field in next(csv.reader(io.StringIO(text, newline=""), delimiter=delimiter), ())
     ]
 
 
@@ -145,7 +161,8 @@ def column(
         wanted: those types in words.
     """
     path, names = table.path, table.names
-    listed = ", ".join(names) or "none"
+    listed = ", ".join(names[:SHOWN]) or "none"
+    listed += f" and {len(names) - SHOWN} more" if len(names) > SHOWN else ""
     same = [name for name in names if (name == given if given else squeezed(name) in usual)]
     if given and not same:
         raise ValueError(f"{path} has no column {given!r}: {option} is one of {listed}")
@@ -163,8 +180,7 @@ def column(
             f"{path} has {len(same)} columns called {alike!r} ({', '.join(same)}): {cure}"
         )
     kind = table.schema.field(same[0]).type
-    kind = kind.value_type if pa.types.is_dictionary(kind) else kind
-    if not (fits or is_text)(kind):
+    if not (fits or is_text)(plain(kind)):
         raise ValueError(f"{path} has {kind} in its column {same[0]!r}: give {wanted} there")
     return same[0]
 
@@ -177,6 +193,22 @@ def squeezed(name: str) -> str:
 def is_text(kind: pa.DataType) -> bool:
     """Whether a type is of strings, or of bytes that may be some."""
     return any(test(kind) for test in TEXT)
+
+
+def plain(kind: pa.DataType) -> pa.DataType:
+    """The type of a dictionary's values; any other as it is."""
+    return kind.value_type if pa.types.is_dictionary(kind) else kind
+
+
+def of_list(kind: pa.DataType) -> pa.DataType | None:
+    """The type of a list's values, None for what is no list."""
+    return plain(kind.value_type) if any(test(kind) for test in LISTS) else None
+
+
+def is_bytes(kind: pa.DataType) -> bool:
+    """Whether a type is of a file's bytes, as such or as a list of numbers."""
+    of = of_list(kind)
+    return any(test(kind) for test in BYTES) or (of is not None and pa.types.is_integer(of))
 
 
 def strings(values: pa.Array) -> pa.Array:

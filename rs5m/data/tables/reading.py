@@ -60,6 +60,8 @@ def _why(error: Exception) -> str:
         return f"is not UTF-8 ({said}): save it as UTF-8"
     if "straddl" in said:
         return f"has a row of more than {lines.BLOCK >> 20} MB: close the quotation mark before it"
+    if "Expected all lists" in said:
+        return "has a null in a list of fixed length, which Arrow does not read: save plain lists"
     return f"is damaged inside ({said}): fetch it again or leave it out"
 
 
@@ -93,14 +95,17 @@ def _csv(table: Table, names: list[str]) -> Iterator[pa.Table]:
 
 def _open_csv(table: Table, columns: list[str], wrong: list[int]):
     def note(row) -> str:
-        wrong.append(row.number - 1)
+        wrong.append(row.number - 1 - table.above)
         return "skip"
 
     return pa.csv.open_csv(
         table.path,
         # rows have no numbers in several threads
         pa.csv.ReadOptions(
-            use_threads=False, block_size=lines.BLOCK, autogenerate_column_names=True
+            use_threads=False,
+            block_size=lines.BLOCK,
+            autogenerate_column_names=True,
+            skip_rows=table.above,
         ),
         pa.csv.ParseOptions(
             delimiter=table.delimiter,
