@@ -127,7 +127,7 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
         name = f"{stem}.{image or next(iter(paths))}"
         yield Pair(name, None if fault else paths[image].read_bytes, captions, fault)
         for kind in sorted(paths.keys() & {*records.PICTURES} - {image}):
-            yield Pair(f"{stem}.{kind}", fault="is a second image of a pair")
+            yield Pair(f"{stem}.{kind}", fault=records.SECOND)
 
 
 def of_table(

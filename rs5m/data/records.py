@@ -11,7 +11,7 @@ import json
 import os
 import re
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import NamedTuple
 
@@ -22,6 +22,7 @@ from rs5m.data.sample import KINDS, PICTURES, READ, TEXTS, captions, joined, nam
 from rs5m.data.tar import Fault, walk
 
 LAYOUTS = ("webdataset", "rs5m")
+SECOND = "is a second image of a pair"
 NAMED = 100  # members of each reason that are named; the others are counted
 LONGEST_TEXT, LARGEST_IMAGE = 2**24, 2**28  # bytes of one member that are ever read
 MEMBER = re.compile(r"((?:.*/)?[^/]+)[.]([^./]*)", re.DOTALL)  # stem and kind, at the last dot
@@ -184,11 +185,23 @@ class _Scan(NamedTuple):
     digest: bytes
 
 
-def _scan(file: int) -> _Scan:
+class Samples(NamedTuple):
+    """Offset and bytes of a tar's members by stem and kind; what is left out: places of the tar,
+    members, and members by reason that belong to no sample.
+    """
+
+    held: dict[str, dict[str, tuple[int, int]]]
+    broken: list[Fault]
+    faults: list[Fault]
+    others: dict[str, list[str]]
+
+
+def samples(file: int, kinds: Collection[str] = KINDS) -> Samples:
+    """The members of an open tar that are of some kinds, put together by their stems."""
     broken, faults, others, samples = [], [], defaultdict(list), {}
     for member, start, length in walk(file, broken):
-        stem, kind = _split(member)
-        if kind not in KINDS:
+        stem, kind = _split(member, kinds)
+        if kind not in kinds:
             others[kind].append(member)
             continue
         sample = samples.setdefault(stem, {})
@@ -200,32 +213,37 @@ def _scan(file: int) -> _Scan:
             sample[kind] = start, length
     for text, image in joined(samples).items():
         samples[image] |= samples.pop(text)
+    mine = [one for one in broken if not one.member or _split(one.member, kinds)[1] in kinds]
+    for fault in broken:
+        if fault not in mine:
+            others[fault.reason].append(fault.member)
+    return Samples(samples, mine, faults, others)
+
+
+def _scan(file: int) -> _Scan:
+    held, broken, faults, others = samples(file)
     names, places, total = [], [], hashlib.sha256()
-    for stem, members in samples.items():
+    for stem, members in held.items():
         sample = {k: os.pread(file, n, at) if k in READ else b"" for k, (at, n) in members.items()}
         image, text, fault = parts(sample)
         if fault or not any(one.strip() for one in captions(text, sample[text])):
             faults.append(Fault(stem, fault or "has an empty caption"))
             continue
         for kind in sorted({"img_content", *PICTURES} & sample.keys() - {image}):
-            others["is a second image of a pair"].append(f"{stem}.{kind}")
+            others[SECOND].append(f"{stem}.{kind}")
         names.append(name(sample, stem))
         places.append((*members[image], *members[text], TEXTS.index(text)))
         total.update(repr((names[-1], places[-1], sample[text])).encode("utf-8", "surrogatepass"))
-    mine = [fault for fault in broken if not fault.member or _split(fault.member)[1] in KINDS]
-    for fault in broken:
-        if fault not in mine:
-            others[fault.reason].append(fault.member)
-    return _Scan(mine, faults, others, names, places, total.digest())
+    return _Scan(broken, faults, others, names, places, total.digest())
 
 
-def _split(member: str) -> tuple[str, str]:
+def _split(member: str, kinds: Collection[str]) -> tuple[str, str]:
     """Stem and kind of a member; for one that can belong to no pair the reason as its kind."""
     match = MEMBER.fullmatch(member)
     kind = match[2].lower() if match else ""
     if member.rpartition("/")[2].startswith("."):
         return member, "is hidden"
-    return (match[1], kind) if kind in KINDS else (member, f"is of another kind (.{kind})")
+    return (match[1], kind) if kind in kinds else (member, f"is of another kind (.{kind})")
 
 
 def _strict(found: _Scan, shard: Path) -> None:

@@ -21,7 +21,7 @@ import numpy as np
 import pyarrow as pa
 
 from rs5m import files
-from rs5m.data import datasets, found, records, sample, shards, tables, tar
+from rs5m.data import datasets, found, records, sample, shards, tables
 from rs5m.data.datasets import Classes, Images, LeftOut
 from rs5m.data.found import METADATA, Column, Pair
 from rs5m.evaluate import testsets
@@ -207,22 +207,22 @@ def _shards(
 ) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
     """The samples with an image and a label, in `cls` or in the `json` under one of NAMES."""
     for path in paths:
-        broken: list[tar.Fault] = []
-        samples: dict[str, dict[str, tuple[int, int]]] = {}
         with path.open("rb") as stream:
-            for member, start, length in tar.walk(stream.fileno(), broken):
-                if match := records.MEMBER.fullmatch(member):
-                    samples.setdefault(match[1], {})[match[2].lower()] = start, length
-            for stem, members in samples.items():
-                image = next((kind for kind in records.PICTURES if kind in members), None)
+            inside = records.samples(stream.fileno(), {*records.KINDS, "cls"})
+            for stem, members in inside.held.items():
+                pictures = [kind for kind in records.PICTURES if kind in members]
                 given = _label_of(stream.fileno(), members)
-                fault = found.NO_IMAGE if image is None else "" if given else NO_LABEL
+                fault = "" if given and pictures else NO_LABEL if pictures else found.NO_IMAGE
                 if fault:
                     left_out.setdefault(fault, []).append(stem)
-                else:
-                    yield f"{stem}.{image}", _placed(path, *members[image]), given
-        for fault in broken:
+                    continue
+                yield f"{stem}.{pictures[0]}", _placed(path, *members[pictures[0]]), given
+                for kind in pictures[1:]:
+                    left_out.setdefault(records.SECOND, []).append(f"{stem}.{kind}")
+        for fault in (*inside.broken, *inside.faults):
             left_out.setdefault(fault.reason, []).append(f"{path.name} {fault.member}".strip())
+        for reason, names in inside.others.items():
+            left_out.setdefault(reason, []).extend(f"{path.name} {name}" for name in names)
 
 
 def _label_of(file: int, members: dict[str, tuple[int, int]]) -> list[str] | tuple[str, ...]:

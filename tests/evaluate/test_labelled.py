@@ -1,7 +1,9 @@
 """Labelled sets in the layouts that people have, each read to the same images and labels."""
 
+import io
 import json
 import os
+import tarfile
 import zipfile
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from named_colours import PICTURES
 
 from rs5m import cli, clip
 from rs5m.captions import metadata
-from rs5m.data import images
+from rs5m.data import images, records
 from rs5m.data.datasets import Classes
 from rs5m.evaluate import labelled
 
@@ -125,6 +127,24 @@ def test_what_is_left_out_is_named(tmp_path):
     nc.tar(tmp_path / "one.tar", samples)
     left_out = labelled.own(tmp_path / "one.tar").left_out
     assert left_out == {"has no label": ["0000"], "has no image": ["0001"]}
+
+
+def test_what_is_left_out_of_a_shard_is_what_training_leaves_out(tmp_path):
+    members = "a.jpg a.jpg a.png a.cls a.txt b.png b.cls b.txt .c.png c/d.npy".split()
+    with tarfile.open(tmp_path / "one.tar", "w") as tar:
+        for number, member in enumerate(members):
+            info = tarfile.TarInfo(member)
+            info.size = 1
+            tar.addfile(info, io.BytesIO(b"%d" % number))
+        link = tarfile.TarInfo("e.png")
+        link.type, link.linkname = tarfile.SYMTYPE, "nowhere.png"
+        tar.addfile(link)
+    data = labelled.own(tmp_path / "one.tar")
+    assert (data.images.names, data.images.read(1)) == (["a.jpg", "b.png"], b"5")
+    counts = {reason: len(names) for reason, names in data.left_out.items()}
+    training = records.index(tmp_path / "one.tar").left_out
+    assert training.pop("is of another kind (.cls)") == 2
+    assert counts == training and counts["comes twice"] == 1
 
 
 def one_class(folder):
