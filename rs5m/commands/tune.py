@@ -60,10 +60,11 @@ def _add_recipe(add) -> None:
     settings = (
         "Settings in place of the recipe's: method, size, lock_text, lock_image, learning_rate, "
         "weight_decay, batch_size (pairs over all GPUs), chunk (images that a GPU holds at once), "
-        "epochs, warm_up (steps, or below 1 a share of them), max_norm, augment (on or off), crop "
-        "(smallest share of an image from 0 to 1), turns (any, right or none), mirror, precision, "
-        "compiled, checkpoint_every (steps), keep_every (steps between weights that stay in "
-        "OUT/kept), seed (default: the recipe's)."
+        "epochs, steps (fewer than the epochs have, the rate planned for them), warm_up (steps, or "
+        "below 1 a share of them), max_norm, augment (on or off), crop (smallest share of an image "
+        "from 0 to 1), turns (any, right or none), mirror, precision, compiled, checkpoint_every "
+        "(steps), keep_every (steps between weights that stay in OUT/kept), seed (default: the "
+        "recipe's)."
     )
     add.add_argument("--recipe", default="georsclip-b32", metavar="NAME", action=_List, help=recipe)
     add.add_argument("--model", default="", metavar="NAME", help=model)

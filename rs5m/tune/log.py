@@ -96,10 +96,12 @@ def refuse_other(out: str | Path, settings: Settings) -> None:
     except Exception:  # none there, cut off, or written before it said its settings
         return
     here = asdict(settings.alike())
+    there = asdict(Settings()) | json.loads(kept)  # written before a setting was: its default
+    said = {None: "all"}  # of steps
     changed = [
-        f"{name} {old} -> {here[name]}"
-        for name, old in json.loads(kept).items()
-        if name in here and here[name] != old
+        f"{name} {said.get(there[name], there[name])} -> {said.get(new, new)}"
+        for name, new in here.items()
+        if there[name] != new
     ]
     if changed:
         raise ValueError(

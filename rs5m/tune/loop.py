@@ -30,7 +30,7 @@ from rs5m.tune.distributed import agree, gather, rank, start_processes, sum_grad
 from rs5m.tune.kept import Keeper, Validation
 from rs5m.tune.loader import Batch, stream
 from rs5m.tune.log import Log, held, load_checkpoint, save_checkpoint
-from rs5m.tune.schedule import PRECISIONS, Settings, items, plan, rate
+from rs5m.tune.schedule import PRECISIONS, Settings, items, plan, rate, shortened
 
 BETAS, EPSILON = (0.9, 0.98), 1e-6  # open_clip's for vision transformers
 MAX_LOGIT_SCALE = math.log(100)  # CLIP's cap: a larger factor makes training unstable
@@ -265,6 +265,8 @@ def _fit(model, source, settings, out, workers, board, known, keeper) -> tuple[M
     steps, epoch = plan(len(source), settings), len(source) // settings.batch_size
     torch.manual_seed(settings.seed)  # where adapters begin
     if not rank():
+        for said in shortened(len(steps), epoch * settings.epochs, settings):
+            print(said)
         announce(settings.precision, clip.parameters(model.net), settings.compiled)
     run = Run(model, source.names, settings, known)
     data = source.fingerprint()

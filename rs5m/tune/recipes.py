@@ -89,13 +89,14 @@ def _of_file(path: Path) -> Recipe:
             f"{path} is not toml ({error}): write name = value on each line"
         ) from error
     marks = dict(get(DEFAULT).marks)
+    usual = marks | _fields()
     if "model" in given:  # other weights than the default's
         marks["pretrained"] = ("", "ours", path.name)
     for key, row in given.items():
         row = row if isinstance(row, dict) else {"value": row}
-        if key not in marks or not {"value"} <= row.keys() <= {"value", "known", "source"}:
-            raise ValueError(f"{path}: {_unknown(key, row, marks)}")
-        default = "" if key in MODEL + SAID else _fields()[key].default
+        if key not in usual or not {"value"} <= row.keys() <= {"value", "known", "source"}:
+            raise ValueError(f"{path}: {_unknown(key, row, usual)}")
+        default = "" if key in MODEL + SAID else usual[key]
         value = _checked(
             f"{path}: {key} = {json.dumps(row['value'], default=str)}", row["value"], default
         )
@@ -161,20 +162,21 @@ def change(recipe: Recipe, assignments: Sequence[str]) -> Recipe:
     settings, marks = dict(recipe.settings), dict(recipe.marks)
     for text in assignments:
         field, equals, word = text.partition("=")
-        if not equals or field not in settings:
+        if not equals or field not in _fields():
             raise ValueError(
                 f"--set {text}: give field=value, the field one of {', '.join(_fields())}"
             )
-        settings[field] = _value(field, word, _fields()[field].default)
+        settings[field] = _value(field, word, _fields()[field])
         marks[field] = (settings[field], "ours", "changed on the command line")
     frozen = {"settings": MappingProxyType(settings), "marks": MappingProxyType(marks)}
     return dataclasses.replace(recipe, **frozen)
 
 
-def _fields() -> dict[str, dataclasses.Field]:
+def _fields() -> dict[str, object]:
+    """The settings, each with a value of its type: the default, or one where that is unset."""
     from rs5m.tune.schedule import Settings  # imports torch
 
-    return {field.name: field for field in dataclasses.fields(Settings)}
+    return vars(Settings()) | {"steps": 100}
 
 
 def _value(field: str, word: str, default: object) -> object:

@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 
 import numpy as np
 import torch
@@ -43,15 +43,21 @@ class Settings:
     checkpoint_every: int = 500  # steps
     keep_every: int = 0  # steps between weights that are kept for good; 0: the last ones alone
     seed: int = 0
+    steps: int | None = None  # of the optimizer, the rate planned for them; None: all of the epochs
+
+    def __repr__(self) -> str:
+        # stored runs are known by it: what is newer than they are is left out where it is not set
+        shown = [field.name for field in fields(self) if getattr(self, field.name) is not None]
+        return f"Settings({', '.join(f'{name}={getattr(self, name)!r}' for name in shown)})"
 
     def __post_init__(self):
         words = {"method": tuple(METHODS), "turns": TURNS, "precision": tuple(PRECISIONS)}
         for name, known in words.items():
             if (value := getattr(self, name)) not in known:
                 raise ValueError(f"unknown {name} {value!r}: choose one of {', '.join(known)}")
-        for name in ("size", "batch_size", "epochs", "checkpoint_every"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give 1 or more")
+        for name in ("size", "batch_size", "epochs", "checkpoint_every", "steps"):
+            if (value := getattr(self, name)) is not None and value < 1:
+                raise ValueError(f"{name} is {value}: give 1 or more")
         if self.size > WIDEST:
             raise ValueError(f"size is {self.size}: give at most {WIDEST}, no tower is wider")
         for name in (
@@ -87,7 +93,8 @@ def plan(count: int, settings: Settings) -> np.ndarray:
     no pair twice.
 
     Batches are whole: a short last one would be an easier task, so up to batch_size - 1 pairs rest
-    in an epoch. ValueError where the batch is larger than the data.
+    in an epoch. ValueError where the batch is larger than the data, and for more steps than the
+    epochs have.
     """
     size = settings.batch_size
     if size > count:
@@ -96,11 +103,27 @@ def plan(count: int, settings: Settings) -> np.ndarray:
             f"(--set batch_size={count})"
         )
     each = count // size
+    if (settings.steps or 0) > each * settings.epochs:
+        raise ValueError(
+            f"steps is {settings.steps}: {settings.epochs} epochs of {count} pairs have "
+            f"{each * settings.epochs}, give fewer or more epochs (--set epochs=N)"
+        )
     orders = [
         np.random.default_rng([settings.seed, epoch]).permutation(count)
         for epoch in range(settings.epochs)
     ]
-    return np.concatenate([order[: each * size].reshape(each, -1) for order in orders])
+    every = np.concatenate([order[: each * size].reshape(each, -1) for order in orders])
+    return every[: settings.steps]
+
+
+def shortened(steps: int, every: int, settings: Settings) -> list[str]:
+    """What is said of a run of so many of the epochs' steps before the first: what it has less."""
+    said, rise = [], warming(steps, settings.warm_up)
+    if steps < every:
+        said += [f"{steps} of the {every} steps of {settings.epochs} epochs (--set steps)"]
+    if rise < int(settings.warm_up):
+        said += [f"the rate rises over {rise} of {steps} steps, not over {settings.warm_up:g}"]
+    return said
 
 
 def draws(step: int, settings: Settings) -> np.ndarray:
@@ -117,9 +140,15 @@ def items(steps: np.ndarray, settings: Settings, start: int = 0) -> Iterator[tup
         yield steps[step][mine], draws(step, settings)[mine], view
 
 
+def warming(steps: int, warm_up: float) -> int:
+    """How many of the steps the rate rises over: a tenth where the warm-up leaves none to fall."""
+    share = warm_up if warm_up < 1 else 0.1
+    return int(warm_up) if 1 <= warm_up < steps else max(1, int(share * steps))
+
+
 def rate(step: int, steps: int, warm_up: float = 0.1) -> float:
     """The learning rate's factor: a linear rise over the warm-up, then half a cosine to zero."""
-    rise = max(1, int(warm_up * steps if warm_up < 1 else warm_up))
+    rise = warming(steps, warm_up)
     if step < rise:
         return (step + 1) / rise
     return 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, steps - rise)))

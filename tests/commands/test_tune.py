@@ -122,6 +122,8 @@ BAD = {
     ),
     "recipe": (["--recipe", "absent.toml"], "absent.toml is not there: give a recipe's file, or"),
     "setting": (["--set", "crop=0"], "crop is 0.0: give the smallest share"),
+    "no step": (["--set", "steps=0"], "steps is 0: give 1 or more"),
+    "steps": (["--set", "steps=5"], "steps is 5: 2 epochs of 9 pairs have 4, give fewer or more"),
     "batch": (["--batch-size", "many"], "--set batch_size=many: give a whole number"),
     "workers": (["--workers", "-1"], "--workers -1: give a number from 0"),
     "device": (["--device", "abacus"], "--device abacus is not available here"),
@@ -162,6 +164,34 @@ def test_another_setting_is_named_before_the_model_is_loaded(folder, tmp_path, c
     changed = ("--model", "ViT-Z-99", "--set", "epochs=3", "learning_rate=2e-3")
     assert cli.main(words(folder, out, *changed)) == 2
     assert "(learning_rate 0.001 -> 0.002, epochs 1 -> 3)" in capsys.readouterr().err
+
+
+def test_a_run_of_so_many_steps_says_so_and_goes_on(folder, tmp_path, capsys):
+    out, cut = tmp_path / "out", ("--set", "steps=3", "checkpoint_every=1")
+    assert cli.main(words(folder, out, *cut)) == 0
+    said = capsys.readouterr()
+    assert "3 of the 4 steps of 2 epochs" in said.out and "of 3 steps, " in said.out
+    about = json.loads((out / "run.json").read_text())
+    assert about["settings"]["steps"] == {
+        "value": 3,
+        "known": "ours",
+        "source": "changed on the command line",
+    }
+    assert about["losses"]["steps"] == 3
+    assert cli.main(words(folder, out, *cut)) == 0, "goes on"
+    assert json.loads((out / "run.json").read_text())["run"] == about["run"]
+    capsys.readouterr()
+    for other, says in (([], "steps 3 -> all"), (["--set", "steps=2"], "steps 3 -> 2")):
+        assert cli.main(words(folder, out, *other)) == 2
+        error = capsys.readouterr().err.splitlines()
+        assert f"({says})" in error[-1] and len([one for one in error if "rs5m: " in one]) == 1
+    plain = tmp_path / "plain"
+    assert cli.main(words(folder, plain)) == 0
+    known = json.loads((plain / "run.json").read_text())
+    assert "steps" not in known["settings"] and known["run"] != about["run"]
+    capsys.readouterr()
+    assert cli.main(words(folder, plain, *cut)) == 2
+    assert "(steps all -> 3)" in capsys.readouterr().err
 
 
 def test_the_list_of_recipes_ends_well(capsys):

@@ -208,7 +208,7 @@ def test_what_the_defaults_draw_stays():
 
 
 def test_the_defaults_stay():
-    said = "lora 16 True False 0.002 0.01 128 0 8 0.1 0.0 True 0.9 any True auto False 500 0 0"
+    said = "lora 16 True False 0.002 0.01 128 0 8 0.1 0.0 True 0.9 any True auto False 500 0 0 None"
     assert " ".join(map(str, asdict(Settings()).values())) == said
 
 
@@ -254,6 +254,48 @@ def test_rate_rises_then_falls_to_nearly_zero(steps, warm_up, peak):
     assert steps < 7 or factors[-1] < 0.1
     half = peak + (steps - peak) // 2
     assert steps < 100 or factors[half] == pytest.approx(0.5, abs=0.02)
+
+
+def test_a_warm_up_that_the_run_has_no_room_for_is_a_tenth_of_it():
+    factors = [tune.rate(step, 60, 500) for step in range(60)]
+    assert factors == [tune.rate(step, 60, 0.1) for step in range(60)]
+    assert factors[5] == 1 and factors[-1] < 0.01
+    assert [tune.rate(step, 60, 60) for step in range(60)] == factors
+
+
+def test_steps_cut_the_plan_and_the_rate_is_planned_for_them(tmp_path, capsys):
+    settings = replace(QUICK, epochs=2, steps=3, warm_up=500)
+    whole = tune.plan(len(memory()), replace(settings, steps=None))
+    assert len(whole) > 3
+    assert np.array_equal(tune.plan(len(memory()), settings), whole[:3])
+    _, losses = tune.fit(tiny(), memory(), settings, tmp_path)
+    lines = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert len(losses) == len(lines) == 3
+    rates = [settings.learning_rate * tune.rate(step, 3) for step in range(3)]
+    assert [line["rate"] for line in lines] == pytest.approx(rates)
+    said = [f"3 of the {len(whole)} steps of 2 epochs (--set steps)"]
+    said += ["the rate rises over 1 of 3 steps, not over 500"]
+    assert capsys.readouterr().out.splitlines() == said
+
+
+def test_unset_steps_leave_the_hash_of_a_run_as_it_was():
+    assert "steps" not in repr(Settings()).replace("checkpoint_every", "")
+    assert repr(Settings()).startswith("Settings(method='lora', size=16, ")
+    assert repr(Settings()).endswith("keep_every=0, seed=0)")
+    assert repr(Settings(steps=60)).endswith("seed=0, steps=60)")
+
+
+@pytest.mark.parametrize("steps", [0, -1])
+def test_no_step_is_no_run(steps):
+    with pytest.raises(ValueError, match=f"steps is {steps}: give 1 or more"):
+        Settings(steps=steps)
+
+
+def test_more_steps_than_the_epochs_have_are_refused():
+    settings = Settings(batch_size=8, epochs=2, steps=11)
+    with pytest.raises(ValueError, match=r"steps is 11: 2 epochs of 40 pairs have 10, give .* ep"):
+        tune.plan(40, settings)
+    assert len(tune.plan(40, replace(settings, steps=10))) == 10
 
 
 # ---------------------------------------------------------------- the run
