@@ -115,23 +115,47 @@ def test_the_index_is_named_in_the_row_of_the_columns():
     assert rows(unnamed._repr_html_()) == [["", "#a", "#b"], ["#x", "1", "2"]]
     two = pd.concat({"x": unnamed}, axis=1)
     assert len(rows(two._repr_html_())) == 3, "columns of two levels keep both"
+    named = pd.concat({"x": frame}, axis=1).rename_axis(columns=["of", "step"])
+    assert rows(named._repr_html_())[1:] == [["#what", "#a", "#b"], ["#x", "1", "2"]]
 
 
-def test_an_index_that_only_counts_is_left_out_and_any_other_kept():
+def test_an_index_of_numbers_without_a_name_is_left_out_and_any_other_kept():
     frame = pd.DataFrame({"a": ["x", "y"]})
-    assert rows(frame._repr_html_()) == [["#a"], ["x"], ["y"]]
-    assert rows(frame.set_axis([1, 2])._repr_html_())[1] == ["#1", "x"]
+    for numbers in ([0, 1], [7132, 4]):
+        assert rows(frame.set_axis(numbers)._repr_html_()) == [["#a"], ["x"], ["y"]]
+    for name in ([0.5, 2], [-1, 2], ["k", 2]):
+        assert rows(frame.set_axis(name)._repr_html_())[1] == [f"#{name[0]}", "x"]
     assert rows(frame.rename_axis("epoch")._repr_html_())[1] == ["#0", "x"]
+    two = frame.set_axis(pd.MultiIndex.from_tuples([(1, 2), (1, 3)]))
+    assert rows(two._repr_html_())[1:] == [["#1", "#2", "x"], ["#3", "y"]]
+
+
+def test_what_every_row_repeats_is_said_once_and_an_empty_column_left_out():
+    why = "the paper gives no number for it"
+    frame = pd.DataFrame({"claim": ["", ""], "what": ["a", "b"], "reason": [why, why]})
+    html = frame.to_html(index=False)
+    assert rows(html) == [["#what", "#reason"], ["a", why], ["b"]]
+    assert 'rowspan="2"' in tables.tidy(html)
+    other = frame.assign(claim=["ZSC", ""], reason=[why, "other images than the paper's"])
+    assert rows(other.to_html(index=False))[2] == ["", "b", "other images than the paper's"]
+    assert rows(frame[["what"]].assign(b="yes").to_html(index=False))[2] == ["b", "yes"]
+
+
+@pytest.mark.parametrize(("columns", "named"), [(7, "dataframe"), (8, "dataframe wide")])
+def test_a_table_of_many_columns_is_set_narrow(columns, named):
+    frame = pd.DataFrame([range(columns)])
+    assert f'class="{named}"' in tables.tidy(frame.to_html(index=False))
 
 
 def test_cells_are_in_words_and_counts_whole():
     frame = pd.DataFrame({"worst_case": [5504.0, np.nan], "rate": [1.0, 2.5]}, index=["a_b", "c_1"])
-    frame["found"], frame["year"] = [True, False], [2019, 12000]
+    frame["found"], frame["year"], frame["of"] = [True, False], [2019, 2020], [1005, 2100]
     assert rows(frame._repr_html_()) == [
-        ["", "#worst case", "#rate", "#found", "#year"],
-        ["#a b", "5,504", "1.0", "yes", "2019"],
-        ["#c_1", "—", "2.5", "no", "12,000"],
+        ["", "#worst case", "#rate", "#found", "#year", "#of"],
+        ["#a b", "5,504", "1.0", "yes", "2019", "1,005"],
+        ["#c_1", "—", "2.5", "no", "2020", "2,100"],
     ]
+    assert rows(frame.set_index("found").to_html())[1][0] == "#yes"
     links = '<table class="dataframe"><tr><td><a href="x">a_b &amp; NaN</a></td></tr></table>'
     assert 'href="x">a_b &amp; NaN</a>' in tables.tidy(links)
     for other in ("<table><tr><td><br></table>", '<table class="findings"><tr></tr></table>'):

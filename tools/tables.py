@@ -1,5 +1,6 @@
 """What pandas leaves in the HTML of a table and no reader needs: a row of the head for the index's
-name, an index that only counts, names of code, counts with a decimal, True and NaN.
+name, an index of numbers without a name, an empty column, the same words in every row, names of
+code, counts with a decimal, True and NaN.
 """
 
 import re
@@ -7,7 +8,9 @@ from xml.etree import ElementTree
 
 SNAKE = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)+")
 COUNT = re.compile(r"-?\d+\.0+")
-LONG = re.compile(r"-?\d{5,}")
+LONG = re.compile(r"-?\d{4,}")
+YEAR = re.compile(r"(19|20)\d\d")
+MANY = 8  # columns that need narrow cells to stand side by side
 WORDS = dict.fromkeys(("NaN", "nan", "None", "<NA>"), "—") | {"True": "yes", "False": "no"}
 
 
@@ -26,14 +29,17 @@ def _table(text: str) -> str:
     table.set("class", "dataframe")
     table.set("tabindex", "0")  # a wide one scrolls in its own box: let the keyboard reach it
     head, body = table.findall("thead/tr"), table.findall("tbody/tr")
-    if len(head) == 2 and _names_the_index(*head):
-        for cell, name in zip(*map(list, head), strict=True):
+    if len(head) > 1 and _names_the_index(*head[-2:]):
+        for cell, name in zip(*map(list, head[-2:]), strict=True):
             cell.text = name.text if _said(name) else cell.text
-        table.find("thead").remove(head[1])
-    if body and not _said(head[-1][0]) and _counts(body):
+        table.find("thead").remove(head.pop())
+    if body and not _said(head[-1][0]) and _numbers(body) or _is_empty(head, body):
         for row in (*head, *body):
             row.remove(row[0])
+    if body and len(body[0]) >= MANY:
+        table.set("class", "dataframe wide")
     _cells(table, [row.findall("td") for row in body])
+    _say_once(body)
     return ElementTree.tostring(table, encoding="unicode", method="html")
 
 
@@ -47,9 +53,24 @@ def _names_the_index(first: ElementTree.Element, second: ElementTree.Element) ->
     return len(first) == len(told) and told[0] and told == sorted(told, reverse=True)
 
 
-def _counts(body: list[ElementTree.Element]) -> bool:
-    """Whether the first cells of the rows are 0, 1, 2 and so on."""
-    return all(row[0].tag == "th" and _said(row[0]) == str(k) for k, row in enumerate(body))
+def _numbers(body: list[ElementTree.Element]) -> bool:
+    """Whether each row has one header, a number: its place in a longer table."""
+    return all(len(row.findall("th")) == 1 and _said(row[0]).isdecimal() for row in body)
+
+
+def _is_empty(head: list[ElementTree.Element], body: list[ElementTree.Element]) -> bool:
+    """Whether the first column is one of cells and has none that says anything."""
+    lone = len(head) == 1 and len({len(row) for row in (*head, *body)}) == 1
+    return lone and all(row[0].tag == "td" and not _said(row[0]) for row in body)
+
+
+def _say_once(body: list[ElementTree.Element]) -> None:
+    """A long text that the last cells of all rows repeat becomes one cell."""
+    last = [row[-1] for row in body]
+    if len(body) > 1 and len({_said(cell) for cell in last}) == 1 and len(_said(last[0])) > 20:
+        last[0].set("rowspan", str(len(body)))
+        for row, cell in zip(body[1:], last[1:], strict=True):
+            row.remove(cell)
 
 
 def _cells(table: ElementTree.Element, body: list[list[ElementTree.Element]]) -> None:
@@ -58,10 +79,12 @@ def _cells(table: ElementTree.Element, body: list[list[ElementTree.Element]]) ->
         if all(COUNT.fullmatch(cell.text) for cell in known):
             for cell in known:
                 cell.text = f"{float(cell.text):,.0f}"
-    for cell in table.iter("td"):
+        long = [cell for cell in known if LONG.fullmatch(cell.text)]
+        if not all(YEAR.fullmatch(cell.text) for cell in long):
+            for cell in long:
+                cell.text = f"{int(cell.text):,}"
+    for cell in table.iter():
         cell.text = WORDS.get(cell.text, cell.text)
-        if LONG.fullmatch(cell.text or ""):
-            cell.text = f"{int(cell.text):,}"
     for cell in table.iter("th"):
         if SNAKE.fullmatch(cell.text or ""):
             cell.text = cell.text.replace("_", " ")
