@@ -99,13 +99,13 @@ def run(arguments: argparse.Namespace) -> None:
     print(f"rs5m rs3: checking {arguments.images} and the models", flush=True)
     part = _typed(arguments)
     from rs5m import rs3
-    from rs5m.data import remote
+    from rs5m.data import datasets, remote
     from rs5m.rs3 import card, report
-    from rs5m.rs3.input import ENDINGS, listed
+    from rs5m.rs3.input import listed
 
     if remote.is_remote(arguments.images):
         here = Path(f"{arguments.out.rstrip('/')}-images")
-        remote.fetch(arguments.images, here, ENDINGS)
+        remote.fetch(arguments.images, here, datasets.ENDINGS)
         arguments.images = str(here)
     listed(Path(arguments.images))  # bad input is reported before any model is asked for
     found = rs3.read_records(arguments.metadata) if arguments.metadata else rs3.Metadata({}, [])

@@ -23,7 +23,6 @@ METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
 IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")  # usual names, squeezed
 IMAGES += ("imagepath", "path", "filepath", "imagefile", "file", "filename")
 CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
-ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
 IMAGE = "--image-column"
 NO_IMAGE = "has no image"
 LONGEST = 1000  # characters of a path
@@ -72,7 +71,7 @@ def found(path: Path, image: str = "", caption: str = "") -> Iterator[Pair]:
     named = [file for file in rest if file.name.lower() in METADATA]
     listed = named or [file for file in rest if file.suffix.lower() in tables.ENDINGS]
     beside = {file.with_suffix("") for file in rest if file.suffix.lower() in (".txt", ".json")}
-    pictures = [file for file in rest if file.suffix.lower() in ENDINGS]
+    pictures = [file for file in rest if file.suffix.lower() in datasets.ENDINGS]
     others = (Pair(file.relative_to(path).as_posix(), fault="is hidden") for file in hidden)
     if not named and any(file.with_suffix("") in beside for file in pictures):
         return chain(_beside(path, rest), others)

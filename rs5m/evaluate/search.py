@@ -11,11 +11,9 @@ from PIL import Image
 from rs5m import clip, selo
 from rs5m.clip import Model
 from rs5m.data import datasets, sheet
-from rs5m.data.datasets import Images, LeftOut
+from rs5m.data.datasets import ENDINGS, Images, LeftOut
 from rs5m.evaluate import features, localize, testsets
 from rs5m.vectors import normalise
-
-ENDINGS = (".jpg", ".jpeg", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".jp2")
 
 
 class Found(NamedTuple):

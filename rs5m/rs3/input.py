@@ -18,9 +18,9 @@ from tqdm.auto import tqdm
 
 from rs5m import files
 from rs5m.captions.sentences import Record
-from rs5m.data import datasets, images, records
+from rs5m.data import datasets, images
+from rs5m.data.datasets import ENDINGS
 
-ENDINGS = tuple(f".{ending}" for ending in records.PICTURES)
 BAND = re.compile(r"(.+)_(B\d[0-9A])", re.IGNORECASE)  # a file of one band, as BigEarthNet has them
 VIEW = re.compile(r"(.+)_((?:ms)?rgb)", re.IGNORECASE)  # fMoW's, each of them twice
 LIMITS = images.Limits(min_side=8)  # a labelled chip shows something: the pocket world's: 15 pixels

@@ -10,7 +10,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from rs5m.data import datasets
+from rs5m import rs3
+from rs5m.data import datasets, records
+from rs5m.data import found as found_in
+from rs5m.evaluate import search
 
 FEW = settings(
     max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
@@ -77,7 +80,27 @@ def test_every_member_of_a_zip_is_kept_or_has_a_reason(tmp_path_factory, names, 
             inside = f"2750/{name}"
             member.filename = inside.replace("/", "\\") if windows and i % 2 else inside
             archive.writestr(member, f"{i} {name}")
-    check(datasets.classes("eurosat", folder), names)
+    found = datasets.classes("eurosat", folder)
+    assert found.left_out.pop("outside 2750/") == ["elsewhere/x.jpg"]
+    check(found, names)
+
+
+def test_every_reader_of_a_folder_takes_the_same_endings(tmp_path):
+    names = [f"{one.upper()}.{one}" for one in (*records.PICTURES, "ppm", "svg", "npy")]
+    for name in names:
+        path = tmp_path / "set/class" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"1")
+    folder = tmp_path / "set"
+    readers = {
+        "rs3": set(rs3.listed(folder).values()),
+        "search": set(search.images(folder)[0].names),
+        "evaluate": set(datasets.of_folder("", folder, "").images.names),
+    }
+    for path in (folder / "class").iterdir():
+        path.with_suffix(".txt").write_text("a")
+    found = {pair.name for pair in found_in.found(folder) if not pair.fault}
+    assert all(some == found for some in readers.values()) and len(found) == len(records.PICTURES)
 
 
 def test_linked_and_nested_class_folders_are_read(tmp_path):

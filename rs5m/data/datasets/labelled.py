@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rs5m import files
+from rs5m.data.sample import PICTURES
 
 LAYOUTS = {  # folder with a folder for each class, where it lies, zips that hold it
     "eurosat": (
@@ -22,8 +23,7 @@ LAYOUTS = {  # folder with a folder for each class, where it lies, zips that hol
     "ucm": ("UCMerced_LandUse/Images", (".",), ("ucm_q92.zip", "UCMerced_LandUse.zip")),
     "whurs19": ("WHU-RS19", (".", "whurs19"), ("whurs19/images_160.zip", "WHU-RS19.zip")),
 }
-# the official loader's
-ENDINGS = (".jpg", ".jpeg", ".png", ".ppm", ".bmp", ".pgm", ".tif", ".tiff", ".webp")
+ENDINGS = tuple(f".{kind}" for kind in PICTURES)
 LeftOut = dict[str, list[str]]  # names by the reason why they are left out
 
 
@@ -83,15 +83,20 @@ def of_folder(name: str, root: Path, cure: str) -> Classes:
 def _of_zip(name: str, path: Path, inside: str) -> Classes:
     archive, lock = _opened(path), Lock()
     held: dict[str, str] = {}
-    twice = []
+    twice, outside = [], []
     for member in archive.namelist():
         file = member.replace("\\", "/")  # as some programs write on Windows
-        if file.startswith(f"{inside}/") and file[-1] != "/":
-            file = file.removeprefix(f"{inside}/")
-            twice += [file] if file in held else []
-            held[file] = member
+        if file[-1] == "/":
+            continue
+        if not file.startswith(f"{inside}/"):
+            outside.append(file)
+            continue
+        file = file.removeprefix(f"{inside}/")
+        twice += [file] if file in held else []
+        held[file] = member
     kept, left_out = sort_out(sorted(held, key=lambda file: file.split("/")), ENDINGS, below=1)
     left_out |= {"an earlier member of the same name": twice} if twice else {}
+    left_out |= {f"outside {inside}/": outside} if outside else {}
     if not kept:
         raise ValueError(f"{path} has no images under {inside}/: fetch it again")
 
