@@ -5,6 +5,7 @@ killed at any moment and started again ends with the same bytes. Chapter: setup.
 """
 
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -184,10 +185,7 @@ def log(out: Path, stage: str, number: int) -> None:
 def write_tars(
     out: Path, name: str, count: int, make: Callable, layout: str = records.LAYOUTS[0]
 ) -> dict[str, list[str]]:
-    """Write pairs into shards NAME-NNNN.tar; returns "tar" and "key" of each pair.
-
-    Beside each shard is NAME-NNNN_stats.json, as img2dataset has it, and beside all of them
-    sizes.json, from which open_clip's trainer knows the number of pairs.
+    """Write pairs into shards NAME-NNNN.tar, with `places`; returns what that returns.
 
     Args:
         out: the run's folder.
@@ -196,23 +194,29 @@ def write_tars(
         make: a slice of the pairs' positions to their records.
         layout: one of `records.LAYOUTS`.
     """
-    sizes = {}
+    found = places(out, name, count)
     for start in tqdm(range(0, count, TAR), desc="join", unit="tar", disable=not count):
-        tar = _tar(name, start)
         pairs = make(slice(start, start + TAR))
-        size = sizes[tar] = records.write(out / tar, pairs, layout, start)
+        records.write(out / found["tar"][start], pairs, layout, start)
+    return found
+
+
+def places(out: Path, name: str, count: int) -> dict[str, list[str]]:
+    """Where so many pairs are to lie: "tar", NAME-NNNN.tar, and "key" of each.
+
+    Writes what stands beside the shards: NAME-NNNN_stats.json, as img2dataset has it, and
+    sizes.json, from which open_clip's trainer knows the number of pairs.
+    """
+    tars = [f"{name}-{place // TAR:04d}.tar" for place in range(count)]
+    sizes = Counter(tars)
+    for path in out.glob(f"{name}-*_stats.json"):  # of another choice of pairs
+        path.unlink()
+    for tar, size in sizes.items():
         _write_json(out / tar.replace(".tar", "_stats.json"), _stats(size))
     _write_json(out / "sizes.json", sizes)
-    return {
-        "tar": [_tar(name, i) for i in range(count)],
-        "key": [records.key(i) for i in range(count)],
-    }
+    return {"tar": tars, "key": [records.key(place) for place in range(count)]}
 
 
 def _stats(size: int) -> dict:
     failed = {"failed_to_download": 0, "failed_to_resize": 0}
     return {"count": size, "successes": size, "status_dict": {"success": size}} | failed
-
-
-def _tar(name: str, place: int) -> str:
-    return f"{name}-{place // TAR:04d}.tar"

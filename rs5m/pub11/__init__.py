@@ -5,7 +5,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
-        "pipeline": ["SHARD", "run", "runner"],
+        "pipeline": ["SHARD", "run"],
         "outcome": ["COLUMNS", "Judge", "attrition", "decide", "finish"],
         "input": ["inputs", "listed", "select", "shards"],
         "words": ["keyword_table"],

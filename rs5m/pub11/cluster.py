@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Mapping, Sized
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,54 +25,82 @@ AHEAD = 2  # tasks for each that can run, so that no worker waits for the driver
 
 
 class Task(NamedTuple):
-    """What a stage does to a shard on a cluster: its folder; a function from the run's folder, a
-    shard's number and its URLs to the table; the share of a core that one shard takes.
+    """What a stage does to a shard: the stage's name; a function from the run's folder and a
+    shard's number to the shard's file; one that writes the file, from the folder, the number and
+    what is given for it; the share of a core that one shard takes.
     """
 
     stage: str
-    make: Callable[[Path, int, list[str]], pa.Table]
+    path: Callable[[Path, int], Path]
+    write: Callable[[Path, int, Sized], None]
     cores: float
 
 
-def work(task: Task, urls: dict[int, list[str]], out: Path) -> None:
-    """Make the shards that are missing, on the cluster that RAY_ADDRESS names.
+def table(stage: str, make: Callable[[Path, int, Sized], pa.Table], cores: float) -> Task:
+    """The task of a stage whose shards are tables."""
+    path = partial(_table_path, stage)
+    return Task(stage, path, partial(_save, make, path), cores)
+
+
+def _table_path(stage: str, out: Path, number: int) -> Path:
+    return shard_path(out, stage, number)
+
+
+def _save(make: Callable, path: Callable, out: Path, number: int, given: Sized) -> None:
+    runfolder.save(make(out, number, given), path(out, number))
+
+
+def work(task: Task, given: Mapping[int, Sized], out: Path) -> None:
+    """Make the shards that are missing: on the cluster that RAY_ADDRESS names, else here.
 
     OSError in one sentence where a worker fails, has another version of this package, or does not
     write where this process reads.
 
     Args:
         task: the stage.
-        urls: of each shard, in order.
+        given: of each shard, in order, what it is made of, an item for each image.
         out: the run's folder, held by this process.
     """
-    todo = deque(runfolder.missing(out, task.stage, urls))
-    if not todo:
-        return
+    todo = deque(number for number in given if not task.path(out, number).is_file())
+    total = sum(len(given[number]) for number in todo)
+    task.path(out, 0).parent.mkdir(exist_ok=True)
+    make = _on_cluster if os.environ.get("RAY_ADDRESS") else _here
+    with tqdm(total=total, desc=task.stage, unit=" images", miniters=1, disable=not todo) as bar:
+        for number in make(task, todo, given, out) if todo else ():
+            runfolder.log(out, task.stage, number)
+            bar.update(len(given[number]))
+
+
+def _here(task: Task, todo: deque, given: Mapping, out: Path) -> Iterator[int]:
+    for number in todo:
+        task.write(out, number, given[number])
+        yield number
+
+
+def _on_cluster(task: Task, todo: deque, given: Mapping, out: Path) -> Iterator[int]:
+    """Numbers of shards as they are made."""
     import ray
 
-    (out / task.stage).mkdir(exist_ok=True)
     address = os.environ["RAY_ADDRESS"]
     ray.init(address, ignore_reinit_error=True, log_to_driver=False)
     cores = ray.cluster_resources().get("CPU", 1)
     remote = ray.remote(num_cpus=task.cores, max_retries=3)(_write)
-    make, running = ray.put(task.make), {}
-    total = sum(len(urls[number]) for number in todo)
-    with tqdm(total=total, desc=task.stage, unit=" images", miniters=1) as bar:
-        while todo or running:
-            while todo and len(running) < AHEAD * max(1, cores / task.cores):
-                number = todo.popleft()
-                given = make, task.stage, str(out.resolve()), number, urls[number], __version__
-                running[remote.remote(*given)] = number
-            (done, *_), _ = ray.wait(list(running))
-            number = running.pop(done)
-            _came(ray, done, f"{task.stage} {number:05d}", address)
-            if not shard_path(out, task.stage, number).is_file():
-                raise OSError(
-                    f"a worker of {address} wrote {task.stage} {number:05d} to a disk of its own: "
-                    f"name a folder that all machines share in place of {out}"
-                )
-            runfolder.log(out, task.stage, number)
-            bar.update(len(urls[number]))
+    write, running = ray.put(task.write), {}
+    while todo or running:
+        while todo and len(running) < AHEAD * max(1, cores / task.cores):
+            number = todo.popleft()
+            asked = write, str(out.resolve()), number, given[number], __version__
+            running[remote.remote(*asked)] = number
+        (done, *_), _ = ray.wait(list(running))
+        number = running.pop(done)
+        path = task.path(out, number)
+        _came(ray, done, f"{task.stage} {number:05d}", address)
+        if not path.is_file():
+            raise OSError(
+                f"a worker of {address} wrote {path.name} to a disk of its own: name a folder that "
+                f"all machines share in place of {out}"
+            )
+        yield number
 
 
 def _came(ray, done, what: str, address: str) -> None:
@@ -94,12 +123,12 @@ def _failed(what: str, address: str, error: BaseException) -> OSError:
     )
 
 
-def _write(
-    make: Callable, stage: str, out: str, number: int, urls: list[str], version: str
-) -> None:
-    """In a worker: make a shard and write it, whole or not at all."""
+def _write(write: Callable, out: str, number: int, given: Sized, version: str) -> None:
+    """In a worker: write a shard, whole or not at all."""
     if version != __version__:
         raise ValueError(
             f"a worker has rs5m {__version__}, and this process {version}: install the same one"
         )
-    runfolder.save(make(Path(out), number, urls), shard_path(Path(out), stage, number))
+    if not Path(out).is_dir():
+        raise OSError(f"a worker has no folder {out}: name one that all machines share")
+    write(Path(out), number, given)

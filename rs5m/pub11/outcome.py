@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
@@ -18,10 +19,13 @@ import pyarrow.parquet as pq
 from rs5m import dedup
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import shard_path
+from rs5m.pub11 import cluster
 from rs5m.pub11.curation import NOTHING, Curation
 from rs5m.pub11.download import content
 from rs5m.pub11.stages import LOOKED, STAGES
 
+SHARDS = "pub11-train"
+ROW = ["row", "url", "text", "shard", "key"]  # what a shard is made from, with fetch/
 BEYOND = 200_000  # pictures whose signatures, 2.2 kB each, are held in memory
 SIGNED = ("thumb", "colour", "hash")
 COLUMNS = (
@@ -193,7 +197,8 @@ def finish(
     layout: str = records.LAYOUTS[0],
     asked: Curation = NOTHING,
 ) -> None:
-    """Shards first, then kept, attrition and, as the mark of a whole run, dropped.parquet.
+    """kept.parquet, the shards that follow from it, attrition and, as the mark of a whole run,
+    dropped.parquet.
 
     Args:
         table: of `decide`, or of `curation.apply` where something is asked for.
@@ -205,13 +210,15 @@ def finish(
     # of fetch/, where the bytes are; none for a hopeless URL
     table["shard"] = table.shard.astype("Int64")
     kept = table[table.reason.isna()].reset_index(drop=True)
-    places = runfolder.write_tars(
-        out, "pub11-train", len(kept), lambda part: _records(kept[part], out), layout
-    )
-    kept, more = kept.assign(**places), asked.fields()
-    runfolder.save(_arrow(kept, [*KEPT, *more]), out / "kept.parquet")
+    kept, more = kept.assign(**runfolder.places(out, SHARDS, len(kept))), asked.fields()
+    _keep(_arrow(kept, [*KEPT, *more]), out)
+    rows = list(kept[ROW].itertuples(index=False, name=None))
+    parts = range(0, len(rows), runfolder.TAR)
+    given = {start // runfolder.TAR: rows[start : start + runfolder.TAR] for start in parts}
+    cluster.work(cluster.Task("join", _tar, partial(_write_tar, layout), 1), given, out)
     runfolder.save(_counted(_attrition(table, listed, asked)), out / "attrition.parquet")
     dropped = table[table.reason.notna()]
+    runfolder.sweep(out)
     runfolder.save(_arrow(dropped, [*DROPPED, *more]), out / "dropped.parquet")
 
 
@@ -223,6 +230,26 @@ def _arrow(frame: pd.DataFrame, fields: list) -> pa.Table:
 
 def _counted(frame: pd.DataFrame) -> pa.Table:
     return _arrow(frame, [("source", pa.string()), *((n, pa.int64()) for n in frame.columns[1:])])
+
+
+def _keep(table: pa.Table, out: Path) -> None:
+    """Save kept.parquet; shards that are there stay if it is as it was."""
+    path = out / "kept.parquet"
+    if path.is_file() and pq.read_table(path).equals(table):
+        return
+    for shard in out.glob(f"{SHARDS}-*.tar"):
+        shard.unlink()
+    runfolder.save(table, path)
+
+
+def _tar(out: Path, number: int) -> Path:
+    return out / f"{SHARDS}-{number:04d}.tar"
+
+
+def _write_tar(layout: str, out: Path, number: int, rows: list[tuple]) -> None:
+    """One shard, from the ROW of each of its pairs."""
+    pairs = pd.DataFrame(rows, columns=ROW)
+    records.write(_tar(out, number), _records(pairs, out), layout, int(pairs.key[0]))
 
 
 def _records(pairs: pd.DataFrame, out: Path) -> Iterator[records.Record]:

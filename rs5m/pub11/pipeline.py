@@ -85,7 +85,6 @@ def run(
     facts = _facts(judge, limits, shard_size, terms, paths, columns, layout, asked)
     fetch = partial(_fetch, limits=limits, workers=workers, progress=progress)
     with runfolder.claim(out, facts, notes=_notes(judge, asked)):
-        runner()
         if not (out / "dropped.parquet").is_file():
             judge.prepare(out)
             hits, counts = select(paths, out, *columns, terms)
@@ -144,7 +143,6 @@ def _pictured(
     fetch(urls, out)
     _look(urls, out, judge)
     (out / report.PAGE).unlink(missing_ok=True)  # of a folder whose tables were removed
-    runfolder.sweep(out)
     return decide(hits, urls, out, judge)
 
 
@@ -153,16 +151,9 @@ def _fetch(
 ) -> None:
     if os.environ.get("RAY_ADDRESS"):
         fetch = partial(fetch_shard, limits=limits, workers=workers)
-        cluster.work(cluster.Task("fetch", fetch, FETCH_CORES), _keys(urls), out)
+        cluster.work(cluster.table("fetch", fetch, FETCH_CORES), _keys(urls), out)
     else:
         download(urls, limits, out, workers, progress)
-
-
-def runner() -> None:
-    """Daft's default is the native runner; where RAY_ADDRESS names a cluster, that one is used."""
-    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours counts shards
-    if os.environ.get("RAY_ADDRESS"):
-        daft.set_runner_ray(os.environ["RAY_ADDRESS"], noop_if_initialized=True)
 
 
 # ---------------------------------------------------------------- stages 2 and 3, and what later
@@ -172,8 +163,9 @@ def runner() -> None:
 def _look(urls: pd.DataFrame, out: Path, judge: Judge) -> None:
     """Make the shards of look/ that are missing: a Daft dataframe each, or a task each."""
     if os.environ.get("RAY_ADDRESS"):
-        cluster.work(cluster.Task("look", partial(look_shard, judge=judge), 1), _keys(urls), out)
+        cluster.work(cluster.table("look", partial(look_shard, judge=judge), 1), _keys(urls), out)
         return
+    os.environ.setdefault("DAFT_PROGRESS_BAR", "0")  # ours counts shards
     looker = Looker(judge, str(out))
 
     def make(number: int) -> pa.Table:
