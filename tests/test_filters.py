@@ -214,3 +214,13 @@ def test_features_of_a_trunk_are_its_output_and_its_stages_means_and_deviations(
         wanted += [flat.mean(2), flat.std(2)]
     np.testing.assert_allclose(found, np.concatenate(wanted, 1), rtol=1e-6)
     assert filters.features(model, []).shape == (0, 0)
+
+
+def test_auc_is_the_share_of_ordered_pairs():
+    score, label = np.array([3.0, 1.0, 2.0, 2.0]), np.array([1, 0, 1, 0])
+    pairs = [(3, 1), (3, 2), (2, 1), (2, 2)]  # a tie is half a pair
+    expected = np.mean([1 if a > b else 0.5 if a == b else 0 for a, b in pairs])
+    assert filters.auc(score, label) == pytest.approx(expected)
+    assert filters.auc(np.stack([score, -score]), np.stack([label] * 2)) == pytest.approx(
+        [expected, 1 - expected]
+    )

@@ -133,8 +133,9 @@ def tests_of(module: str) -> list[str]:
 
 
 def others(module: str, tests: list[str]) -> list[str]:
-    """The files of tests elsewhere that use a module by its name."""
-    used = re.compile(rf"\b{Path(module).name}\.\w")
+    """The files of tests elsewhere that import a module and use it by its name."""
+    name = Path(module).name
+    used = re.compile(rf"^from rs5m\S* import (\([^)]*|.*)\b{name}\b[\s\S]*\b{name}\.\w", re.M)
     files = sorted((ROOT / "tests").rglob("test_*.py"))
     files = [file for file in files if file.stem not in REPOSITORY]
     found = [str(file.relative_to(ROOT)) for file in files if used.search(file.read_text("utf-8"))]

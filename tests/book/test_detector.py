@@ -23,16 +23,6 @@ def fitted(x, y, ground):
     return filters.fit_detector(x, y, **given)
 
 
-def test_auc_is_the_share_of_ordered_pairs():
-    score, label = np.array([3.0, 1.0, 2.0, 2.0]), np.array([1, 0, 1, 0])
-    pairs = [(3, 1), (3, 2), (2, 1), (2, 2)]  # a tie is half a pair
-    expected = np.mean([1 if a > b else 0.5 if a == b else 0 for a, b in pairs])
-    assert filters.auc(score, label) == pytest.approx(expected)
-    assert filters.auc(np.stack([score, -score]), np.stack([label] * 2)) == pytest.approx(
-        [expected, 1 - expected]
-    )
-
-
 def test_no_picture_is_scored_by_a_detector_that_learned_from_it():
     vectors, label, photographs = world()
     seen = []
