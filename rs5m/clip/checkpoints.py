@@ -64,6 +64,12 @@ def read(path: str | Path) -> dict[str, torch.Tensor]:
             raise ValueError(f"{path} holds {bare} twice, in a wrapper and without: keep one")
         if bare not in SIZES:
             tensors[bare] = tensor
+    finite = (name for name, one in tensors.items() if not one.isfinite().all())
+    if bad := list(finite):
+        raise ValueError(
+            f"{path} holds numbers that are not finite, in {formats.first(bad)}: fetch it again, "
+            "or name one from before its training diverged"
+        )
     if LONG in tensors and "positional_embedding" in tensors:
         kept, rest = tensors["positional_embedding"], tensors.pop(LONG)
         tensors["positional_embedding"] = torch.cat([kept[:KEPT], rest[KEPT:]])
@@ -97,7 +103,12 @@ def is_safetensors(path: Path) -> bool:
         raise ValueError(
             f"{path} is {what}, not a checkpoint: look into it, then fetch the file again"
         )
-    return path.suffix == ".safetensors" and not start.startswith((b"PK", b"\x80"))
+    pickled = start.startswith((b"PK", b"\x80"))
+    if start and not pickled and path.suffix != ".safetensors":
+        raise ValueError(
+            f"{path} is not a checkpoint: it begins like neither safetensors nor what torch saves"
+        )
+    return path.suffix == ".safetensors" and not pickled
 
 
 def _safetensors(path: Path) -> dict[str, torch.Tensor]:
@@ -200,7 +211,7 @@ def put(net: nn.Module, path: str | Path, name: str = "this network") -> None:
             tensors[key] = tensors[key].reshape(want[key].shape)
     if unlike := difference(net, tensors):
         even = f", even without the prefix {prefix!r} of its names" if prefix else ""
-        cure = _cure(tensors, facts(path).get("architecture"))
+        cure = _cure(tensors, want, facts(path).get("architecture"))
         raise ValueError(f"{path} does not fit {name}{even}: {unlike}. {cure}")
     if prefix:
         print(f"{path}: all names begin with {prefix!r}, which is left out")
@@ -216,7 +227,7 @@ def _without_prefix(net: nn.Module, tensors: dict) -> tuple[dict[str, torch.Tens
     return {name[best:]: tensor for name, tensor in tensors.items()}, shared[:best]
 
 
-def _cure(tensors: Mapping[str, torch.Tensor], architecture: str | None) -> str:
+def _cure(tensors: Mapping, want: Mapping, architecture: str | None) -> str:
     if architecture:
         return f"It was exported from {architecture}: load that"
     if any("|" in name for name in tensors):
@@ -228,7 +239,10 @@ def _cure(tensors: Mapping[str, torch.Tensor], architecture: str | None) -> str:
             "It has the names of transformers' CLIPModel: put it beside its config.json, as "
             "model.safetensors or pytorch_model.bin, and load local-dir:FOLDER"
         )
-    return f"{formats.nearest(tensors)}Load the architecture that it was made for"
+    cure = "Load the architecture that it was made for"
+    if all(name in want and one.shape == want[name].shape for name, one in tensors.items()):
+        cure = f"It has {len(tensors)} of the {len(want)} tensors: fetch the whole file"
+    return f"{formats.nearest(tensors)}{cure}"
 
 
 def export(model, path: str | Path, **more: object) -> Path:

@@ -2,6 +2,7 @@
 is `rs5m.clip.load`. Chapter: clip.
 """
 
+import difflib
 import logging
 import warnings
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
 from rs5m.clip.pocket import POCKET_SIZE, pocket_model
 from rs5m.clip.released import RELEASED, fetch
-from rs5m.clip.remote import PREFIX, general, remote
+from rs5m.clip.remote import CONFIG, PREFIX, general, remote
 from rs5m.device import device
 
 REMOTE = (PREFIX, "local-dir:")  # names that bring their own configuration and weights
@@ -75,10 +76,7 @@ def _not_loaded(name: str, tag: str | None, error: Exception) -> str:
     lines = str(error).strip().splitlines()
     why = f"{type(error).__name__}: {lines[0][:150]}" if lines else type(error).__name__
     if name.startswith("local-dir:"):
-        return (
-            f"{name} could not be loaded ({why}): name a folder that holds open_clip_config.json "
-            "and the weights"
-        )
+        return f"{name} could not be loaded: {_of_folder(Path(name[len('local-dir:') :]), why)}"
     if name.startswith("hf-hub:"):
         return (
             f"{name} could not be loaded from the hub ({why}): check the name and the network, or "
@@ -91,6 +89,25 @@ def _not_loaded(name: str, tag: str | None, error: Exception) -> str:
         )
     return (
         f"{name} could not be built ({why}): it may need files from the hub, or a newer open_clip"
+    )
+
+
+def _of_folder(folder: Path, why: str) -> str:
+    """What is wrong with a folder of which neither library makes a model, and the cure."""
+    if not folder.is_dir():
+        return f"{folder} is not a folder: name one that holds a configuration and weights"
+    if (folder / CONFIG).is_file():
+        return f"its {CONFIG} or its weights are not whole ({why}): fetch both again"
+    if (folder / huggingface.CONFIG).is_file():
+        found = huggingface.model_type(folder) or "no model"
+        known = " and ".join(huggingface.NETWORKS)
+        return (
+            f"its {huggingface.CONFIG} is that of {found}, and of transformers' models {known} "
+            "are read"
+        )
+    return (
+        f"it has no {CONFIG}, nor transformers' {huggingface.CONFIG}: put the one that "
+        "belongs to the weights beside them, or name the weights as checkpoint"
     )
 
 
@@ -115,19 +132,14 @@ def _tag(name: str, tag: str | None) -> dict:
         return {}
     theirs = open_clip.list_models()
     if name not in theirs:
-        near = known.near(name, theirs) or ["ViT-B-32-quickgelu", "ViT-H-14"]
-        raise ValueError(
-            f"unknown model {name!r}: choose pocket, {', '.join(RELEASED)}, another of `rs5m "
-            f"models` or one of open_clip's {len(theirs)}, such as {', '.join(near)} "
-            "(open_clip.list_models() has all)"
-        )
+        raise ValueError(known.unknown(name, theirs))
     if not tag:
         return _usual(name)
     tags = open_clip.list_pretrained_tags_by_model(name)
     if tag not in tags:
-        raise ValueError(
-            f"unknown weights {tag!r} of {name}: choose {', '.join(tags) or 'none, it has none'}"
-        )
+        meant = known.meant(difflib.get_close_matches(tag, tags, 1))
+        every = ", ".join(tags) or "none, it has none"
+        raise ValueError(f"unknown weights {tag!r} of {name}: {meant}choose {every}")
     quick = of_tag(name, tag)
     if quick != bool(open_clip.get_model_config(name).get("quick_gelu")):
         raise ValueError(

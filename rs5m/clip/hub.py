@@ -50,7 +50,11 @@ def model_of(
         if tag:
             weights(name)
         return clip.load(name, tag, checkpoint or None)
+    except FileNotFoundError:
+        raise
     except OSError as error:
+        if name.startswith("local-dir:"):
+            raise
         raise OSError(f"{error}; or {ways_out.replace(OPTION, option)}") from error
 
 
@@ -94,6 +98,10 @@ def weights(name: str) -> Path:
 def _tag(name: str, checkpoint: str, option: str) -> str | None:
     tag = None if checkpoint else TAGS.get(name)
     if not (tag or checkpoint or name in ("pocket", *known.models()) or ":" in name):
+        from rs5m.clip import open_clip
+
+        if name not in (theirs := open_clip.list_models()):
+            raise ValueError(known.unknown(name, theirs))
         near = known.near(name, list(TAGS))
         others = f", or choose {', '.join(near)}" if near else ""
         raise ValueError(f"{name} needs weights: name their file with {option}{others}")

@@ -31,12 +31,17 @@ def kind(folder: str | Path) -> str:
     folder = Path(folder)
     if (folder / "open_clip_config.json").is_file() or not (folder / CONFIG).is_file():
         return ""
+    found = model_type(folder)
+    return found if found in NETWORKS else ""
+
+
+def model_type(folder: Path) -> str:
+    """What transformers calls the model of a folder; "" where its configuration does not say."""
     try:
         config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
     except ValueError as error:
         raise ValueError(f"{folder / CONFIG} is damaged ({error}): fetch it again") from error
-    found = config.get("model_type") if isinstance(config, dict) else None
-    return found if found in NETWORKS else ""
+    return str(config.get("model_type", "")) if isinstance(config, dict) else ""
 
 
 def load(folder: str | Path, name: str = "") -> Model:
@@ -53,7 +58,13 @@ def load(folder: str | Path, name: str = "") -> Model:
         cure = FLAX_WAY_OUT.replace("PLACE", repr(str(folder))) if flax else "put the weights there"
         raise FileNotFoundError(f"{folder} has no {' or '.join(WEIGHTS)}: {cure}")
     build, converted = NETWORKS[kind(folder)]
-    net, tokenizer, size, found = build(folder, name)
+    try:
+        net, tokenizer, size, found = build(folder, name)
+    except (ValueError, OSError, ImportError):
+        raise
+    except Exception as error:  # transformers' own, for sizes that do not go together
+        why = str(error).strip().splitlines()[-1].strip()
+        raise ValueError(f"{folder / CONFIG} makes no model ({why}): fetch it again") from error
     tensors = checkpoints.read(path)
     try:
         state = converted(net, tensors)

@@ -71,10 +71,26 @@ def models() -> dict[str, Known]:
 
 
 def near(name: str, others: list[str] = ()) -> list[str]:
-    """The four names that are most like a wrong one, or that hold it."""
-    every = [*models(), *others]
-    holding = [one for one in every if name and name.lower() in one.lower()]
-    return difflib.get_close_matches(name, every, 4) or holding[:4]
+    """The four names that hold a wrong one or else are most like it, in capitals or not."""
+    every = {one.lower(): one for one in ("pocket", *models(), *others)}
+    lower = name.lower()
+    if lower in every:
+        return [every[lower]]
+    holding = [one for one in every if lower and lower in one]
+    return [every[one] for one in holding or difflib.get_close_matches(lower, every, 4)][:4]
+
+
+def meant(near: list[str]) -> str:
+    """The question after a wrong name; "" where none is near."""
+    return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def unknown(name: str, others: list[str]) -> str:
+    """What is said of a name that no model has; others: open_clip's names."""
+    return (
+        f"unknown model {name!r}: {meant(near(name, others))}choose pocket, one of `rs5m models` "
+        f"or one of open_clip's {len(others)} (open_clip.list_models() has all)"
+    )
 
 
 def weights(name: str) -> Path:

@@ -38,9 +38,8 @@ def _show_one(name: str, as_json: bool) -> None:
     from rs5m.evaluate import contact, reporting
 
     if name not in known.models():
-        near = known.near(name)
-        told = f", or perhaps you mean {' or '.join(near)}" if near else ""
-        raise ValueError(f"unknown model {name!r}: `rs5m models` lists them{told}")
+        meant = known.meant([one for one in known.near(name) if one in known.models()])
+        raise ValueError(f"unknown model {name!r}: {meant}`rs5m models` lists them")
     one, rows = known.models()[name], reporting.printed(name).to_dict("records")
     told = one._asdict() | {"trained_on": contact.trained_on(name)}
     if as_json:

@@ -72,6 +72,7 @@ def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) 
         raise ValueError("--classes needs a folder of class folders, and an npz to write")
     store = features.Store(model)
     about = {key: store.identity[key] for key in (*SAME, "architecture")}
+    about["version"] = stored.VERSION
     if data.is_file():
         lines = [line.strip() for line in files.text(data).splitlines()]
         if not (lines := [line for line in lines if line]):
@@ -128,19 +129,31 @@ def _table(arrays: dict, out: Path, told: str) -> pd.DataFrame:
 def read(path: str | Path) -> Index:
     """The index that `run` wrote of a folder; ValueError for any other file."""
     path = Path(path)
-    if path.suffix == ".parquet":
-        with path.open("rb") as stream:
-            files.refuse_other(path, stream.read(64), "parquet")
-        table = pd.read_parquet(path)
-        told = table.attrs.get("rs5m")
-        arrays = {name: table[name].to_numpy() for name in table} | {"about": told}
-    else:
-        arrays = stored.arrays(path)
-    if not {"image", "names", "about"} <= arrays.keys() or arrays["about"] is None:
+    arrays = _of_table(path) if path.suffix == ".parquet" else stored.arrays(path)
+    about = stored.about(arrays, path)
+    if not {"image", "names"} <= arrays.keys() or not isinstance(about.get("folder"), str):
         raise ValueError(f"{path} is no index of images: write one with rs5m embed --data FOLDER")
-    about = json.loads(str(arrays["about"]))
-    vectors = np.stack(list(arrays["image"])).astype(np.float32)
-    return Index(vectors, list(map(str, arrays["names"])), about.get("folder", ""), about)
+    vectors = stored.vectors(arrays["image"], "image", 2, path).astype(np.float32, copy=False)
+    names = list(map(str, arrays["names"].ravel()))
+    if len(names) != len(vectors):
+        raise ValueError(
+            f"{path} has {len(names)} names and {len(vectors)} vectors: run rs5m embed again"
+        )
+    return Index(vectors, names, about["folder"], about)
+
+
+def _of_table(path: Path) -> dict[str, np.ndarray]:
+    """The columns of a parquet file and what its header says, as arrays."""
+    with path.open("rb") as stream:
+        files.refuse_other(path, stream.read(64), "parquet")
+    try:
+        table = pd.read_parquet(path)
+    except (ValueError, OSError) as error:
+        raise ValueError(f"{path} is not a whole parquet file: fetch or save it again") from error
+    arrays = {name: table[name].to_numpy() for name in table}
+    if "image" in table and len({np.shape(row) for row in table["image"]}) == 1:
+        arrays["image"] = np.stack(list(table["image"]))
+    return arrays | {"about": np.array(table.attrs.get("rs5m", ""))}
 
 
 def find(model: Model, path: str | Path, query: str, k: int = 10) -> search.Found:
@@ -154,6 +167,8 @@ def find(model: Model, path: str | Path, query: str, k: int = 10) -> search.Foun
             f"{path} was made by another model (its {', '.join(other)} differ): name that one, or "
             "run rs5m embed again"
         )
-    return search.best(
-        model, index.vectors, [Path(index.folder) / n for n in index.names], query, k
-    )
+    paths = [Path(index.folder) / name for name in index.names]
+    try:
+        return search.best(model, index.vectors, paths, query, k)
+    except ValueError as error:
+        raise ValueError(f"{path}: {error}: run rs5m embed again") from error

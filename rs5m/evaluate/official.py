@@ -152,7 +152,7 @@ def _nearest(data: str | Path) -> str:
     path = Path(data)
     beside = [one.name for one in path.parent.iterdir()] if path.parent.is_dir() else []
     near = difflib.get_close_matches(path.name, ["pocket", *beside], 3)
-    return f", or perhaps you mean {' or '.join(near)}" if near else ""
+    return known.meant(near)
 
 
 def find(
@@ -165,7 +165,7 @@ def find(
     world = str(data) == "pocket"
     if not world and not Path(data).exists():
         raise FileNotFoundError(
-            f"{data} is not a folder: put {LAYOUT} into one, or give 'pocket'{_nearest(data)}"
+            f"{data} is not a folder: {_nearest(data)}put {LAYOUT} into one, or give 'pocket'"
         )
     if not world and (Path(data).is_file() or image or label):
         if "zeroshot" not in tasks:
@@ -247,7 +247,9 @@ def load(name: str, checkpoint: str | Path | None) -> tuple[clip.Model, dict]:
     one = None if checkpoint else known.models().get(name)
     of_name = one and one.format != "open_clip"
     file = known.weights(name) if of_name else Path(checkpoint or "")
-    tag = name in theirs and not file.is_file() and str(checkpoint) in _tags(name)
+    # what has neither an ending nor a folder is a tag, maybe a wrong one
+    bare = checkpoint and Path(checkpoint).stem == str(checkpoint) and not file.exists()
+    tag = name in theirs and bare
     model = (
         clip.load(name, str(checkpoint)) if tag else clip.load(name, checkpoint=checkpoint or None)
     )

@@ -65,6 +65,8 @@ def folder(model: Model, folder: Path, query: str, k: int = 10) -> Found:
 def best(model: Model, vectors: np.ndarray, paths: list[Path], query: str, k: int) -> Found:
     """The k of these files, by their vectors (n, dim), that fit a sentence best."""
     text = normalise(clip.encode_texts(model, [query]))[0]
+    if vectors.shape[1] != len(text):
+        raise ValueError(f"vectors of {vectors.shape[1]} numbers, and the model's have {len(text)}")
     cosines = normalise(vectors) @ text
     order = np.argsort(-cosines, kind="stable")[:k]
     return Found([paths[i] for i in order], cosines[order], {}, {})

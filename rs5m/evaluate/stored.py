@@ -8,6 +8,7 @@ prompt. What an archive of numpy says is taken as numbers alone; pickled objects
 
 import json
 import zipfile
+from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
@@ -18,6 +19,7 @@ from rs5m.evaluate import frozen
 from rs5m.vectors import normalise
 
 FORMS = ("text", "mean", "single")
+VERSION = 1  # of what `rs5m embed` writes; another one's vectors are not comparable
 NORM = 0.01  # float16 keeps the length of a normalised vector to this
 
 
@@ -48,8 +50,11 @@ def read(path: str | Path) -> Stored:
         lacks = missing or [" or ".join(FORMS)]
         has = ", ".join(sorted(held)) or "nothing"
         raise ValueError(f"{path} lacks {', '.join(lacks)} (it has {has}): save the vectors anew")
-    image = _vectors(held["image"], "image", 2, path)
-    texts = {form: _vectors(held[form], form, 3 if form == "text" else 2, path) for form in forms}
+    about(held, path)
+    axes = {"image": 2} | {form: 3 if form == "text" else 2 for form in forms}
+    checked = {name: vectors(held[name], name, n, path) for name, n in axes.items()}
+    texts = {name: array.astype(np.float64) for name, array in checked.items()}
+    image = texts.pop("image")
     for form, text in texts.items():
         if text.shape[-1] != image.shape[1]:
             raise ValueError(
@@ -59,6 +64,13 @@ def read(path: str | Path) -> Stored:
     counts = {form: len(text) for form, text in texts.items()}
     if len(set(counts.values())) > 1:
         raise ValueError(f"{path}: the forms have different numbers of classes ({counts})")
+    if len(held.get("classes", ())) not in (0, counts[forms[0]]):
+        raise ValueError(
+            f"{path} names {len(held['classes'])} classes and has texts of {counts[forms[0]]}: "
+            "save the vectors anew"
+        )
+    if counts[forms[0]] < 2:
+        raise ValueError(f"{path} has one class: classification needs two or more")
     label = _labels(held["label"], len(image), len(texts[forms[0]]), path)
     prompts = tuple(map(str, held.get("prompts", ())))
     return Stored(path.stem, image, label, texts, prompts, tuple(_notes(image, texts, label)))
@@ -67,7 +79,10 @@ def read(path: str | Path) -> Stored:
 def arrays(path: Path) -> dict[str, np.ndarray]:
     """What an npz holds, as numbers and texts alone; ValueError for pickles and half files."""
     with path.open("rb") as stream:
-        files.refuse_pointer(path, stream.read(64))
+        start = stream.read(64)
+    files.refuse_pointer(path, start)
+    if (found := files.kind(start)) not in ("", "a zip", "an empty zip"):
+        raise ValueError(f"{path} is {found}, not an npz: name one that rs5m embed wrote")
     try:
         with np.load(path, allow_pickle=False) as archive:
             return {name: archive[name] for name in archive.files}
@@ -85,15 +100,36 @@ def _pickled(path: Path) -> bool:
         return zipfile.is_zipfile(path) or stream.read(1) == b"\x80"
 
 
-def _vectors(array: np.ndarray, name: str, axes: int, path: Path) -> np.ndarray:
+def about(held: dict[str, np.ndarray], path: Path) -> dict:
+    """What `rs5m embed` wrote beside its arrays, {} where another tool made them; ValueError for
+    what another version wrote.
+    """
+    found = None
+    with suppress(ValueError):
+        found = json.loads(str(held.get("about")))
+    if not isinstance(found, dict):
+        return {}
+    if (version := found.get("version", VERSION)) != VERSION:
+        raise ValueError(
+            f"{path} has vectors of version {version}, and this rs5m makes those of {VERSION}: "
+            "run rs5m embed again"
+        )
+    return found
+
+
+def vectors(array: np.ndarray, name: str, axes: int, path: Path) -> np.ndarray:
+    """An array that is one of finite vectors; ValueError that names it for any other."""
     if array.ndim != axes or not np.issubdtype(array.dtype, np.floating) or 0 in array.shape:
         raise ValueError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}: give floats with {axes} axes"
         )
-    array = array.astype(np.float64)
-    if not np.isfinite(array).all():
-        bad = int((~np.isfinite(array).reshape(len(array), -1).all(1)).sum())
-        raise ValueError(f"{path}: {bad} of {len(array)} rows of {name} are not finite numbers")
+    rows = array.reshape(-1, array.shape[-1])
+    good = np.isfinite(rows).all(1) & rows.any(1)
+    if not good.all():
+        raise ValueError(
+            f"{path}: {int((~good).sum())} of {len(rows)} rows of {name} are zeros or not finite "
+            "numbers: leave them out, or make them again"
+        )
     return array
 
 

@@ -117,6 +117,10 @@ def broken(kind: str, path: Path, ran: Path) -> Path:
         torch.save(nn.Linear(2, 2), path)
     elif kind == "TorchScript":
         torch.jit.save(torch.jit.trace(nn.Linear(2, 2), torch.ones(1, 2)), str(path))
+    elif kind == "a picture":
+        path.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(range(256)))
+    elif kind == "nan":
+        torch.save({"w": torch.tensor([1.0, float("nan")]), "n": torch.ones(2, dtype=int)}, path)
     elif kind in ("truncated", "empty"):
         torch.save({"w": torch.ones(999)}, buffer)
         path.write_bytes(buffer.getvalue()[:-500] if kind == "truncated" else b"")
@@ -168,6 +172,8 @@ CURES = {
     "zip": "is a zip archive, not a checkpoint: unpack it and name the file in it",
     "gzip": "is compressed by gzip, not a checkpoint: look into it",
     "folder": "is a folder: name the checkpoint in it",
+    "a picture": "is not a checkpoint: it begins like neither safetensors nor what torch saves",
+    "nan": "holds numbers that are not finite, in w: fetch it again",
     "twice": "holds w twice, in a wrapper and without: keep one",
 }
 
@@ -212,6 +218,15 @@ def test_another_architecture_is_told_by_its_first_tensors(model, tmp_path):
     with pytest.raises(ValueError):
         checkpoints.put(model.net, path)
     assert torch.equal(small_clip.logits(model.net), before), "the network was changed"
+
+
+def test_half_a_checkpoint_is_called_so(model, tmp_path):
+    tensors = model.net.state_dict()
+    torch.save(dict(list(tensors.items())[::2]), tmp_path / "half.pt")
+    count = len(tensors)
+    says = f"It has {(count + 1) // 2} of the {count} tensors: fetch the whole file"
+    with pytest.raises(ValueError, match=says):
+        clip.load(model.name, checkpoint=tmp_path / "half.pt")
 
 
 def test_an_exported_file_names_its_architecture(model, tmp_path):
@@ -289,7 +304,7 @@ def test_what_a_misfit_is_tells_the_cure(model, tmp_path, name):
     ("drop", "says"),
     [
         (("ln_final.weight",), "nearest to those of OpenAI's CLIP with a transformer, of which it "
-         "lacks ln_final.weight. Load the architecture"),
+         "lacks ln_final.weight. It has "),
         (("",), "Its names, such as backbone.x, are those of no known format. Load the arch"),
     ],
 )  # fmt: skip

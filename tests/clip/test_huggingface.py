@@ -95,6 +95,7 @@ BAD = {
     "another": ({"hidden_act": "relu"}, "has the activations relu and quick_gelu"),
     "eps": ({"layer_norm_eps": 1e-6}, "another layer_norm_eps than open_clip's"),
     "depth": ({"num_hidden_layers": 3}, "lacks vision_model.encoder.layers.2"),
+    "heads": ({"num_attention_heads": 3}, "config.json makes no model .*not a multiple of the"),
     "width": ({"intermediate_size": 128}, "another shape has visual.transformer.resblocks.0.mlp"),
 }
 
@@ -113,4 +114,10 @@ def test_a_folder_without_weights_or_with_half_a_configuration(folder, tmp_path)
         clip.load(name)
     (tmp_path / "x/config.json").write_text('{"model_type": "cl')
     with pytest.raises(ValueError, match="config.json is damaged"):
+        clip.load(name)
+    (tmp_path / "x/config.json").write_text('{"model_type": "bert"}')
+    with pytest.raises(OSError, match="is that of bert, and of transformers' models clip and sig"):
+        clip.load(name)
+    (tmp_path / "x/config.json").unlink()
+    with pytest.raises(OSError, match="no open_clip_config.json, nor transformers' config.json"):
         clip.load(name)

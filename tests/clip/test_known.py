@@ -12,6 +12,7 @@ from huggingface_hub.errors import EntryNotFoundError
 
 from rs5m import clip
 from rs5m.clip import export, known, open_clip
+from rs5m.clip.hub import model_of
 from rs5m.web import download, hub
 
 pytestmark = pytest.mark.usefixtures("one_thread", "architectures")
@@ -159,9 +160,21 @@ def test_what_is_not_available_says_what_to_put_where(small, tmp_path, monkeypat
         clip.load(small(), "openai")
 
 
-def test_a_wrong_name_tells_the_nearest():
-    with pytest.raises(ValueError, match="unknown model 'SkyCLIP-B-32'.* such as SkyCLIP-ViT-B-32"):
-        clip.load("SkyCLIP-B-32")
+@pytest.mark.parametrize(
+    ("name", "nearest"),
+    [
+        ("SkyCLIP-B-32", "SkyCLIP-ViT-B-32"),
+        ("pockett", "pocket?"),
+        ("Pocket", "pocket?"),
+        ("remoteclip", "RemoteCLIP-RN50 or RemoteCLIP-ViT-B-32 or RemoteCLIP-ViT-L-14?"),
+        ("ViT-B-32-quickgulu", "ViT-B-32-quickgelu or "),
+    ],
+)
+def test_a_wrong_name_tells_the_nearest_wherever_it_is_given(name, nearest):
+    for load in (clip.load, lambda name: model_of(name, "")):
+        with pytest.raises(ValueError, match=f"^unknown model '{name}': did you mean ") as said:
+            load(name)
+        assert f"did you mean {nearest}" in str(said.value)
 
 
 def test_the_data_folder_comes_first(small, tmp_path):

@@ -270,10 +270,9 @@ def test_a_model_is_loaded_by_its_name(tiny_scale, tmp_path):
 
 def test_an_unknown_name_lists_what_there_is():
     with pytest.raises(
-        ValueError, match="unknown model 'ViT-B-32-quickgulu': choose pocket, GeoRSCLIP-ViT-B-32, "
-    ) as said:
-        clip.load("ViT-B-32-quickgulu")
-    assert "such as ViT-B-32-quickgelu, " in str(said.value) and "\n" not in str(said.value)
+        ValueError, match="unknown model 'xyzzy': choose pocket, one of `rs5m models` or one of "
+    ):
+        clip.load("xyzzy")
 
 
 def test_a_checkpoint_brings_its_tags_normalisation_without_a_download(tmp_path, monkeypatch):

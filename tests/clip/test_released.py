@@ -74,7 +74,7 @@ def test_a_release_is_taken_from_the_hub(model, small_release, tmp_path, monkeyp
 
 REMOTE = {
     "hf-hub:nobody/nothing": "could not be loaded from the hub .+: check the name and the network",
-    "local-dir:absent": "could not be loaded .+: name a folder that holds open_clip_config.json",
+    "local-dir:absent": "could not be loaded: absent is not a folder: name one that holds",
     "xlm-roberta-base-ViT-B-32": "could not be built .+: it may need files from the hub",
 }
 

@@ -113,7 +113,7 @@ def test_a_checkpoint_is_known_by_its_content(folder, tmp_path):
 
 
 BAD = {
-    "model": (["--model", "ViT-Z-99"], "unknown model 'ViT-Z-99': choose pocket, "),
+    "model": (["--model", "ViT-Z-99"], "unknown model 'ViT-Z-99': "),
     "tag": (["--pretrained", "imagenet"], "unknown weights 'imagenet' of rs5m-small-quickgelu"),
     "folder": (["--model", "local-dir:absent"], "local-dir:absent could not be loaded"),
     "activation": (

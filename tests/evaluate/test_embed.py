@@ -192,3 +192,41 @@ def test_an_index_of_another_model_is_refused(photos, model, capsys):
     np.savez("i.npz", image=arrays["image"])
     assert command(*given) == 2
     assert "i.npz is no index of images: write one with" in capsys.readouterr().err
+
+
+DAMAGED = {  # what is changed in an index, and what is said of it
+    "width": (lambda a: a["image"][:, :5], "image", "vectors of 5 numbers, and the model's have"),
+    "axes": (lambda a: a["image"][0], "image", "of shape (32,): give floats with 2 axes"),
+    "none": (lambda a: a["image"][:0], "image", "give floats with 2 axes"),
+    "nan": (lambda a: a["image"] * np.nan, "image", "6 of 6 rows of image are zeros or not"),
+    "names": (lambda a: a["names"][1:], "names", "has 5 names and 6 vectors: run rs5m embed again"),
+    "no json": (lambda a: "{", "about", "is no index of images"),
+    "another json": (lambda a: "[]", "about", "is no index of images"),
+    "a folder": (lambda a: '{"folder": 3}', "about", "is no index of images"),
+    "version": (lambda a: '{"version": 2}', "about", "has vectors of version 2"),
+}
+
+
+@pytest.mark.parametrize("what", DAMAGED)
+def test_a_damaged_index_is_one_sentence(photos, capsys, what):
+    assert command("embed", "--data", photos, "--out", "i.npz") == 0
+    change, name, says = DAMAGED[what]
+    arrays = stored.arrays(Path("i.npz"))
+    np.savez("i.npz", **arrays | {name: change(arrays)})
+    assert command("search", "--data", "i.npz", "--query", "x") == 2
+    assert says in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("how", ["cut", "ragged", "texts"])
+def test_a_damaged_table_of_vectors_is_one_sentence(photos, capsys, how):
+    assert command("embed", "--data", photos, "--out", "i.parquet") == 0
+    table, path = pd.read_parquet("i.parquet"), Path("i.parquet")
+    if how == "cut":
+        path.write_bytes(path.read_bytes()[:-90])
+    else:
+        rows = [v[: len(v) - i] for i, v in enumerate(table["image"])]
+        table["image"] = rows if how == "ragged" else "x"
+        table.to_parquet(path)
+    assert command("search", "--data", path, "--query", "x") == 2
+    says = "not a whole parquet file" if how == "cut" else "give floats with 2 axes"
+    assert f"{path}" in (said := capsys.readouterr().err) and says in said

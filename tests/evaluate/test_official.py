@@ -371,6 +371,7 @@ BAD = {
         "unknown task 'caption': choose from zeroshot,retrieval,selo",
     ),
     "no folder": ({"data": "absent"}, "absent is not a folder: put eurosat-rgb/2750/"),
+    "data": ({"data": "pockett"}, "pockett is not a folder: did you mean pocket? put eurosat"),
     "empty folder": (
         {"data": "empty"},
         "empty has no set of zeroshot, retrieval, selo: put eurosat-rgb/2750/",
@@ -385,7 +386,8 @@ BAD = {
         "rsitmd_test.csv cannot be made a folder (file exists): name another",
     ),
     "checkpoint": ({"checkpoint": "absent.pt"}, "absent.pt is not there: give a checkpoint"),
-    "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': choose pocket, GeoRSCLIP-ViT-B-32"),
+    "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': did you mean ViT-B-32 or "),
+    "tag": ({"checkpoint": "opena"}, "unknown weights 'opena' of ViT-B-32-quickgelu: did you mean"),
 }
 
 

@@ -75,6 +75,16 @@ BAD = {
     "one axis": (lambda a: a.update(image=a["image"][0]), "with 2 axes"),
     "nothing": (lambda a: a.update(image=a["image"][:0], label=a["label"][:0]), "give floats"),
     "nan": (lambda a: a["image"].__setitem__((3, 0), np.nan), "1 of 40 rows of image"),
+    "zeros": (lambda a: a["text"].__setitem__((3, 0), 0), "1 of 12 rows of text are zeros"),
+    "names": (lambda a: a.update(classes=["a", "b"]), "names 2 classes and has texts of 4"),
+    "one class": (
+        lambda a: a.update(text=a["text"][:1], single=a["single"][:1], label=a["label"] * 0),
+        "has one class: classification needs two",
+    ),
+    "version": (
+        lambda a: a.update(about='{"version": 0}'),
+        "has vectors of version 0, and this rs5m makes those of 1: run rs5m embed again",
+    ),
 }
 
 
@@ -95,7 +105,7 @@ def test_pickled_objects_are_refused_and_a_cut_file_is_named(tmp_path, arrays):
     with pytest.raises(ValueError, match="not a whole npz file"):
         stored.read(path)
     path.write_text("<html>not found</html>")  # what a wrong address gives; no pickle
-    with pytest.raises(ValueError, match="not a whole npz file"):
+    with pytest.raises(ValueError, match="is a web page or XML, not an npz"):
         stored.read(path)
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(ValueError, match="pickled objects"):
