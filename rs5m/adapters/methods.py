@@ -96,6 +96,7 @@ def prepare(
 def _wrapped(net: nn.Module, method: str, size: int, names: list[str]) -> nn.Module:
     from peft import LoraConfig, get_peft_model  # slow to import, and full tuning needs neither
 
+    from rs5m.adapters.lowrank import LowRank
     from rs5m.adapters.tuners import CONFIGS
 
     # of a list, peft would take the names as endings of other names
@@ -106,6 +107,8 @@ def _wrapped(net: nn.Module, method: str, size: int, names: list[str]) -> nn.Mod
         if dora:
             _no_row_of_zeros(net, names)
         config = LoraConfig(r=size, lora_alpha=size, use_dora=dora, target_modules=exactly)
+        if not dora:
+            config._register_custom_module({nn.Linear: LowRank})
     else:
         config = CONFIGS[method](size=size, target_modules=exactly)
     wrapped = get_peft_model(net, config)

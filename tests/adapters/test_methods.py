@@ -16,13 +16,15 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.nn import functional
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from rs5m import adapters, clip
-from rs5m.adapters import saved, towers, tuners
+from rs5m.adapters import lowrank, saved, towers, tuners
 from rs5m.clip import export, open_clip
 from rs5m.files import POINTER
 
 from peft import PeftModel  # isort: skip  (after rs5m.clip, which lets torchvision be imported)
+from peft.tuners import lora  # isort: skip
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIDE = small.SIDE
@@ -743,6 +745,37 @@ def test_autocast_trains_in_bfloat16(kind, tower, method):
         assert (
             gradient is not None and gradient.isfinite().all() and gradient.dtype == torch.float32
         ), name
+
+
+class Casts(TorchDispatchMode):
+    """Counts what is written in another type, and products with a plain number."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        made = func(*args, **(kwargs or {}))
+        alone = func is torch.ops.aten.mul.Tensor and not isinstance(args[1], torch.Tensor)
+        self.count += made.dim() > 1 if func is torch.ops.aten._to_copy.default else alone
+        return made
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+@pytest.mark.parametrize(("kind", "tower"), [(k, t) for k in MAKE for t in adapters.TOWERS])
+def test_lora_has_the_numbers_of_peft_with_fewer_operations(kind, tower, narrow, monkeypatch):
+    found = []
+    for _ in range(2):
+        net, wrapped = prepared(kind, tower, "lora")
+        shaken(wrapped)
+        with torch.autocast("cpu", torch.bfloat16, enabled=narrow), Casts() as casts:
+            got = vectors(wrapped)
+            (got * torch.linspace(-1, 1, got.numel()).reshape(got.shape)).sum().backward()
+        gradients = [net.get_parameter(name).grad for name in sorted(net.adapted.trained)]
+        found.append((casts.count, got, *gradients))
+        monkeypatch.setattr(lowrank.LowRank, "forward", lora.Linear.forward)
+    (fewer, *ours), (more, *theirs) = found
+    assert all(map(torch.equal, ours, theirs)) and fewer < more
+    layers = sum(isinstance(module, lowrank.LowRank) for module in wrapped.modules())
+    assert layers and more - fewer >= (3 if narrow else 1) * layers
 
 
 @pytest.mark.parametrize("method", adapters.METHODS)
