@@ -5,8 +5,13 @@ import codecs
 import errno
 import hashlib
 import os
+import platform
+import re
+import shutil
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 from pathlib import Path
 
 UMASK = os.umask(0)  # there is no way to read it without setting it
@@ -14,6 +19,41 @@ os.umask(UMASK)
 POINTER = b"version https://git-lfs"  # how the text begins that a clone without Git LFS has
 CURES = {errno.ENOSPC: "free some space, then run it again"}  # what helps where nothing was written
 CURES |= dict.fromkeys((errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS), "name another place")
+
+
+HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a drive may be that of several machines
+
+
+def aside(path: Path, hidden: str = "") -> Path:
+    """The name beside `path`, led by `hidden`, under which this process alone makes it; what killed
+    processes of this machine left in that folder is removed.
+    """
+    _sweep(path.parent)
+    return path.with_name(f"{hidden}{path.name}.{HOST}-{os.getpid()}.tmp")
+
+
+@cache  # once in a process: a folder may hold thousands of shards
+def _sweep(folder: Path) -> None:
+    for path in folder.glob(f"*.{HOST}-*.tmp"):
+        found = re.search(r"-(\d+)\.tmp$", path.name)
+        if found and not _alive(int(found[1])):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with suppress(OSError):  # another process may be faster
+                    path.unlink()
+
+
+def _alive(process: int) -> bool:
+    if os.name != "posix":  # where a signal of 0 would end it
+        return True
+    try:
+        os.kill(process, 0)
+    except (ProcessLookupError, OverflowError):
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 @contextmanager
@@ -24,7 +64,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     block that fails leaves nothing behind. OSError names the file and, for a full disk, the cure.
     """
     path = Path(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = aside(path, ".")
     try:
         yield temporary
         with temporary.open("rb") as stream:

@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rs5m import reach
-from rs5m.files import cache_folder, whole
+from rs5m.files import aside, cache_folder, whole
 
 SHIPPED = Path(__file__).parent / "stored"  # a wheel has the project's results here
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
@@ -212,7 +212,7 @@ def artefact(
     if folder.is_dir():
         print(f"{stage}: loaded {shown}", file=sys.stderr)  # the rendered book leaves it out
         return folder
-    temporary = folder.with_name(f"{folder.name}.{'part' if resumes else os.getpid()}.tmp")
+    temporary = folder.with_name(f"{folder.name}.part.tmp") if resumes else aside(folder)
     if not resumes:
         shutil.rmtree(temporary, ignore_errors=True)
     temporary.mkdir(parents=True, exist_ok=resumes)

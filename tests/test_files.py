@@ -1,6 +1,9 @@
 """Chapter setup, the ground: every file of a folder, and content that is the file itself."""
 
 import errno
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -102,3 +105,22 @@ def test_a_read_only_disk_is_said_with_the_files_own_name(tmp_path, monkeypatch)
     said = pytest.raises(OSError, match=r"/x could not be written \(Read-only.*name another")
     with said, files.whole(tmp_path / "x") as temporary:
         refuse(temporary)
+
+
+def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    host = files.HOST
+    dead = [tmp_path / f"stage-1.{host}-{ended.pid}.tmp", tmp_path / f".a.{host}-{ended.pid}.tmp"]
+    kept = [
+        tmp_path / f"stage-2.{host}-{os.getppid()}.tmp",
+        tmp_path / f"stage-3.00000000-{ended.pid}.tmp",  # another machine's
+        tmp_path / f"notes.{host}-x{ended.pid}.tmp",
+        tmp_path / f"a.{ended.pid}.txt",
+    ]
+    (dead[0] / "inside").mkdir(parents=True)
+    for path in (dead[1], *kept):
+        path.write_text("half")
+    with files.whole(tmp_path / "b.txt") as temporary:
+        temporary.write_text("whole")
+    assert set(tmp_path.iterdir()) == {tmp_path / "b.txt", *kept}

@@ -278,6 +278,7 @@ def test_a_killed_stage_leaves_nothing_that_is_taken_for_whole(here):
         "stage", "mini", (1,), lambda folder: (folder / "half.txt").write_text("whole")
     )
     assert (folder / "half.txt").read_text() == "whole"
+    assert list(folder.parent.iterdir()) == [folder], "what the dead process had begun"
 
 
 def test_glue_shows_nothing_and_keeps_the_value(monkeypatch):

@@ -29,6 +29,8 @@ def run(arguments: argparse.Namespace) -> None:
     """`rs5m search`: a line for each image, best first, and a page."""
     if arguments.count < 1:
         raise ValueError(f"--count {arguments.count}: give a number from 1")
+    if not arguments.query.strip():
+        raise ValueError("--query is empty: give a sentence")
     from rs5m.clip import hub
     from rs5m.evaluate import embed, search
 

@@ -12,7 +12,6 @@ What is found is packed, or left out for a reason under which it is named. Chapt
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,7 +73,7 @@ def packer(
 
 def _pack(opened: Iterable[Pair], note: dict, out: Path) -> list[Path]:
     if not out.is_dir():
-        temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+        temporary = files.aside(out)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

@@ -22,13 +22,14 @@ EACH = 40  # samples of a group
 SIDE, QUALITY = 112, 70  # of a thumbnail: its long side in pixels, JPEG's quality; about 4 kB
 LONGEST = 240  # characters of a caption or an address that are shown
 STYLE = """
+:root { color-scheme: light dark }
 body { font: 15px/1.5 system-ui, sans-serif; margin: 0 auto; padding: 1rem; max-width: 78rem;
-  color: #222; background: #fff }
+  color: CanvasText; background: Canvas }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin: 2rem 0 .5rem }
-h2 small { font-weight: normal; color: #666 }
+h2 small { font-weight: normal; opacity: .75 }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; margin: .5rem 0 1rem }
-th, td { padding: .2rem .6rem; border-bottom: 1px solid #ddd; text-align: left;
+th, td { padding: .2rem .6rem; border-bottom: 1px solid #8885; text-align: left;
   white-space: nowrap }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums }
 ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;
@@ -36,8 +37,8 @@ ul { list-style: none; margin: 0; padding: 0; display: grid; gap: .8rem;
 ul.words { grid-template-columns: repeat(auto-fill, minmax(15rem, 1fr)) }
 li { font-size: .75rem; line-height: 1.3; overflow: hidden; overflow-wrap: anywhere }
 li img, .none { display: block; height: 112px; max-width: 100%; margin-bottom: .2rem }
-.none { background: #eee; color: #777; width: 112px; line-height: 112px; text-align: center }
-.from, .facts { color: #666 } a { color: inherit }
+.none { background: #8882; width: 112px; line-height: 112px; text-align: center }
+.from, .facts { opacity: .75 } a { color: inherit }
 p.caption { margin: 0 } p.from, p.facts { margin: .1rem 0 0 }
 """.strip()
 POLICY = "default-src 'none'; img-src data:; style-src 'unsafe-inline'"

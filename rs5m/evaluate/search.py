@@ -17,12 +17,13 @@ from rs5m.vectors import normalise
 
 
 class Found(NamedTuple):
-    """The best files, best first, their cosines (k,) with the query, the reason of each file that
-    could not be decoded, and the files that are not images, by reason.
+    """The best files, best first, their cosines (k,) with the query, how many were compared, the
+    reason of each file that could not be decoded, and the files that are not images, by reason.
     """
 
     files: list[Path]
     cosines: np.ndarray
+    count: int
     skipped: dict[str, str]
     left_out: LeftOut
 
@@ -69,7 +70,7 @@ def best(model: Model, vectors: np.ndarray, paths: list[Path], query: str, k: in
         raise ValueError(f"vectors of {vectors.shape[1]} numbers, and the model's have {len(text)}")
     cosines = normalise(vectors) @ text
     order = np.argsort(-cosines, kind="stable")[:k]
-    return Found([paths[i] for i in order], cosines[order], {}, {})
+    return Found([paths[i] for i in order], cosines[order], len(paths), {}, {})
 
 
 def write_sheet(found: Found, query: str, out: Path) -> None:
@@ -81,7 +82,7 @@ def write_sheet(found: Found, query: str, out: Path) -> None:
             picture = sheet.thumbnail(Image.fromarray(image))
         cards.append(sheet.Card(picture, path.name, str(path), f"cosine {cosine:.3f}"))
     Path(out).parent.mkdir(parents=True, exist_ok=True)
-    group = sheet.Group("best first", len(cards), cards)
+    group = sheet.Group("best first", found.count, cards)
     sheet.write(Path(out), query, "Images by a sentence, with their cosines.", [], [group])
 
 

@@ -12,7 +12,6 @@ shards. Chapter: tune.
 from __future__ import annotations
 
 import json
-import os
 import shutil
 from collections.abc import Iterable
 from pathlib import Path
@@ -25,7 +24,7 @@ from tqdm.auto import tqdm
 from rs5m import dedup
 from rs5m.data import datasets, records
 from rs5m.dedup.hamming import hash_pairs
-from rs5m.files import whole
+from rs5m.files import aside, whole
 
 PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
 BASES = (".", "rs5m_test_data")
@@ -174,7 +173,7 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
     """
     out, folder = Path(out), Path(folder)
     if not out.is_dir():
-        temporary = out.with_name(f"{out.name}.{os.getpid()}.tmp")
+        temporary = aside(out)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:

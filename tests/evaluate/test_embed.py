@@ -161,7 +161,10 @@ def test_the_search_prints_and_writes_a_page(photos, capsys):
     assert len(lines) == 3 and float(lines[0].split()[0]) >= float(lines[2].split()[0])
     page = Path("s.html").read_text()
     assert page.count('<img src="data:image/jpeg') == 3 and "<b>water" not in page
-    assert lines[0].split()[1] in page
+    assert lines[0].split()[1] in page and "3 of 6" in page
+    assert "color-scheme: light dark" in page
+    assert command("search", "--data", photos, "--query", " ") == 2
+    assert "--query is empty: give a sentence" in capsys.readouterr().err
 
 
 BAD = {
