@@ -4,9 +4,11 @@
 
 Pages come from `bench.scaling`'s server on loopback, at most 40 kB each; one shard in eight has a
 host that takes `SLOW` seconds an answer (another server). Every run has a Ray and a driver of its
-own; the driver's memory is its peak less what it held before the run, bytes through it are those of
-the shards that it wrote. With the same name, runs are replaced by size and workers. Chapter:
-scaling.
+own; the driver's memory is its peak less what it held before the run. Bytes through it are what it
+reads and writes by /proc/self/io, from the first look at the input to the last page, and what it
+sends with tasks: in all, and of the three stages that workers do. Modules that are imported on the
+way are in them, so sizes are to be compared, not levels. With the same name, runs are replaced by
+size and workers. Chapter: scaling.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import argparse
 import hashlib
 import json
 import os
+import pickle
 import resource
 import subprocess
 import sys
@@ -54,36 +57,49 @@ def late(said: Queue) -> None:
     server.serve_forever()
 
 
+def through() -> int:
+    """Bytes that this process has read and written."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return sum(int(line.split()[1]) for line in lines if line.startswith(("rchar", "wchar")))
+
+
 def drive(pairs: str, out: str, workers: int) -> dict:
     """In the driver's process: a run, and what it cost there."""
     import ray
 
     from rs5m import pub11, web
-    from rs5m.data import runfolder
+    from rs5m.pub11 import cluster
     from rs5m.pub11.judge import Named
 
     context = ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)
     os.environ["RAY_ADDRESS"] = context.address_info["gcs_address"]
-    wrote, save = [0], runfolder.save
+    stages, sent, work = {}, [], cluster.work
 
-    def counted(table, path):
-        wrote[0] += table.nbytes
-        save(table, path)
+    def counted(task, given, out):
+        before, size = through(), len(pickle.dumps(list(given.values())))
+        work(task, given, out)
+        sent.append(size)
+        stages[task.stage] = (size + through() - before) / 1e6
 
-    runfolder.save = counted
+    cluster.work = counted
     limits = web.Limits(allow_loopback=True, per_host=4, retries=0)
     judge = Named("none", "", "", "none", None, None)
     before, start = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss, time.perf_counter()
+    bytes_before = through()
     pub11.run(pairs, out, judge, limits, SHARD, workers=16)
-    seconds = time.perf_counter() - start
+    seconds, passed = time.perf_counter() - start, through() - bytes_before
     after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     ray.shutdown()
     tables = [pd.read_parquet(Path(out, f"{name}.parquet")) for name in ("kept", "dropped")]
     rows = b"".join(table.drop(columns="url").to_csv().encode() for table in tables)
+    for path in sorted(Path(out).glob("*.tar")):
+        rows += hashlib.sha256(path.read_bytes()).digest()
     return {
         "seconds": seconds,
         "grown_mb": (after - before) / 1e3,
-        "through_mb": wrote[0] / 1e6,
+        "through_mb": (passed + sum(sent)) / 1e6,
+        "of_stages_mb": stages,
+        "tars_mb": sum(path.stat().st_size for path in Path(out).glob("*.tar")) / 1e6,
         "kept": len(tables[0]),
         "rows": hashlib.sha256(rows).hexdigest(),
     }

@@ -20,6 +20,7 @@ from rs5m.data import records
 
 NOTE, REPORT = "run.json", "left_out.json"
 TAR = 1000  # pairs of one webdataset shard
+GROUP = 8  # files of images that are read together
 
 
 @contextmanager
@@ -125,7 +126,8 @@ def save(table: pa.Table, path: Path) -> None:
         pq.ParquetWriter(temporary, table.schema, **_stored(table)) as writer,
     ):
         if len(table):  # Hugging Face's datasets reads no group of no rows
-            writer.write_table(table)
+            group = GROUP if "content" in table.column_names else None
+            writer.write_table(table, group)
 
 
 def _stored(table: pa.Table) -> dict:

@@ -75,12 +75,15 @@ def _finish(came: Arrivals, keys: list[str], shard: int, out: Path) -> None:
 def content(out: Path, rows: pd.DataFrame) -> list[bytes | None]:
     """The downloaded bytes of rows of kept or dropped.parquet, None where nothing came."""
     keys, found = [normalise(url) for url in rows.url], {}
+    wanted = set(keys) - {None}
     for number in rows.shard.dropna().unique():
-        path = shard_path(Path(out), "fetch", int(number))
-        table = pq.read_table(
-            path, columns=["key", "content"], filters=[("key", "in", list(set(keys) - {None}))]
-        )
-        found |= dict(zip(table["key"].to_pylist(), table["content"].to_pylist(), strict=True))
+        with pq.ParquetFile(shard_path(Path(out), "fetch", int(number))) as file:
+            for group in range(file.num_row_groups):
+                some = file.read_row_group(group, ["key"])["key"].to_pylist()
+                if wanted & set(some):  # the others' bytes are not read
+                    held = file.read_row_group(group, ["content"])["content"]
+                    pairs = zip(some, held, strict=True)
+                    found |= {key: value.as_py() for key, value in pairs if key in wanted}
     return [found.get(key) for key in keys]
 
 

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections import Counter
+from pathlib import Path
 
 import pandas as pd
 import pyarrow as pa
@@ -226,3 +227,25 @@ def test_the_contents_of_a_shard_are_not_held_in_memory(tmp_path):
     assert pool.max_memory() - before < 30e6, "64 MB are written"
     found = pq.read_table(shard_path(tmp_path, "fetch", 0))["content"].to_pylist()
     assert found == [random.Random(key).randbytes(10**6) for key in keys]
+
+
+def test_one_picture_of_a_shard_does_not_cost_all_of_them(tmp_path):
+    (tmp_path / "fetch").mkdir()
+    keys = [f"http://a.example/{k}" for k in range(64)]
+    rows = [
+        {"key": key, "shard": 0, "status": "ok", "http_status": 200}
+        | {"content": random.Random(key).randbytes(100_000)}
+        for key in keys
+    ]
+    runfolder.keep(pa.Table.from_pylist(rows, FETCHED), tmp_path, "fetch", 0)
+    asked = pd.DataFrame({"url": [keys[40], "no url", keys[3], keys[40]], "shard": [0, None, 0, 0]})
+    before = read()
+    found = download.content(tmp_path, asked)
+    assert read() - before < 0.4 * 64 * 100_000
+    assert found == [rows[40]["content"], None, rows[3]["content"], rows[40]["content"]]
+
+
+def read():
+    """Bytes that this process has read."""
+    lines = Path("/proc/self/io").read_text().splitlines()
+    return next(int(line.split()[1]) for line in lines if line.startswith("rchar"))
