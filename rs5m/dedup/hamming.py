@@ -59,10 +59,9 @@ def _expand(i, start, count, limit: int = 2_000_000):
         np.searchsorted(total, np.arange(limit, total[-1] + limit, limit)) + 1 if len(total) else []
     )
     for s, e in zip(np.r_[0, cuts[:-1]].astype(int), np.minimum(cuts, len(i)), strict=False):
-        if e > s:
-            c = count[s:e]
-            offset = np.repeat(start[s:e] - np.r_[0, np.cumsum(c)[:-1]], c)
-            yield np.repeat(i[s:e], c), offset + np.arange(len(offset))
+        c = count[s:e]
+        offset = np.repeat(start[s:e] - (np.cumsum(c) - c), c)
+        yield np.repeat(i[s:e], c), offset + np.arange(len(offset))
 
 
 def band_pairs(a, b, shift, width, radius, distance):

@@ -1,23 +1,15 @@
 """rs5m.book.leakmap: pairs both ways round, the table of the map, a page without a record."""
 
 import numpy as np
-from scipy.ndimage import gaussian_filter
+from textures import texture
 
 from rs5m import dedup
 from rs5m.book import leakmap
 
 
-def texture(seed: int) -> np.ndarray:
-    """A grey picture (96, 96, 3) with structure at several scales."""
-    r = np.random.default_rng(seed)
-    grey = sum(gaussian_filter(r.normal(size=(96, 96)), s) * s for s in (1, 3, 8))
-    grey = 110 + 35 * (grey - grey.mean()) / grey.std()
-    return np.clip(grey, 0, 255).astype(np.uint8)[..., None].repeat(3, 2)
-
-
 def test_copies_name_the_orientation_of_the_first_picture_either_way_round():
-    first = [texture(k) for k in range(8)]
-    second = [np.ascontiguousarray(np.rot90(first[5])), texture(50), first[2]]
+    first = [np.asarray(texture(k)) for k in range(8)]
+    second = [np.ascontiguousarray(np.rot90(first[5])), np.asarray(texture(50)), first[2]]
     a, b = dedup.signatures(first), dedup.signatures(second)
     found = leakmap.copies(a, b)
     assert found[["i", "j"]].to_numpy().tolist() == [[2, 2], [5, 0]]

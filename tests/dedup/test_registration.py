@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from PIL import Image
-from scipy.ndimage import gaussian_filter
+from textures import texture
 
 from rs5m import dedup
 from rs5m.dedup import registration
@@ -11,19 +11,9 @@ from rs5m.dedup import registration
 KEPT = 0.9  # share of the side that a crop keeps, at most what is searched
 
 
-def textures(count: int, size: int = 128) -> list[Image.Image]:
-    """Grey random textures with structure at several scales."""
-    r, made = np.random.default_rng(0), []
-    for _ in range(count):
-        grey = sum(gaussian_filter(r.normal(size=(size, size)), s) * s for s in (1, 3, 8))
-        grey = 110 + 35 * (grey - grey.mean()) / grey.std()
-        made.append(Image.fromarray(np.clip(grey, 0, 255).astype(np.uint8)))
-    return made
-
-
 @pytest.fixture(scope="module")
 def pictures() -> list[Image.Image]:
-    return textures(12)
+    return [texture(k).convert("L") for k in range(12)]
 
 
 @pytest.fixture(scope="module")
