@@ -124,13 +124,15 @@ def rows() -> dict[str, str]:
 
 def findings() -> str:
     numbers = paper.compare(scorecard.published())["verdict"]
-    verdicts = Counter(paper.compare(scorecard.rows())["verdict"])
-    counted = ", ".join(f"{count} {verdict}" for verdict, count in sorted(verdicts.items()))
+    lines = scorecard.rows()
+    outcomes = Counter(map(scorecard.outcome, lines))
+    counted = ", ".join(f"{count} {outcome}" for outcome, count in sorted(outcomes.items()))
     table = "\n".join(f"| {question} | {measured} |" for question, measured in rows().items())
     return (
         f"| question | measured (%; gains in points, with 95 % intervals) |\n|---|---|\n{table}\n\n"
-        "The [scorecard](book/scorecard.md) tells what the tuning pairs knew of each test set, and "
-        f"gives every verdict its reason: {counted}. "
+        "The [scorecard](book/scorecard.md) tells what the tuning pairs knew of each test set: as "
+        f"far as we know, {scorecard.untouched(lines)} with a number are free of contact with "
+        f"their test. It gives every outcome its reason: {counted}. "
         f"Of the paper's {len(numbers)} published numbers, "
         f"{sum(numbers != 'not attempted')} have been measured again with the released weights.\n"
     )

@@ -193,7 +193,7 @@ def curves(values: dict[str, dict]) -> plt.Figure:
     if len(panels) == len(values):  # names without an architecture
         panels = {"": list(values)}
     families = list(dict.fromkeys(_family(name) for name in values))
-    colours = dict(zip(families, plots.COLOURS, strict=False))
+    colours = plots.colours(families)
     figure, axes = plt.subplots(
         1, len(panels), figsize=(3.1 * len(panels) + 1, 3.6), sharey=True, squeeze=False
     )

@@ -10,7 +10,7 @@ import pandas as pd
 
 from rs5m import results
 from rs5m.book import colour, weights
-from rs5m.book.scorecard import NAMES
+from rs5m.book.scorecard import NAMES, rows, untouched
 
 UNKNOWN = "not measured"
 COLUMNS = ["measured", "before → after", "chance", "colour", "verdict"]
@@ -42,8 +42,8 @@ def page(scale: str) -> str:
 
 def sentences(scale: str) -> dict:
     """The numbers of the front page's first sentences, by name; UNKNOWN where no result has one."""
-    names = "test gain after chance colour against real_general real_tuned real_colour weights time"
-    said = dict.fromkeys(names.split(), UNKNOWN)
+    names = "test before after chance colour against real_general real_tuned real_colour weights"
+    said = dict.fromkeys([*names.split(), "time"], UNKNOWN) | {"clean": untouched(rows())}
     records = (results.load("zeroshot", scale), *(results.load(n, "local") for n in REAL))
     tuned, real, released = (record and record["values"] for record in records)
     if tuned:
@@ -67,10 +67,8 @@ def _time(run: dict) -> str:
 
 def _first(test: str, values: dict) -> dict:
     """What `sentences` says of a test; older results have no baselines."""
-    gain = next(iter(values["gain"].values()))
-    assert gain["low"] <= gain["gain"] <= gain["high"]
-    said = {"test": NAMES.get(test, test), "gain": gain["gain"]}
-    said["after"] = list(values["models"].values())[1]["balanced"]
+    before, after = (model["balanced"] for model in list(values["models"].values())[:2])
+    said = {"test": NAMES.get(test, test), "before": before, "after": after}
     for key, name in (("chance", colour.CHANCE), ("colour", colour.CAPTIONS)):
         if name in values.get("baselines", {}):
             said[key] = values["baselines"][name]["balanced"]

@@ -12,7 +12,31 @@ from rs5m import selo
 BEFORE, AFTER, THIRD = "#8794aa", "#1b6ca8", "#dc753a"
 # more models, on the scorecard
 COLOURS = (BEFORE, AFTER, THIRD, "#3a8f5c", "#8e5ea2", "#b18b16", "#b23a48", "#6b6b6b")
+ROLES = {  # what has one colour in every figure; anything else takes what is left of COLOURS
+    "general": COLOURS[0],
+    "CLIP": COLOURS[0],
+    "tuned": COLOURS[1],
+    "tuned, three seeds": COLOURS[1],
+    "tuned on pub11+rs3": COLOURS[1],
+    "GeoRSCLIP": COLOURS[1],
+    "colour": COLOURS[2],
+    "six colour numbers, same captions": COLOURS[2],
+    "labels": COLOURS[3],
+    "linear probe of the general model, labels": COLOURS[3],
+    "not tuned": COLOURS[3],
+    "RemoteCLIP": COLOURS[4],
+    "six colour numbers, labels": COLOURS[5],
+    "tuned on ucm": COLOURS[6],
+    "chance": COLOURS[7],
+}
 INK = "#757575"  # of text, axes and what is black on paper: read on white and on the dark theme
+
+
+def colours(names: Sequence[str]) -> dict[str, str]:
+    """name -> its colour, in every figure the same where `ROLES` has it."""
+    fixed = {name: ROLES[name] for name in names if name in ROLES}
+    left = [colour for colour in COLOURS if colour not in fixed.values()]
+    return dict(zip([name for name in names if name not in fixed], left, strict=False)) | fixed
 
 
 def theme() -> None:
@@ -139,7 +163,7 @@ def intervals(
     limits: of the x axis; None: what the points need, and zero.
     """
     lines, models = list(dict.fromkeys(r[0] for r in rows)), list(dict.fromkeys(r[1] for r in rows))
-    colours = dict(zip(models, COLOURS, strict=False))
+    colour = colours(models)
     columns = len(models) if len(models) < 5 else 2  # of the legend
     below = 0.25 * (-(-len(models) // columns) - 1)  # inches that further rows of it take
     many = max(0, len(models) - 5)
@@ -148,7 +172,7 @@ def intervals(
     for line, model, value, low, high in rows:
         y = lines.index(line) + step * (models.index(model) - (len(models) - 1) / 2)
         error = [[max(value - low, 0)], [max(high - value, 0)]]
-        axis.errorbar(value, y, xerr=error, fmt="o", color=colours[model], capsize=3, label=model)
+        axis.errorbar(value, y, xerr=error, fmt="o", color=colour[model], capsize=3, label=model)
     axis.set_yticks(range(len(lines)), lines)
     axis.set_ylim(len(lines) - 0.5, -0.5)
     if limits is None:

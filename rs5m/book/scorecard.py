@@ -34,6 +34,12 @@ def clean(row: dict) -> bool:
     return row.get("ours") is not None and row.get("contact") == contact.NONE
 
 
+def untouched(lines: list[dict]) -> str:
+    """How many of the rows with a number are `clean`, in words: "none of 28 lines"."""
+    count = sum(map(clean, lines))
+    return f"{count or 'none'} of {sum(row.get('ours') is not None for row in lines)} lines"
+
+
 def table(lines: list[dict]) -> pd.DataFrame:
     """`rows` as a table: what a gain leads from and to, chance, colour, contact and outcome."""
 
@@ -111,4 +117,5 @@ __all__ = [
     "reports",
     "rows",
     "table",
+    "untouched",
 ]

@@ -5,6 +5,7 @@ and where the texts are as good as one text of a class can be. Chapter: leaderbo
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from rs5m import results, zeroshot
 from rs5m.book import weights
@@ -73,15 +74,19 @@ def of_files(folder: Path) -> dict:
     return found
 
 
-def told(values: dict[str, dict], name: str) -> str:
-    """A line on models together after the change of that name: the ranges of zero-shot, of the gain
-    and of neighbours that agree.
+def table(values: dict[str, dict]) -> pd.DataFrame:
+    """A row for each change: over all models, the ranges of zero-shot, of transduction's gain and
+    of neighbours that agree.
     """
-    zero, gain, agree = (_range(values, name, key) for key in ("zero", "gain", "agree"))
-    return (
-        f"{name}: zero-shot {_between(zero)} %, gain {_between(gain, '+')} points, "
-        f"{_between(agree)} % of neighbours agree"
-    )
+    rows = {
+        name: {
+            "zero-shot, %": _between(_range(values, name, "zero")),
+            "gain, points": _between(_range(values, name, "gain"), "+"),
+            "neighbours that agree, %": _between(_range(values, name, "agree")),
+        }
+        for name in next(iter(values.values()))
+    }
+    return pd.DataFrame.from_dict(rows, orient="index").rename_axis("vectors")
 
 
 def ends(values: dict[str, dict] | None) -> dict[str, float]:

@@ -16,6 +16,13 @@ BRIGHTER = float(re.search(r"filter: brightness\((.*?)\)", STYLE)[1])  # in the 
 WHITE, DARK = "#ffffff", "#121212"  # the theme's grounds
 
 
+def test_a_role_has_one_colour_in_every_figure_and_no_two_share_one():
+    first = plots.colours(["general", "tuned", "chance"])
+    second = plots.colours(["somebody", "chance", "somebody else", "tuned"])
+    assert first["chance"] == second["chance"] and first["tuned"] == second["tuned"]
+    assert len(set(second.values())) == 4 and first["general"] in second.values()
+
+
 def luminance(colour: str, brighter: float = 1) -> float:
     """As WCAG 2 defines it."""
     values = np.array([int(colour[i : i + 2], 16) for i in (1, 3, 5)]) * brighter / 255

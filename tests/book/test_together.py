@@ -40,10 +40,9 @@ def test_lines_and_the_paragraph_s_numbers():
     row = {"zero": 40.0, "gain": -2.0, "agree": 99.0}
     every = dict.fromkeys((together.AS_IS, together.TEXTS, together.MEANS), row)
     other = {change: row | {"gain": 3.0} for change in every}
-    line = together.told({"a": every, "b": other}, together.TEXTS)
-    assert line == (
-        "texts with noise: zero-shot 40.0 %, gain -2.0 to +3.0 points, 99.0 % of neighbours agree"
-    )
+    table = together.table({"a": every, "b": other})
+    assert list(table.index) == [together.AS_IS, together.TEXTS, together.MEANS]
+    assert list(table.loc[together.TEXTS]) == ["40.0", "-2.0 to +3.0", "99.0"]
     assert together.ends({"a": every, "b": other})["gain_high"] == 3.0
     assert np.isnan(together.ends(None)["agree_low"])
 
