@@ -117,11 +117,13 @@ def test_another_number_is_noticed(copy, chapter, path):
         readme.main(["--check"])
 
 
-def test_the_findings_count_the_verdicts_and_the_published_numbers(monkeypatch):
+def test_the_findings_count_outcomes_untouched_lines_and_published_numbers(monkeypatch):
     monkeypatch.chdir(ROOT)
-    text, verdicts = readme.findings(), paper.compare(scorecard.rows())["verdict"]
-    for verdict in set(verdicts):
-        assert f"{(verdicts == verdict).sum()} {verdict}" in text
+    lines = scorecard.rows()
+    text, outcomes = readme.findings(), [scorecard.outcome(row) for row in lines]
+    for outcome in set(outcomes):
+        assert f"{outcomes.count(outcome)} {outcome}" in text
+    assert f"{scorecard.untouched(lines)} with a number are free of contact" in text
     assert f"Of the paper's {len(paper.table('results'))} published numbers" in text
     assert text.count("\n| ") == len(readme.rows()) == 6
 

@@ -54,7 +54,9 @@ def test_what_has_not_run_is_left_out(tmp_path, monkeypatch):
 
 
 def test_the_first_sentences_go_on_where_a_result_is_missing(monkeypatch):
+    monkeypatch.setattr(findings, "rows", lambda: [{"ours": 1.0}])
     whole, real = findings.sentences("mini"), results.load
+    assert whole["clean"] == "none of 1 lines"
     values = real("zeroshot", "mini")["values"]["tests"]["pocket"]
     assert whole["chance"] == round(values["baselines"]["chance"]["balanced"], 1)
     assert findings.UNKNOWN not in whole.values()
@@ -64,12 +66,13 @@ def test_the_first_sentences_go_on_where_a_result_is_missing(monkeypatch):
     gone = {"chance", "colour", "against"}
     assert findings.sentences("mini") == whole | dict.fromkeys(gone, findings.UNKNOWN)
     monkeypatch.setattr(results, "load", lambda *_: None)
-    timed = {"time": whole["time"]}
+    timed = {"time": whole["time"], "clean": whole["clean"]}
     assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN) | timed
     minutes = json.loads((ROOT / "results/mini/timing.json").read_text())["seconds"] / 60
     assert whole["time"].startswith(f"{minutes:.0f} minutes on ")
     monkeypatch.setattr(results, "stored", lambda file, scale: ROOT / "none" / file)
-    assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN)
+    counted = {"clean": whole["clean"]}
+    assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN) | counted
 
 
 def test_no_verdict_stands_whatever_the_numbers_are():

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from rs5m import paper, results
-from rs5m.book import published, scales, scorecard
+from rs5m.book import contact, published, scales, scorecard
 from rs5m.evaluate import official, reporting
 from rs5m.evaluate.testsets import TASKS
 
@@ -471,3 +471,14 @@ def test_contact_and_levels_come_from_the_results(here):
     tests["pocket"]["contact"]["pub11+rs3"] = touched | {"level": "none", "named": 0}
     put(here, {("zeroshot", "mini"): {"tests": tests}})
     assert [row["claim"] for row in scorecard.rows() if scorecard.clean(row)] == ["ZSC"]
+
+
+def test_lines_without_contact_are_counted_among_those_with_a_number():
+    lines = [
+        {"ours": 1.0, "contact": contact.NONE},
+        {"ours": 1.0, "contact": contact.NAMES},
+        {"ours": 0.0},
+        {"contact": contact.NONE},
+    ]
+    assert scorecard.untouched(lines) == "1 of 3 lines"
+    assert scorecard.untouched(lines[1:]) == "none of 2 lines"
