@@ -9,60 +9,21 @@ words. A field that is missing, odd or contradicted by another one stays empty a
 import json
 import math
 import re
-import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from rs5m import files
-from rs5m.captions import places
+from rs5m.captions import places, sources
 from rs5m.captions.sentences import Record, local_time, make, position, season
 
 BIGEARTHNET = frozenset("AT BE FI IE XK LT LU PT RS CH".split())  # where its patches lie
-MAX_BYTES = 2**22  # of one json document; real ones have a few kB
 
 
 def documents(path: str | Path) -> Iterator[tuple[str, bytes]]:
-    """(image name, bytes) of every json under a folder or in a zip, sorted; the name is the file's,
-    without ending.
-
-    Raises FileNotFoundError, or ValueError that names a broken zip or a document above MAX_BYTES.
+    """(image name, bytes) of every json under a folder or in a zip; errors like those of
+    `rs5m.captions.sources`.
     """
-    path = Path(path)
-    if path.is_dir():
-        for file in files.walk(path):
-            if file.is_file() and _is_json(file.name):
-                yield _image(file.name), _bytes(file)
-        return
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for info in sorted(archive.infolist(), key=lambda i: i.filename):
-                stem = info.filename.rpartition("/")[2]
-                if not _is_json(stem):
-                    continue
-                if info.file_size > MAX_BYTES:
-                    raise ValueError(
-                        f"{info.filename} in {path} has {info.file_size} bytes: too many for the "
-                        "metadata of one image"
-                    )
-                yield _image(stem), archive.read(info)
-    except (zipfile.BadZipFile, zlib.error, EOFError, RuntimeError) as error:
-        # RuntimeError: encrypted, or an odd method
-        raise ValueError(f"{path} is not a whole, readable zip file: fetch it again") from error
-
-
-def _is_json(name: str) -> bool:
-    return name.lower().endswith(".json") and not name.startswith(".")  # the Mac's shadow files
-
-
-def _image(file: str) -> str:
-    return file[: -len(".json")].removesuffix("_labels_metadata")
-
-
-def _bytes(path: Path) -> bytes:
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise ValueError(f"{path} has {size} bytes: too many for the metadata of one image")
-    return files.content(path)
+    for name, read in sources.listed(path):
+        yield name, read()
 
 
 def _load(source, name: str | None) -> tuple[dict, str]:
@@ -70,7 +31,8 @@ def _load(source, name: str | None) -> tuple[dict, str]:
     read already.
     """
     if isinstance(source, str | Path):
-        name, source, shown = name or _image(Path(source).name), _bytes(Path(source)), str(source)
+        path, shown = Path(source), str(source)
+        name, source = name or sources.image(path.name), sources.read(path)
     else:
         shown = name
     if name is None:

@@ -14,7 +14,7 @@ import pyarrow.parquet as pq
 from tqdm.auto import tqdm
 
 from rs5m import files
-from rs5m.captions import metadata
+from rs5m.captions import metadata, sources
 from rs5m.captions.sentences import Record
 
 
@@ -66,7 +66,7 @@ def _documents(path: Path) -> Iterator[tuple[str, Callable[[], Record]]]:
     elif path.suffix.lower() in (".json", ".parquet"):
         yield from _documents_in(path)
     else:
-        for name, document in metadata.documents(path):
+        for name, document in sources.listed(path):
             yield name, partial(_record, document, name)
 
 
@@ -103,8 +103,8 @@ def _fail(error: Exception) -> Record:
     raise error
 
 
-def _record(source: Path | bytes, name: str | None) -> Record:
-    document, name = metadata._load(source, name)
+def _record(source: Path | Callable[[], bytes], name: str | None) -> Record:
+    document, name = metadata._load(source() if callable(source) else source, name)
     if "bounding_boxes" in document:
         return metadata.read_fmow(document, name)
     if document.keys() & {"labels", "coordinates", "tile_source"}:

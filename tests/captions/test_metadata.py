@@ -15,7 +15,7 @@ import pytest
 
 from rs5m import pocket
 from rs5m.book import sets
-from rs5m.captions import metadata, places
+from rs5m.captions import metadata, places, sources
 from rs5m.captions import sentences as ms
 
 PATCHES = (
@@ -681,7 +681,7 @@ def test_json_that_is_no_metadata_is_named(tmp_path):
     path.write_text("[1]")
     with pytest.raises(ValueError, match="a.json holds a list, not one json object"):
         metadata.read_fmow(path)
-    path.write_bytes(b" " * (metadata.MAX_BYTES + 1))
+    path.write_bytes(b" " * (sources.MAX_BYTES + 1))
     says = "a.json has 4194305 bytes: too many for the metadata of one image"
     with pytest.raises(ValueError, match=says):
         metadata.read_fmow(path)
@@ -717,17 +717,17 @@ def test_documents_of_a_folder_and_of_a_zip(tmp_path):
 
 def test_a_broken_zip_is_named(tmp_path):
     path = tmp_path / "patches.zip"
-    path.write_bytes(b"no zip")
+    path.write_bytes(b"PK\x05")
     with pytest.raises(ValueError, match="patches.zip is not a whole, readable zip file"):
         list(metadata.documents(path))
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as packed:
-        packed.writestr("bomb.json", b" " * (metadata.MAX_BYTES + 1))
+        packed.writestr("bomb.json", b" " * (sources.MAX_BYTES + 1))
     with pytest.raises(ValueError, match="bomb.json in .*patches.zip has 4194305 bytes"):
         list(metadata.documents(path))
     with zipfile.ZipFile(path, "w") as packed:
         packed.writestr("a.json", json.dumps(PATCH))
     path.write_bytes(path.read_bytes().replace(b"Sea and", b"Sea und"))
-    with pytest.raises(ValueError, match="patches.zip is not a whole"):
+    with pytest.raises(ValueError, match="a.json in .*patches.zip is damaged"):
         list(metadata.documents(path))
     with pytest.raises(FileNotFoundError, match="gone.zip"):
         list(metadata.documents(tmp_path / "gone.zip"))

@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from rs5m import rs3
-from rs5m.data import datasets, records
+from rs5m.data import datasets, images, records
 from rs5m.data import found as found_in
 from rs5m.evaluate import search
 
@@ -101,6 +101,35 @@ def test_every_reader_of_a_folder_takes_the_same_endings(tmp_path):
         path.with_suffix(".txt").write_text("a")
     found = {pair.name for pair in found_in.found(folder) if not pair.fault}
     assert all(some == found for some in readers.values()) and len(found) == len(records.PICTURES)
+
+
+def test_a_damaged_and_an_encrypted_member_of_a_zip(tmp_path):
+    """Flags and bytes as other programs leave them."""
+    path = tmp_path / "EuroSAT.zip"
+    with zipfile.ZipFile(path, "w") as archive:
+        for place in ALWAYS:
+            archive.writestr(f"2750/{place}", b"content" + place.encode())
+    whole = path.read_bytes()
+    path.write_bytes(whole.replace(b"contentF", b"content_"))
+    found = datasets.classes("eurosat", tmp_path)
+    reasons = [images.check(found.images.read(i)) for i in range(3)]
+    assert sorted(reasons) == ["not_an_image", "not_an_image", "truncated"]
+    path.write_bytes(encrypted(whole, 1))
+    found = datasets.classes("eurosat", tmp_path)
+    assert len(found.images.names) == 2 and len(found.left_out["encrypted"]) == 1
+    path.write_bytes(encrypted(whole, 3))
+    with pytest.raises(ValueError, match="EuroSAT.zip is encrypted: unpack it with its password"):
+        datasets.classes("eurosat", tmp_path)
+
+
+def encrypted(data: bytes, count: int) -> bytes:
+    """A zip whose first members say that they are."""
+    for start, at in ((b"PK\3\4", 6), (b"PK\1\2", 8)):
+        place = -1
+        for _ in range(count):
+            place = data.index(start, place + 1)
+            data = data[: place + at] + b"\1" + data[place + at + 1 :]
+    return data
 
 
 def test_linked_and_nested_class_folders_are_read(tmp_path):

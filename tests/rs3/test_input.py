@@ -1,6 +1,7 @@
 """Chapter rs3, inputs from the wild: whatever is in a folder is kept, or left out with a reason."""
 
 import json
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -202,3 +203,25 @@ def test_one_rendering_of_a_view_is_kept_and_a_lone_one_stays():
             name.lower() for name in names if name in names[4:] or name.lower().endswith(f"_{kept}")
         ]
         assert [file.lower().split("_")[-1] for file in gone] == [f"{other}.jpg"] * 2
+
+
+def test_a_zip_of_metadata_loses_what_is_damaged_or_encrypted_and_no_more(tmp_path):
+    path, content = tmp_path / "m.zip", json.dumps({"labels": ["Pastures"]})
+    with zipfile.ZipFile(path, "w") as archive:
+        for name in "abc":
+            archive.writestr(f"{name}.json", content)
+    data = bytearray(path.read_bytes())
+    data[data.index(b"Pastures")] ^= 1
+    data[data.index(b"PK\1\2", data.index(b"PK\1\2") + 1) + 8] |= 1  # says: with a password
+    path.write_bytes(data)
+    found = rs3.read_records(path)
+    assert list(found.records) == ["c"]
+    (one, damaged), (other, encrypted) = found.left_out
+    assert (one, other) == ("a", "b") and "a.json" in damaged and "fetch the zip again" in damaged
+    assert "b.json" in encrypted and "unpack it with its password" in encrypted
+
+
+def test_metadata_of_another_kind_are_called_so(tmp_path):
+    (tmp_path / "m.csv").write_text("name,label\na,b\n")
+    with pytest.raises(ValueError, match=r"m.csv is text, such as csv or tsv, not a zip"):
+        rs3.read_records(tmp_path / "m.csv")

@@ -22,7 +22,7 @@ from small_disk import small_disk
 
 from rs5m import captions, cli, clip, rotation, rs3
 from rs5m.book import models, scales
-from rs5m.captions import metadata
+from rs5m.captions import sources
 from rs5m.captions.sentences import make, sentence
 from rs5m.commands import rs3 as rs3_command
 from rs5m.data import records, runfolder, sample
@@ -160,7 +160,7 @@ def documents(tmp_path_factory):
     (folder / "broken.json").write_bytes(b'{"bounding_boxes": [\xff')
     (folder / "other.json").write_text('{"weather": "fine"}')
     (folder / "list.json").write_text("[1]")
-    (folder / "large.json").write_bytes(b" " * (metadata.MAX_BYTES + 1))
+    (folder / "large.json").write_bytes(b" " * (sources.MAX_BYTES + 1))
     (folder / "gone.json").symlink_to(folder / "nowhere")
     (folder / "._shadow.json").write_text("x")
     return folder

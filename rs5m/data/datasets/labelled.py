@@ -95,6 +95,11 @@ def _of_zip(name: str, path: Path, inside: str) -> Classes:
         twice += [file] if file in held else []
         held[file] = member
     kept, left_out = sort_out(sorted(held, key=lambda file: file.split("/")), ENDINGS, below=1)
+    closed = [file for file in kept if archive.getinfo(held[file]).flag_bits & 1]
+    if closed and len(closed) == len(kept):
+        raise ValueError(f"{path} is encrypted: unpack it with its password into {inside}/")
+    left_out |= {"encrypted": closed} if closed else {}
+    kept = [file for file in kept if file not in set(closed)]
     left_out |= {"an earlier member of the same name": twice} if twice else {}
     left_out |= {f"outside {inside}/": outside} if outside else {}
     if not kept:
@@ -116,11 +121,13 @@ def _opened(path: Path) -> zipfile.ZipFile:
 
 
 def _member(archive: zipfile.ZipFile, name: str) -> bytes:
-    """The bytes of a member, none where it is damaged, encrypted or of an unknown compression."""
+    """The bytes of a member; where it is damaged or of an unknown compression, those of an image
+    that was cut off.
+    """
     try:
         return archive.read(name)
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, RuntimeError):
-        return b""
+        return b"\xff\xd8\xff"
 
 
 def _labelled(name: str, kept: list[str], read: Callable, left_out: LeftOut) -> Classes:
