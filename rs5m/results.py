@@ -131,10 +131,12 @@ def load(name: str, scale: str) -> dict | None:
 
 def stored(file: str, scale: str) -> Path:
     """The path of results/<scale>/<file>: the project's, else what the installed package ships, so
-    that a chapter that reports what others found runs alone.
+    that a chapter that reports what others found runs alone; for a command also its own checkout's.
     """
-    own, shipped = root() / "results" / scale / file, SHIPPED / scale / file
-    return shipped if shipped.is_file() and not own.is_file() else own
+    own = root() / "results"
+    places = (own, SHIPPED, *[reach.PACKAGE.parent / "results"] * _elsewhere)
+    found = (folder / scale / file for folder in places)
+    return next(filter(Path.is_file, found), own / scale / file)
 
 
 def measured(name: str, scale: str, here: bool, measure: Callable[[], dict]) -> dict | None:

@@ -63,6 +63,14 @@ def test_without_a_checkout_the_packages_results_are_loaded_until_a_run_makes_it
     assert results.load("clip", "mini")["values"] == {"x": 2}
 
 
+def test_a_command_typed_elsewhere_finds_what_its_own_checkout_has_stored(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert results.load("detector", "local") is None, "a chapter does not"
+    with results.in_cache():
+        assert results.load("detector", "local")["values"]["hits"]
+        assert results.load("no such", "local") is None
+
+
 def test_every_result_carries_its_provenance(here):
     path = results.save("tune", "mini", {}, seconds=0, seed=7)
     record = results.load("tune", "mini")

@@ -55,7 +55,7 @@ def model_of(
     except OSError as error:
         if name.startswith("local-dir:"):
             raise
-        raise OSError(f"{error}; or {ways_out.replace(OPTION, option)}") from error
+        raise OSError(f"{error}; what helps: {ways_out.replace(OPTION, option)}") from error
 
 
 def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
@@ -80,7 +80,7 @@ def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
             return name
         return f"{name} {files.sha256(path)[:12]}"
     except OSError as error:
-        raise OSError(f"{error}; or {WAYS_OUT.replace(OPTION, option)}") from error
+        raise OSError(f"{error}; what helps: {WAYS_OUT.replace(OPTION, option)}") from error
 
 
 def weights(name: str) -> Path:

@@ -12,6 +12,7 @@ copies and what a model does not take for remote sensing are dropped. The folder
 shards of the pairs kept, tables of all that was kept and dropped and why, and report.html with
 samples of both, to be judged by eye. The same command goes on with a run that was cut off."""
 EXAMPLE = """
+  rs5m pub11 --pairs 'crawl/*.parquet' --out cleaned
   rs5m pub11 --pairs 'crawl/*.parquet' --caption-column alt --detector detector.npz --out cleaned
 """
 WORK = ("run.json", "log.txt")  # sent first, and not at all

@@ -148,6 +148,11 @@ def words(out: Path, tally: Tally | None = None) -> str:
         lines.append(
             "no host answered: if this machine's network is at fault, run it again with a new --out"
         )
+    if "refused_address" in set(table.reason):
+        lines.append(
+            "refused_address: the URL leads to this machine or a private network; with "
+            "--allow-loopback or --allow-private and a new --out it is asked"
+        )
     if found := len(copies(out)):
         lines.append(f"near-copies, {found:,} pairs with their scores: {out / 'copies.parquet'}")
     return "\n".join([*lines, f"samples of all of them: {out / PAGE}"])

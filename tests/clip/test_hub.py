@@ -82,7 +82,9 @@ def test_a_model_without_weights_is_refused():
 def test_the_second_model_has_the_name_of_its_own_option(tmp_path):
     with pytest.raises(ValueError, match="with --second-checkpoint"):
         hub.identity("ViT-B-16", option="--second-checkpoint")
-    with pytest.raises(OSError, match="the spelling of --second-checkpoint; or name .* --second"):
+    with pytest.raises(
+        OSError, match="the spelling of --second-checkpoint; what helps: name .* --second"
+    ):
         hub.identity("ViT-B-16", str(tmp_path / "gone.pt"), "--second-checkpoint")
 
 

@@ -1,6 +1,7 @@
 """The page of commands holds each of them, and each option, as the parser has it."""
 
 import re
+import shlex
 from pathlib import Path
 
 from rs5m import cli
@@ -25,6 +26,22 @@ def test_options_are_those_of_the_help():
             assert f"<dt><code>{typed}</code></dt>" in reference.to_html(parser)
         flags = {typed.split()[0] for typed in told if typed.startswith("--")}
         assert flags == set(re.findall(r"^  (--[a-z-]+)", parser.format_help(), re.M))
+
+
+def test_every_help_shows_examples_and_each_is_a_command_that_parses():
+    for name, parser in reference.parsers(cli.parser()):
+        if name == "rs5m":
+            continue
+        _, _, shown = parser.format_help().replace("\\\n", "").partition("\nexample:\n")
+        typed = [shlex.split(line) for line in shown.splitlines() if line.strip()]
+        assert typed, name
+        for words in typed:
+            words = words[words.index("rs5m.cli" if "rs5m.cli" in words else "rs5m") + 1 :]
+            try:
+                cli.parser().parse_args(words)
+            except SystemExit as ended:  # some options list what there is
+                assert not ended.code, " ".join(words)
+            assert f"rs5m {words[0]}" == " ".join(name.split()[:2])
 
 
 def test_html_is_escaped():

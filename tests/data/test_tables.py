@@ -200,6 +200,7 @@ def test_half_a_parquet_is_named(tmp_path, cut):
         (["image-url", "x"], "", "image-url"),
         (["url", "image_url"], "image_url", "image_url"),
         (["x", "y"], "", r"no column 'url' or of a like name \(it has x, y\)"),
+        (["http://a/1.jpg"], "", "begins with an address: a table's first line names its columns"),
         (["url", "image"], "", r"2 columns called 'url' \(url, image\): choose one with --url"),
         (["url", "URL"], "", r"2 columns called 'url' \(url, URL\): choose one with --url"),
         (["url", "url"], "url", r"2 columns called 'url' \(url, url\): rename or remove"),

@@ -186,6 +186,7 @@ def test_the_last_words_name_reasons_and_hosts(finished):
     assert said.endswith(f"samples of all of them: {out / report.PAGE}")
     assert "slowest" not in report.words(out, web.Tally()), "nothing was asked in this process"
     assert "no host answered" not in said
+    assert "--allow-" not in said
     silent = web.Tally()
     silent.add("http://gone.example/a.jpg", web.Fetched("dns_failure", None, "", attempts=1))
     assert "no host answered: if this machine's network" in report.words(out, silent)
@@ -222,6 +223,13 @@ def test_a_run_that_kept_nothing_has_a_page(tmp_path):
     out = pub11.run(tmp_path / "b", tmp_path / "out_b", Cheap(), LIMITS)
     assert "0 of 0 listed pairs" in page(out / report.PAGE).text
     assert report.words(out).startswith("nothing was dropped")
+
+
+def test_refused_addresses_are_said_with_what_allows_them(tmp_path):
+    pairs = pa.table({"url": ["http://127.0.0.1:9/a.jpg"], "text": ["aerial view"]})
+    pq.write_table(pairs, tmp_path / "a.parquet")
+    out = pub11.run(tmp_path, tmp_path / "out", Cheap(), web.Limits())
+    assert "refused_address: the URL leads to this machine" in report.words(out)
 
 
 def test_progress_counts_pairs_and_their_failures(capsys):

@@ -167,6 +167,11 @@ def column(
     if given and not same:
         raise ValueError(f"{path} has no column {given!r}: {option} is one of {listed}")
     if not same:
+        if names and "://" in names[0]:
+            raise ValueError(
+                f"{path} begins with an address: a table's first line names its columns (url and "
+                "text, say), and each further line has an address and its text"
+            )
         raise ValueError(
             f"{path} has no column {usual[0]!r} or of a like name (it has {listed}): name one with "
             f"{option}"
