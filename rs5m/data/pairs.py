@@ -11,9 +11,11 @@ What is found is packed, or left out for a reason under which it is named. Chapt
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
-from collections import Counter
+import zlib
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
 from itertools import chain, islice
@@ -27,7 +29,7 @@ from rs5m.data.found import NO_IMAGE, Pair, found
 from rs5m.data.runfolder import NOTE, save_left_out
 
 TAR = 1000  # pairs of a shard
-NO_CAPTION = "has no caption"
+NO_CAPTION, NO_TEXT = "has no caption", "has a caption that is no text"
 
 
 def packable(given: Sequence[str]) -> list[Path]:
@@ -72,19 +74,30 @@ def packer(
 
 
 def _pack(opened: Iterable[Pair], note: dict, out: Path) -> list[Path]:
-    if not out.is_dir():
+    total = hashlib.sha256()
+    opened = _noted(opened, total)
+    if made := not out.is_dir():
         temporary = files.aside(out)
         shutil.rmtree(temporary, ignore_errors=True)
         temporary.mkdir(parents=True)
         try:
             _fill(temporary, opened, note)
+            with files.whole(temporary / NOTE) as path:
+                path.write_text(json.dumps(note | {"content": total.hexdigest()}, indent=1))
             if not out.is_dir():  # another process may have been faster
                 temporary.replace(out)
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
+    if not made:
+        deque(opened, maxlen=0)
     known = json.loads((out / NOTE).read_text())
+    content = known.pop("content", None)
     if known != note:
         raise ValueError(f"{out} holds the shards of {known['data']}: name another folder")
+    if content not in (None, total.hexdigest()):
+        raise ValueError(
+            f"{', '.join(note['data'])} has changed since {out} was packed: name a new folder"
+        )
     return sorted(out.glob("*.tar"))
 
 
@@ -104,8 +117,19 @@ def _fill(out: Path, found: Iterable[Pair], note: dict) -> None:
     with files.whole(out / "data.json") as temporary:
         temporary.write_text(json.dumps(about, indent=1))
     save_left_out(out, left_out)
-    with files.whole(out / NOTE) as temporary:
-        temporary.write_text(json.dumps(note, indent=1))
+
+
+def _noted(found: Iterable[Pair], total) -> Iterator[Pair]:
+    """The pairs, and a digest of what they are; of a file its size stands for its bytes."""
+    for pair in found:
+        file = getattr(pair.read, "__self__", None)
+        if isinstance(file, Path):
+            size = file.stat().st_size if file.is_file() else -1
+        else:
+            size = zlib.crc32((pair.read and pair.read()) or b"")
+        about = (pair.name, size, pair.captions, pair.fault)
+        total.update(repr(about).encode("utf-8", "surrogatepass"))
+        yield pair
 
 
 def _kept(found: Iterable[Pair], left_out: dict[str, list[str]]) -> Iterator[records.Record]:
@@ -125,11 +149,11 @@ def _texts(value: object) -> tuple[tuple[str, ...], str | None]:
     several = [  # bytes of a fixed length end in zeros
         sample.spelled(one.rstrip(b"\0")) if isinstance(one, bytes) else one for one in several
     ]
-    if any(not isinstance(one, str | None) for one in several):
-        return (), "has a caption that is no text"
-    whole = (one.encode("utf-8", "replace").decode().strip() for one in several if one)
+    strange = any(not isinstance(one, str | None) for one in several)
+    some = (one for one in several if isinstance(one, str))  # as of a json in a shard
+    whole = (one.encode("utf-8", "replace").decode().strip() for one in some)
     texts = tuple(dict.fromkeys(one for one in whole if one))  # no halves of surrogate pairs
-    return texts, None if texts else NO_CAPTION
+    return texts, None if texts else NO_TEXT if strange else NO_CAPTION
 
 
 def _content(read: Callable[[], bytes | None] | None) -> tuple[bytes | None, str | None]:

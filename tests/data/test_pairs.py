@@ -134,6 +134,41 @@ def test_other_types_of_a_parquet(tmp_path):
         )
 
 
+def test_an_odd_caption_counts_the_same_in_every_layout(tmp_path):
+    odd = [["a", None, 3, "b"], None, 3, {"x": 1}, [], [3], True, "ok", "x" * 100_000]
+    names = [f"{i}.jpg" for i in range(len(odd))]
+    notes = [json.dumps({"caption": one}) for one in odd]
+    pictures(tmp_path / "beside", *names)
+    for i, note in enumerate(notes):
+        (tmp_path / f"beside/{i}.json").write_text(note)
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(tmp_path / "beside", "")
+    pictures(tmp_path / "table", *names)
+    rows = [{"image": name} | json.loads(note) for name, note in zip(names, notes, strict=True)]
+    (tmp_path / "table/a.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    wanted = [("0.jpg", ("a", "b")), ("7.jpg", ("ok",)), ("8.jpg", ("x" * 100_000,))]
+    assert packed(tmp_path / "beside")[0] == packed(tmp_path / "table/a.jsonl")[0] == wanted
+    assert records.index(tmp_path / "a.tar").names == [name for name, _ in wanted]
+
+
+@pytest.mark.parametrize("change", ["caption", "image", "row", "image gone"])
+def test_what_changed_since_it_was_packed_is_not_taken_for_the_same(tmp_path, change):
+    folder = tmp_path / "set"
+    pictures(folder, "1.jpg", "2.jpg")
+    table = folder / "a.csv"
+    table.write_text("image,caption\n1.jpg,a\n2.jpg,b\n")
+    packed(table)
+    if change == "image":
+        (folder / "2.jpg").write_bytes(jpeg(1) + b"\0")
+    elif change == "image gone":
+        (folder / "2.jpg").unlink()
+    else:
+        table.write_text(table.read_text() + "2.jpg,c\n" * (change == "row"))
+        table.write_text(table.read_text().replace("2.jpg,b", "2.jpg,d"))
+    with pytest.raises(ValueError, match="a.csv has changed since .*shards was packed: name a new"):
+        packed(table)
+
+
 def test_the_formats_of_img2dataset(tmp_path):
     folder = tmp_path / "parquet"
     folder.mkdir()
