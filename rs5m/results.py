@@ -17,7 +17,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rs5m import reach
-from rs5m.files import aside, cache_folder, whole
+from rs5m.files import aside, cache_folder, unwritten, whole
 
 SHIPPED = Path(__file__).parent / "stored"  # a wheel has the project's results here
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
@@ -56,7 +56,13 @@ _elsewhere = False
 
 def _runs() -> Path:
     if named := os.environ.get("RS5M_RUNS"):
-        return Path(named).absolute()
+        folder = Path(named).absolute()
+        if not folder.parent.is_dir():  # made here, it would go with the machine
+            raise FileNotFoundError(
+                f"RS5M_RUNS is {folder} and {folder.parent} is not there: make it, or mount its "
+                "drive"
+            )
+        return folder
     if _book() or not _elsewhere:
         return root() / "runs"
     return cache_folder() / "runs"
@@ -217,7 +223,10 @@ def artefact(
     temporary = folder.with_name(f"{folder.name}.part.tmp") if resumes else aside(folder)
     if not resumes:
         shutil.rmtree(temporary, ignore_errors=True)
-    temporary.mkdir(parents=True, exist_ok=resumes)
+    try:
+        temporary.mkdir(parents=True, exist_ok=resumes)
+    except OSError as error:
+        raise unwritten(temporary, error) from error
     if resumes and any(temporary.iterdir()):
         print(f"{stage}: goes on in {temporary}", file=sys.stderr)
     try:

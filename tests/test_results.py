@@ -239,6 +239,17 @@ def test_a_stage_that_raises_leaves_nothing(here):
     assert (results.artefact("stage", "mini", (1,), whole) / "half.txt").read_text() == "whole"
 
 
+def test_a_drive_that_is_not_there_is_not_made_and_a_closed_place_is_named(here, monkeypatch):
+    monkeypatch.setenv("RS5M_RUNS", str(here / "drive/MyDrive/rs5m"))
+    said = r"RS5M_RUNS is .*MyDrive/rs5m and .*MyDrive is not there: make it, or mount its drive"
+    with pytest.raises(FileNotFoundError, match=said):
+        results.artefact("stage", "mini", (1,), lambda folder: None)
+    assert not (here / "drive").exists()
+    monkeypatch.setenv("RS5M_RUNS", "/proc/runs")
+    with pytest.raises(OSError, match=r"^/proc/runs/mini/stage-.* could not be written \(No such"):
+        results.artefact("stage", "mini", (1,), lambda folder: None)
+
+
 def test_a_stage_that_resumes_finds_what_it_left_where_runs_are_put(here, monkeypatch, capsys):
     monkeypatch.setenv("RS5M_RUNS", str(here / "drive"))
 
