@@ -198,6 +198,17 @@ def test_a_png_of_16_bits_keeps_them(count):
     assert close(pixels(tiff(bands, driver="PNG")), shown)
 
 
+@pytest.mark.parametrize("count", [1, 3])
+def test_the_transparent_colour_of_a_deep_png_lies_over_white(count):
+    bands = np.full((count, 40, 40), 9000, np.uint16)
+    bands[:, :20] = 20_000
+    bands[:, 0, 0] = 500
+    bands[:, 1, 1] = [500, 20_000, 20_000][:count]  # of three bands this is another colour
+    got = pixels(tiff(bands, driver="PNG", nodata=500))
+    assert got[0, 0].tolist() == [255] * 3 and got[30, 30].tolist() == [0] * 3
+    assert got[1, 1].tolist() == ([255] * 3 if count == 1 else [0, 255, 255])
+
+
 def test_deep_transparency_lies_over_white():
     bands = np.stack([*some("uint16", 3, 50, 40), np.full((50, 40), 65535, np.uint16)])
     bands[3, :25] = 0

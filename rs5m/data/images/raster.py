@@ -33,7 +33,9 @@ def by_gdal(data: bytes, limits: Limits) -> Image.Image:
     with _dataset(data, limits) as source:
         shown, alpha, top = _choice(source)
         clear = None if alpha is None else _alpha(source, alpha)
-        if clear is not None and data[:4] != b"\x89PNG" and not is_mask(clear):
+        if source.driver == "PNG" and source.nodata is not None:  # the colour that is transparent
+            clear = Image.fromarray(source.dataset_mask())
+        elif clear is not None and source.driver != "PNG" and not is_mask(clear):
             clear = None
         opaque = None if clear is None else np.asarray(clear) > 0
         bands = _layers([_shown(source, band, top, opaque) for band in shown])
@@ -162,7 +164,7 @@ def _shown(
     wide = np.dtype(kind).itemsize > 2  # float32 holds more than can be shown, in half the memory
     values = source.read(band, out_dtype="float32" if wide else kind)
     valid = np.abs(values) < BEYOND if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    if nodata is not None:
+    if nodata is not None and source.driver != "PNG":
         valid &= values != np.float32(nodata)
     if opaque is not None:
         valid &= opaque
