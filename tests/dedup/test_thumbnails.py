@@ -83,15 +83,15 @@ def test_files_of_other_kinds(tmp_path):
         assert dedup.signatures([tmp_path / name])["thumb"].shape == (1, 32, 32)
 
 
-def test_batches_keep_the_order():
-    """More images than one task and one read-ahead hold, from an iterator."""
-    values = np.random.default_rng(0).integers(
-        0, 256, 3 * 4 * thumbnails.BATCH * (os.cpu_count() or 1) + 5
-    )
+def test_batches_keep_the_order_and_read_a_few_images_ahead():
+    ahead = 4 * thumbnails.BATCH * (os.cpu_count() or 1)
+    values = np.random.default_rng(0).integers(0, 256, 3 * ahead + 5)
     found = dedup.signatures(np.full((8, 8), v, np.uint8) for v in values)
-    assert (found["colour"][:, 0, 0].round() == values).all() and len(
-        dedup.signatures([])["hash"]
-    ) == 0
+    assert (found["colour"][:, 0, 0].round() == values).all()
+    assert len(dedup.signatures([])["hash"]) == 0
+    waiting = iter(values)
+    next(thumbnails._batches(waiting, list))
+    assert len(list(waiting)) == 2 * ahead + 5
 
 
 def test_windows_keep_under_orientations():
@@ -115,6 +115,13 @@ def test_subject_of_a_picture():
     grey[40:80, 30:70] = 90
     grey[122:126, 8:60] = 120  # a footer
     assert thumbnails.subject(grey) == ((40, 80, 30, 70), 255)
+    for rows, box in (
+        (15, (40, 80, 30, 70)),
+        (16, (40, 128, 8, 70)),
+    ):  # a footer is at most so high
+        high = grey.copy()
+        high[128 - rows :, 8:60] = 90
+        assert thumbnails.subject(high)[0] == box
     sea = np.full((128, 128), 90.0)
     sea[40:80, 30:70] = 200
     assert thumbnails.subject(sea) == ((0, 128, 0, 128), -np.inf)
