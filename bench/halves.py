@@ -168,9 +168,7 @@ class Halves:
         self.plain = self.rs3.only(classed).told(told)
         kept = [image for image, keep in zip(shown, classed, strict=True) if keep]
         self.coarse = self.part("coarse", [coarse(image) for image in kept], told)
-        at = list(
-            others[runs.some_of_each(world.labels[others])]
-        )  # as many of a class as EuroSAT's
+        at = list(others[runs.some_of_each(world.labels[others])])  # of a class as EuroSAT's
         lines = [sentence(sets.pocket_record(world, i, "")) for i in at]
         self.world = self.part("pocket", [world.images[i] for i in at], lines)
         near = (world.places[i] for i in np.resize(at, len(self.names)))
@@ -294,7 +292,6 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--out", type=Path, default=Path("results/bench/halves.json"))
     options = parser.parse_args(arguments)
     values = Halves().measure() | {"date": datetime.now(UTC).strftime("%Y-%m-%d")}
-    options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(json.dumps({"values": values}, indent=1) + "\n")
 
 

@@ -2,15 +2,16 @@
 
 A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
 into its neighbour. A module is tested by tests/.../test_<module>.py, else by its package's file or
-by the tests in its folder that name it: the quickest of them, until --seconds of processor time are
-full. What these do not notice goes through all others that use the module and are not marked slow.
-A survivor that computes the same has its reason in the JSON's `equal`, which later runs keep.
+by the tests in its folder that name it: the quickest of them, until --seconds are full. What these
+do not notice goes through all others that use the module and are not marked slow. A survivor that
+computes the same has its reason in the JSON's `equal`, which later runs keep.
 """
 
 import argparse
 import ast
 import contextlib
 import json
+import math
 import multiprocessing
 import os
 import random
@@ -21,7 +22,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
+from functools import cache
+from itertools import accumulate
+from operator import itemgetter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -33,25 +38,14 @@ MODULES = (
     *("data/shards", "data/records", "data/tar", "data/pairs"),
     *("tune/schedule", "tune/augment", "tune/loader", "tune/recipes", "tune/loop", "tune/log"),
 )
-# torchvision comes by the first
 SLOW_START = ("rs5m.clip.openclip", "pandas", "pyarrow.parquet", "scipy.ndimage", "pytest")
 STOP = ("-x",)  # at the first failure
 REPOSITORY = ("test_book", "test_layout", "test_readme")  # tests of files, not of what they do
-COMPARED = {
-    ast.Lt: ast.LtE,
-    ast.LtE: ast.Lt,
-    ast.Gt: ast.GtE,
-    ast.GtE: ast.Gt,
-    ast.Eq: ast.NotEq,
-    ast.NotEq: ast.Eq,
-    ast.In: ast.NotIn,
-    ast.NotIn: ast.In,
-    ast.Is: ast.IsNot,
-    ast.IsNot: ast.Is,
-}
-COMPUTED = {ast.Add: ast.Sub, ast.Sub: ast.Add, ast.BitAnd: ast.BitOr, ast.BitOr: ast.BitAnd}
-CALLED = {"min": "max", "max": "min", "minimum": "maximum", "maximum": "minimum"}
-CALLED |= {"any": "all", "all": "any", "floor": "ceil", "ceil": "floor"}
+WORDS = (("min", "max"), ("minimum", "maximum"), ("any", "all"), ("floor", "ceil"))
+COMPARED = ((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn))
+COMPUTED = ((ast.Is, ast.IsNot), (ast.Add, ast.Sub), (ast.BitAnd, ast.BitOr), (ast.And, ast.Or))
+TEXTS = (str, ast.JoinedStr, ast.List)  # what is joined, not added
+OTHER = {one: two for pair in (*WORDS, *COMPARED, *COMPUTED) for one, two in (pair, pair[::-1])}
 
 
 class Change(NamedTuple):
@@ -66,9 +60,7 @@ class Change(NamedTuple):
 
 def changes(source: str) -> list[Change]:
     """Every change of a module's text, in order; texts, annotations and decorators stay."""
-    begins = [0]
-    for line in source.encode().splitlines(keepends=True):
-        begins.append(begins[-1] + len(line))
+    begins = [0, *accumulate(map(len, source.encode().splitlines(keepends=True)))]
     found = []
     for node, after in _mutated(ast.parse(source)):
         start = begins[node.lineno - 1] + node.col_offset
@@ -95,14 +87,14 @@ def _mutated(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
 def _changed(node: ast.AST) -> str | None:
     """The new text of a node; None where there is nothing to change."""
     match node:
-        case ast.Compare(left=left, ops=[op], comparators=right) if type(op) in COMPARED:
-            return _text(ast.Compare(left, [COMPARED[type(op)]()], right))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in COMPUTED:
-            sides = [side for side in (left, right) if isinstance(side, ast.JoinedStr | ast.List)]
-            sides += [s for s in (left, right) if isinstance(getattr(s, "value", 0), str)]
-            return None if sides else _text(ast.BinOp(left, COMPUTED[type(op)](), right))
+        case ast.Compare(left=left, ops=[op], comparators=right) if type(op) in OTHER:
+            return _text(ast.Compare(left, [OTHER[type(op)]()], right))
+        case ast.BinOp(left=left, op=op, right=right) if type(op) in OTHER:
+            if any(isinstance(getattr(s, "value", s), TEXTS) for s in (left, right)):
+                return None
+            return _text(ast.BinOp(left, OTHER[type(op)](), right))
         case ast.BoolOp(op=op, values=values):
-            return _text(ast.BoolOp(ast.Or() if isinstance(op, ast.And) else ast.And(), values))
+            return _text(ast.BoolOp(OTHER[type(op)](), values))
         case ast.UnaryOp(op=ast.Not(), operand=operand):
             return _text(operand)
         case ast.Constant(value=bool(value)):
@@ -111,8 +103,8 @@ def _changed(node: ast.AST) -> str | None:
             return repr(value + 1)
         case ast.Constant(value=float(value)):
             return repr(value * 1.5 or 1.0)
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name in CALLED:
-            return ast.unparse(node).removesuffix(name) + CALLED[name]
+        case ast.Name(id=name) | ast.Attribute(attr=name) if name in OTHER:
+            return ast.unparse(node).removesuffix(name) + OTHER[name]
     return None
 
 
@@ -153,32 +145,23 @@ def copy(folder: Path) -> None:
 
 
 class Clock:
-    """Writes what each test that passes takes, as a line of JSON: processor seconds, its name."""
+    """Writes the seconds of each test as JSON, endless ones for what does not pass."""
 
     def __init__(self, path: Path):
-        self.path, self.failed = path, set()
+        self.path, self.spent = path, Counter()
 
     def pytest_runtest_logreport(self, report) -> None:
-        if report.outcome != "passed":
-            self.failed.add(report.nodeid)
-
-    def pytest_runtest_logstart(self) -> None:
-        self.began = sum(os.times()[:4])  # with the processes that the test starts
-
-    def pytest_runtest_logfinish(self, nodeid: str) -> None:
-        if nodeid not in self.failed:
-            with self.path.open("a") as stream:
-                stream.write(json.dumps([sum(os.times()[:4]) - self.began, nodeid]) + "\n")
+        self.spent[report.nodeid] += report.duration if report.passed else math.inf
+        self.path.write_text(json.dumps(self.spent))
 
 
 def quickest(folder: Path, tests: list[str], most: float, seconds: float) -> list[str]:
-    """The quickest tests of files that pass, until `seconds` of processor time are full."""
-    path = folder / "clock.jsonl"
-    path.unlink(missing_ok=True)
+    """The quickest tests of files that pass, until `seconds` are full."""
+    path = folder / "clock.json"
+    path.write_text("{}")
     tested(folder, tests, most, ["-m", ""], Clock(path))
-    lines = path.read_text().splitlines() if path.is_file() else []
     chosen, full = [], 0.0
-    for spent, name in sorted(map(json.loads, lines)):
+    for name, spent in sorted(json.loads(path.read_text()).items(), key=itemgetter(1)):
         full += spent
         if full <= seconds:
             chosen.append(name)
@@ -189,8 +172,8 @@ def tested(
     folder: Path, tests: list[str], seconds: float, options: Sequence[str] = STOP, clock=None
 ) -> str:
     """What the tests say of the copy: passed, failed, or too long."""
-    given = folder, tests, options, clock
-    child = multiprocessing.get_context("fork").Process(target=_run, args=given)
+    fork = multiprocessing.get_context("fork")
+    child = fork.Process(target=_run, args=(folder, tests, options, clock))
     child.start()
     try:
         child.join(seconds)
@@ -209,9 +192,8 @@ def _run(folder: Path, tests: list[str], options: Sequence[str], clock: Clock | 
     sys.path.insert(0, str(folder))
     os.environ |= {"PYTHONPATH": str(folder), "PYTHONDONTWRITEBYTECODE": "1"}
     sys.dont_write_bytecode = True
-    silent = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(silent, 1)
-    os.dup2(silent, 2)
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     import pytest
 
     options = ["-q", *options, "-p", "no:cacheprovider", "--durations=0"]
@@ -229,29 +211,26 @@ class Copy:
         self.tests = tests_of(module)
         self.others = others(module, self.tests)
         self.quick = quickest(folder, self.tests, most, seconds)
-        self.limits: dict[bool, float] = {}
+        self.limit = cache(self._limit)
 
-    def begin(self, far: bool) -> bool:
-        """Whether the near or far tests pass as things are, which sets their limit."""
-        if far not in self.limits:
-            began = time.perf_counter()
-            self.path.write_bytes(self.source)
-            passed = self._say(far, self.most) == "passed"
-            self.limits[far] = 20 + 4 * (time.perf_counter() - began) if passed else 0
-        return bool(self.limits[far])
+    def _limit(self, far: bool) -> float:
+        """Seconds for the near or far tests; 0 where they do not pass as things are."""
+        began = time.perf_counter()
+        passed = self._say(far, self.most) == "passed"
+        return 20 + 4 * (time.perf_counter() - began) if passed else 0
 
     def _say(self, far: bool, seconds: float) -> str:
         tests, marked = (self.others, "not slow") if far else (self.quick, "")
-        options = [*STOP, "-m", marked]
-        return tested(self.folder, tests, seconds, options) if tests else "there are none"
+        given = self.folder, tests, seconds, [*STOP, "-m", marked]
+        return tested(*given) if tests else "there are none"
 
     def notices(self, change: Change, far: bool) -> bool:
         """Whether the near or far tests notice a change."""
-        if not self.begin(far):
+        if not (limit := self.limit(far)):
             return False
-        after = change.after.encode()
-        self.path.write_bytes(self.source[: change.start] + after + self.source[change.end :])
-        said = self._say(far, self.limits[far])
+        begin, end = self.source[: change.start], self.source[change.end :]
+        self.path.write_bytes(begin + change.after.encode() + end)
+        said = self._say(far, limit)
         self.path.write_bytes(self.source)
         return said != "passed"
 
@@ -259,40 +238,31 @@ class Copy:
 def measure(module: str, folder: Path, options: argparse.Namespace) -> dict:
     """The sampled changes of a module, how many were noticed, and the survivors."""
     here, began = Copy(folder, module, options.most, options.seconds), time.perf_counter()
-    if not here.begin(far=False):
-        said = "do not pass without a change, or take longer than --most"
-        print(f"{module}: {' '.join(here.tests)} {said}", flush=True)
+    if not here.limit(far=False):
+        print(f"{module}: {here.tests} fail without a change, or take over --most", flush=True)
         return {}
-    all_of_them = changes(here.source.decode())
-    count = min(len(all_of_them), max(3, round(options.share * len(all_of_them))))
+    known, lines = changes(here.source.decode()), here.source.decode().splitlines()
+    count = min(len(known), max(3, round(options.share * len(known))))
     survivors, tried = [], 0
-    for change in random.Random(f"{options.seed} {module}").sample(all_of_them, count):
+    for change in random.Random(f"{options.seed} {module}").sample(known, count):
         if time.perf_counter() - began > options.most:
             break
         tried += 1
         if here.notices(change, far=False) or here.notices(change, far=True):
             continue
-        code = here.source.decode().splitlines()[change.line - 1].strip()
-        told = {"line": change.line, "code": code, "before": change.before, "after": change.after}
-        survivors.append(told)
+        told = {"before": change.before, "after": change.after}
+        survivors.append({"line": change.line, "code": lines[change.line - 1].strip()} | told)
         print(f"{module}:{change.line}: {change.before} -> {change.after}", flush=True)
-    found = {"changes": len(all_of_them), "tried": tried, "noticed": tried - len(survivors)}
+    found = {"changes": len(known), "tried": tried, "noticed": tried - len(survivors)}
     print(f"{module}: {found['noticed']} of {tried} noticed", flush=True)
-    survivors.sort(key=lambda one: one["line"])
-    return found | {"tests": here.tests, "survivors": survivors}
+    return found | {"tests": here.tests, "survivors": sorted(survivors, key=itemgetter("line"))}
 
 
 def reasons(found: dict, before: dict) -> dict:
     """A module's result with the reasons why survivors are equal from an earlier one."""
-    known = {_key(one): one["equal"] for one in before.get("survivors", ()) if one.get("equal")}
-    for one in found["survivors"]:
-        if _key(one) in known:
-            one["equal"] = known[_key(one)]
-    return found
-
-
-def _key(survivor: dict) -> tuple[str, ...]:
-    return tuple(survivor[name] for name in ("code", "before", "after"))
+    key = itemgetter("code", "before", "after")
+    known = {key(one): {"equal": one["equal"]} for one in before["survivors"] if "equal" in one}
+    return found | {"survivors": [one | known.get(key(one), {}) for one in found["survivors"]]}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -302,8 +272,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--share", type=float, default=0.1, help="of a module's changes, 0 to 1")
     parser.add_argument("--seed", type=int, default=0, help="of the sample")
     parser.add_argument("--most", type=float, default=600, help="seconds for one module")
-    near = "of processor time that the tests of a module may take (default: %(default)s)"
-    parser.add_argument("--seconds", type=float, default=30, help=near)
+    parser.add_argument("--seconds", type=float, default=30, help="for the tests of a change")
     parser.add_argument("--out", type=Path, help="a JSON to write or go on with")
     options = parser.parse_args(arguments)
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("stopped"))  # by way of every finally
@@ -316,12 +285,10 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(temporary).resolve()
         copy(folder)
         for module in options.module:
-            found = measure(module, folder, options)
-            if not found:
-                continue
-            held[module] = reasons(found, held.get(module, {})) | {"seed": options.seed}
+            if found := measure(module, folder, options):
+                before = held.get(module, {"survivors": ()})
+                held[module] = reasons(found, before) | {"seed": options.seed}
             if options.out:
-                options.out.parent.mkdir(parents=True, exist_ok=True)
                 options.out.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
     for module, found in held.items():
         equal = sum(bool(one.get("equal")) for one in found["survivors"])
