@@ -155,9 +155,9 @@ def rotate(
     return torch.stack([views[place] for place in range(len(views))], 1)
 
 
-def _squares(images: Images, pixels: int, first: int = 0) -> torch.Tensor:
+def _squares(images: Images, pixels: int, first: int = 0, squash: bool = False) -> torch.Tensor:
     clip.check_images(images, first)
-    return clip.crop(images, pixels)
+    return clip.crop(images, pixels, squash)
 
 
 def _views(
@@ -212,9 +212,10 @@ def similarities(
     captions).
 
     images: uint8 (h, w, 3) of any size; captions: one list per image, of any lengths; shorter ones
-    end in NaN. The rotations are those of `rotate`, in its order. An image is decoded, resized and
-    sent to the device once, `batch` at a time; a caption is encoded once however many images share
-    it. ValueError for other lengths or kinds. Paper: rotation-invariant selection.
+    end in NaN. The rotations are those of `rotate`, in its order; a model that presses whole images
+    into its square, as SigLIP does, has them pressed before they are turned. An image is decoded,
+    resized and sent to the device once, `batch` at a time; a caption is encoded once however many
+    images share it. ValueError for other lengths or kinds. Paper: rotation-invariant selection.
     """
     if len(images) != len(captions) or any(isinstance(texts, str) for texts in captions):
         raise ValueError(
@@ -229,7 +230,8 @@ def similarities(
     longest = max(map(len, captions), default=0)
     found = np.full((len(images), len(angles) * (1 + mirrored), longest), np.nan, np.float32)
     for start in tqdm(range(0, len(images), batch), desc="rotations", unit="batch", disable=quiet):
-        pixels = _squares(images[start : start + batch], side(model.image_size, angles), start)
+        part, whole = images[start : start + batch], side(model.image_size, angles)
+        pixels = _squares(part, whole, start, model.squash)
         for i, views in enumerate(normalise(_encode(model, pixels, angles, mirrored)), start):
             if len(
                 captions[i]

@@ -8,6 +8,7 @@ from itertools import product
 import numpy as np
 import pytest
 import small
+import small_siglip
 import torch
 from scipy import ndimage
 from torch import nn
@@ -462,3 +463,19 @@ def test_what_is_not_said_is_one_deviation_and_the_best_three():
         assert (found == function(similarity, "lowest_variance", best=3)).all()
         assert (found != function(similarity, "lowest_variance", best=4)).any()
     assert rotation.ANGLES == (0, 30, 60, 90, 120, 150, 180, 210, 240, 270, 300, 330)
+
+
+def test_a_siglip_sees_whole_pressed_images_and_fits_as_in_its_evaluation(tmp_path):
+    small_siglip.register(tmp_path)
+    small_siglip.written(tmp_path / "siglip")
+    model = clip.load(f"local-dir:{tmp_path / 'siglip'}")
+    assert model.squash
+    images = [*random_images(2, 40, 90), *random_images(1, 70, 30)]
+    texts = ["w1 w2 w3", "w4 " * 30, "w5"]
+    turned = rotation.similarities(model, images, [texts] * 3, (0, 90, 180), quiet=True)
+    said = normalise(clip.encode_texts(model, texts))
+    for place in range(3):
+        views = [np.ascontiguousarray(np.rot90(image, place)) for image in images]
+        alone = normalise(clip.encode_images(model, views, quiet=True)) @ said.T
+        # Pillow presses one axis, then the other, so a grey level may differ once turned
+        assert turned[:, place] == pytest.approx(alone, abs=1e-5 if place == 0 else 5e-3)
