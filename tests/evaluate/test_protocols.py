@@ -89,6 +89,16 @@ def test_recalls_are_those_of_sorting():
     assert all(between[k][0] - 1e-9 <= values[k] <= between[k][1] + 1e-9 for k in values)
 
 
+def test_recalls_with_one_image_a_caption_are_the_official_ones():
+    golden = Path(__file__).parents[1] / "golden/retrieval"
+    held = np.load(golden / "retrieval.npz")
+    right = np.arange(len(held["image"]))[:, None] == held["image_of_text"]
+    ks = protocols.retrieval()["rs5m"].k
+    values, _ = protocols.recall(held["image"], held["text"], right, ks)
+    expected = json.loads((golden / "retrieval.json").read_text())
+    assert values == pytest.approx(expected, abs=1e-4)
+
+
 def test_all_protocols_stand_side_by_side(tmp_path, monkeypatch, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(clip, "load", nc.model)
