@@ -69,7 +69,7 @@ def disturb(
     """
     draw, found, driver = random.Random(seed), [], start()
     for k in range(kills):
-        place, kind = (k + draw.random()) / kills * total, draw.choice(("driver", "worker"))
+        place, kind = (k + draw.random()) / (kills + 1) * total, draw.choice(("driver", "worker"))
         while made(out) < place and driver.poll() is None:
             time.sleep(0.002)
         if kind == "worker":

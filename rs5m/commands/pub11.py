@@ -5,7 +5,15 @@ from pathlib import Path
 
 from rs5m import results
 from rs5m.commands import curation
-from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
+from rs5m.commands.options import (
+    LAYOUT,
+    LAYOUTS,
+    NEW,
+    add_upload,
+    check_upload,
+    print_left_out,
+    upload,
+)
 
 ABOUT = """Keywords choose among listed pairs of URL and text, their pictures are downloaded,
 copies and what a model does not take for remote sensing are dropped. The folder --out gets
@@ -15,7 +23,6 @@ EXAMPLE = """
   rs5m pub11 --pairs 'crawl/*.parquet' --out cleaned
   rs5m pub11 --pairs 'crawl/*.parquet' --caption-column alt --detector detector.npz --out cleaned
 """
-WORK = ("run.json", "log.txt")  # sent first, and not at all
 
 
 def add(commands) -> None:
@@ -24,7 +31,8 @@ def add(commands) -> None:
     )
     pairs = (
         "Tables of listed pairs with the columns url and text: parquet, csv, tsv or jsonl files, a "
-        "pattern in quotes, or a folder; from s3:// or gs:// they are copied once to OUT-pairs."
+        "pattern in quotes, or a folder; from s3://, gs:// or hf:// they are copied once to "
+        "OUT-pairs."
     )
     url = "The column of the image's URL (default: the one that is called url, image_url or alike)."
     caption = "The column of the text (default: the one that is called text, caption or alike)."
@@ -33,11 +41,7 @@ def add(commands) -> None:
     add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
     add.add_argument("--out", required=True, metavar="PATH", help=NEW)
     add.add_argument("--layout", default=LAYOUTS[0], choices=LAYOUTS, metavar="NAME", help=LAYOUT)
-    there = (
-        "An address such as s3://bucket/run to which the finished run is copied: tables, shards, "
-        "card and report, not what it downloaded; what is there is not sent again (default: none)."
-    )
-    add.add_argument("--upload", default="", metavar="URL", help=there)
+    add_upload(add)
     _add_judge(add)
     _add_keywords(add)
     _add_download(add)
@@ -151,15 +155,14 @@ def run(arguments: argparse.Namespace) -> None:
     print(pub11.attrition(out).to_string(index=False))
     print(report.words(out, tally))
     print_left_out(out)
-    _upload(out, arguments.upload)
+    upload(out, arguments.upload)
 
 
 def _pairs(arguments: argparse.Namespace):
     """What --pairs names, on this machine."""
     from rs5m.data import remote, tables
 
-    if arguments.upload:
-        remote.check(arguments.upload)
+    check_upload(arguments.upload)
     if not any(map(remote.is_remote, arguments.pairs)):
         # a shell may have expanded the pattern
         return arguments.pairs[0] if len(arguments.pairs) == 1 else arguments.pairs
@@ -169,18 +172,6 @@ def _pairs(arguments: argparse.Namespace):
         for one in arguments.pairs
         for path in (remote.fetch(one, here, tables.ENDINGS) if remote.is_remote(one) else [one])
     ]
-
-
-def _upload(out: Path, url: str) -> None:
-    """Copy what a run ends with to an object store."""
-    from rs5m.data import remote
-
-    if url:
-        made = [path for folder in (out, out / "unmatched") for path in sorted(folder.iterdir())]
-        shown = [path for path in made if path.is_file() and path.name[0] != "."]
-        names = [path.relative_to(out).as_posix() for path in shown]
-        sent = remote.send(out, [name for name in names if name not in WORK], url)
-        print(f"{url}: {sent:,} of {len(names):,} files sent, the others were there")
 
 
 def _judge(arguments: argparse.Namespace):

@@ -9,7 +9,15 @@ from types import SimpleNamespace
 
 from rs5m import results
 from rs5m.commands import chat
-from rs5m.commands.options import LAYOUT, LAYOUTS, NEW, print_left_out
+from rs5m.commands.options import (
+    LAYOUT,
+    LAYOUTS,
+    NEW,
+    add_upload,
+    check_upload,
+    print_left_out,
+    upload,
+)
 
 FIRST, SECOND = "ViT-H-14", "RN50x64-quickgelu"  # the paper's two rankers
 POCKET = "pocket"
@@ -30,8 +38,8 @@ def add(commands) -> None:
         "rs3", help="from labelled images to image-text pairs", description=ABOUT
     )
     images = (
-        "The folder of images, all below it included; from s3:// or gs:// they are copied once to "
-        "OUT-images."
+        "The folder of images, all below it included; from s3://, gs:// or hf:// they are copied "
+        "once to OUT-images."
     )
     metadata = (
         "A folder or zip of fMoW's or BigEarthNet's json documents, or its metadata.parquet "
@@ -42,6 +50,7 @@ def add(commands) -> None:
     add.add_argument("--metadata", default="", metavar="PATH", help=metadata)
     add.add_argument("--out", required=True, metavar="PATH", help=NEW)
     add.add_argument("--layout", default=LAYOUTS[0], choices=LAYOUTS, metavar="NAME", help=LAYOUT)
+    add_upload(add)
     _add_models(add)
     orders = ("metadata-first", "visual-first")
     order = "What a caption begins with, metadata-first or visual-first (default: %(default)s)."
@@ -140,6 +149,7 @@ def run(arguments: argparse.Namespace) -> None:
             print(asked)
         print(f"samples of what was kept and dropped: {out / report.PAGE}")
         print_left_out(out)
+        upload(out, arguments.upload)
 
 
 def _typed(arguments: argparse.Namespace) -> tuple[int, int]:
@@ -161,6 +171,7 @@ def _typed(arguments: argparse.Namespace) -> tuple[int, int]:
         if file and not Path(file).is_file():
             said = f"--{option.replace('_', '-')} {file} is no file: check its spelling"
             raise FileNotFoundError(said)
+    check_upload(arguments.upload)
     return _part(arguments.part)
 
 

@@ -1,18 +1,22 @@
-"""Files of an object store: tables that are copied here once, a finished run that is copied there.
+"""Files of an object store or of the hub that are copied here once, and a finished run that is
+copied to a store.
 
-Addresses are those that Arrow knows (s3://, gs://); credentials, endpoint and region come from the
-usual environment alone (AWS_ACCESS_KEY_ID, AWS_PROFILE, AWS_ENDPOINT_URL and so on).
-Chapter: setup.
+Addresses are those that Arrow knows (s3://, gs://) and hf://datasets/OWNER/NAME[@REVISION]/PATH;
+credentials, endpoint and region come from the usual environment alone (AWS_ACCESS_KEY_ID,
+AWS_PROFILE, AWS_ENDPOINT_URL, HF_TOKEN and so on). Chapter: setup.
 
 * [NOT IMPLEMENTED] a run that works on the store itself: shards are made on a local disk
 """
 
 from __future__ import annotations
 
+import fnmatch
+import os
 import posixpath
+import re
+import shutil
 from collections.abc import Iterable
 from contextlib import contextmanager
-from fnmatch import fnmatch
 from pathlib import Path
 
 from pyarrow import fs
@@ -20,14 +24,17 @@ from tqdm.auto import tqdm
 
 from rs5m import files
 from rs5m.data import runfolder
+from rs5m.web import hub
 
 BLOCK = 2**23  # bytes held at a time
 MARKS = "*?["
+STORES = ("s3://", "gs://")
+HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?")
 
 
 def is_remote(path: str) -> bool:
-    """Whether a path is an address of an object store."""
-    return path.startswith(("s3://", "gs://"))
+    """Whether a path is an address of an object store or of the hub."""
+    return path.startswith((*STORES, "hf://"))
 
 
 @contextmanager
@@ -46,7 +53,7 @@ def _told(url: str):
 
 
 def _opened(url: str) -> tuple[fs.FileSystem, str]:
-    if not is_remote(url):
+    if not url.startswith(STORES):
         raise ValueError(f"{url} is no address of an object store: begin it with s3:// or gs://")
     with _told(url):
         return fs.FileSystem.from_uri(url.rstrip("/"))
@@ -59,8 +66,10 @@ def fetch(url: str, folder: Path, endings: Iterable[str]) -> list[Path]:
     """Copies in `folder`, sorted, of an object, of all below a prefix that have one of `endings`,
     or of what a pattern matches; those that are there whole are not fetched again.
 
-    FileNotFoundError where nothing is there, OSError where the store refuses.
+    FileNotFoundError where nothing is there, OSError where the store or the hub refuses.
     """
+    if not url.startswith(STORES):
+        return _linked(from_hub(url, endings), folder)
     store, path = _opened(_plain(url))
     with _told(url):
         found = [one for one in _below(store, path) if _wanted(one.path, url, tuple(endings))]
@@ -96,7 +105,7 @@ def _below(store: fs.FileSystem, path: str) -> list[fs.FileInfo]:
 def _wanted(path: str, url: str, endings: tuple[str, ...]) -> bool:
     asked = url.partition("://")[2].rstrip("/")
     if any(mark in asked for mark in MARKS):
-        return fnmatch(path, asked)
+        return fnmatch.fnmatch(path, asked)
     return path == asked or path.lower().endswith(endings)
 
 
@@ -109,6 +118,70 @@ def _copy_here(store: fs.FileSystem, path: str, copy: Path, url: str) -> None:
     ):
         while block := stream.read(BLOCK):
             file.write(block)
+
+
+# ---------------------------------------------------------------- from the hub
+
+
+def from_hub(url: str, endings: Iterable[str]) -> dict[str, Path]:
+    """Files of a data set on the hub, in the hub's cache, by OWNER/NAME/PATH: one, all below a
+    folder that have one of `endings`, or what a pattern matches.
+
+    ValueError for another address, else errors as of `fetch`.
+    """
+    match = HUB.fullmatch(url.rstrip("/"))
+    if not match:
+        raise ValueError(f"{url} is no address of the hub: write hf://datasets/OWNER/NAME/FILE")
+    repo, revision, path = match[1], match[2], match[3] or ""
+    try:
+        names = _on_hub(repo, revision, path, tuple(endings))
+        found = {f"{repo}/{one}": hub.fetch(repo, one, "dataset", revision) for one in names}
+    except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
+        from huggingface_hub import constants
+
+        files.refuse_full(error, constants.HF_HUB_CACHE)
+        raise OSError(
+            f"{url} could not be fetched from the hub ({hub.why(error)}): check the name,"
+            " the network and, for a private data set, HF_TOKEN"
+        ) from error
+    if not found:
+        raise FileNotFoundError(f"{url} matches no file of the data set: check its spelling")
+    return found
+
+
+def _on_hub(repo: str, revision: str | None, path: str, endings: tuple[str, ...]) -> list[str]:
+    """The names that a path means, sorted; the hub is asked where it may mean several."""
+    from huggingface_hub import HfApi, constants
+
+    pattern = any(mark in path for mark in MARKS)
+    if path.lower().endswith(endings) and not pattern:
+        return [path]
+    limit = constants.HF_HUB_ETAG_TIMEOUT
+    told = hub.ask(lambda: HfApi().dataset_info(repo, revision=revision, timeout=limit))
+    held = sorted(one.rfilename for one in told.siblings or [])
+    if path in held:
+        return [path]
+    if pattern:
+        return fnmatch.filter(held, path)
+    below = f"{path}/" if path else ""
+    return [one for one in held if one.startswith(below) and one.lower().endswith(endings)]
+
+
+def _linked(found: dict[str, Path], folder: Path) -> list[Path]:
+    """The same files in `folder`, which outlive the hub's cache and take no further space where
+    the disk is the same.
+    """
+    copies = []
+    for name, path in sorted(found.items()):
+        copy, held = folder / name, path.resolve()
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        with files.whole(copy) as temporary:
+            try:
+                os.link(held, temporary)
+            except OSError:  # another disk
+                shutil.copyfile(held, temporary)
+        copies.append(copy)
+    return copies
 
 
 # ---------------------------------------------------------------- to there

@@ -2,7 +2,6 @@
 Chapter: tune.
 """
 
-import fnmatch
 import re
 from collections.abc import Iterable
 from glob import escape, glob
@@ -12,7 +11,6 @@ from braceexpand import braceexpand
 
 from rs5m import files
 from rs5m.data import remote
-from rs5m.web import hub
 from rs5m.web.download import LIMITS, fetch, folder
 from rs5m.web.limits import Limits
 
@@ -26,9 +24,9 @@ def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) ->
     shards: .tar files; folders of them, with what is nested and linked there, packed ones too,
     which an index names; patterns (`*`, `**`, `[ab]`, `{0000..0031}`), after as much of the path as
     exists literally; http(s) URLs; objects, folders or patterns of s3:// or gs://; or hub addresses
-    `hf://datasets/OWNER/NAME[@REVISION]/FILE`, of which FILE may be a pattern. Those from elsewhere
-    are fetched whole once. ValueError or OSError that names what is not there, is named twice, by
-    whatever path or link, or is not available.
+    `hf://datasets/OWNER/NAME[@REVISION]/FILE`, of which FILE may be a folder or a pattern. Those
+    from elsewhere are fetched whole once. ValueError or OSError that names what is not there, is
+    named twice, by whatever path or link, or is not available.
     """
     given = [shards] if isinstance(shards, str | Path) else list(shards)
     paths = [path for one in given for path in _named(one, limits)]
@@ -53,7 +51,7 @@ def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) ->
 def _named(shard: str | Path, limits: Limits) -> list[Path]:
     if not isinstance(shard, str) or "://" not in shard or Path(shard).exists():
         return _here(Path(shard))
-    if not (remote.is_remote(shard) or shard.startswith(("http://", "https://", "hf://"))):
+    if not (remote.is_remote(shard) or shard.startswith(("http://", "https://"))):
         raise ValueError(
             f"{shard} is not an address that can be fetched: give http://, https://, s3://, gs://"
             " or hf://datasets/..."
@@ -62,9 +60,11 @@ def _named(shard: str | Path, limits: Limits) -> list[Path]:
 
 
 def _fetched(address: str, limits: Limits) -> list[Path]:
+    if address.startswith("hf://"):
+        return list(remote.from_hub(address, ENDINGS).values())
     if remote.is_remote(address):
         return remote.fetch(address, folder() / "objects", ENDINGS)
-    return _hub(address) if address.startswith("hf") else [fetch(address, limits)]
+    return [fetch(address, limits)]
 
 
 def _here(path: Path) -> list[Path]:
@@ -91,34 +91,4 @@ def _files(path: Path) -> list[Path]:
     found = [file for file in files.walk(path) if SHARD.fullmatch(file.name)]
     if not found:
         raise FileNotFoundError(f"{path} holds no .tar file: name shards")
-    return found
-
-
-def _hub(address: str) -> list[Path]:
-    from huggingface_hub import HfApi, constants
-
-    match = re.fullmatch(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?/(.+)", address)
-    if not match:
-        raise ValueError(
-            f"{address} is not a shard on the hub: write hf://datasets/OWNER/NAME/FILE.tar"
-        )
-    owner_and_name, revision, file = match.groups()
-    try:
-        names = [file]
-        if re.search(r"[*?\[]", file):
-            limit = constants.HF_HUB_ETAG_TIMEOUT
-            listed = hub.ask(
-                lambda: HfApi().dataset_info(owner_and_name, revision=revision, timeout=limit)
-            )
-            held = [one.rfilename for one in listed.siblings or []]
-            names = names if file in held else sorted(fnmatch.filter(held, file))
-        found = [hub.fetch(owner_and_name, one, "dataset", revision) for one in names]
-    except Exception as error:  # the hub's library raises its own, its HTTP client's and plain ones
-        files.refuse_full(error, constants.HF_HUB_CACHE)
-        raise OSError(
-            f"{address} could not be fetched from the hub ({hub.why(error)}): check the name,"
-            " the network and, for a private data set, HF_TOKEN"
-        ) from error
-    if not found:
-        raise FileNotFoundError(f"{address} matches no file of the data set: name shards")
     return found

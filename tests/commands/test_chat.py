@@ -1,8 +1,10 @@
 """`rs5m rs3` with a chat model on loopback: killed, over budget, several captions an image."""
 
+import shutil
 from collections import Counter
 
 import loopback_chat
+import loopback_hub
 import loopback_store
 import numpy as np
 import pyarrow.parquet as pq
@@ -165,3 +167,24 @@ def test_images_of_a_bucket(command, server, tmp_path, monkeypatch, capsys):
         assert len(rs3.pairs(tmp_path / "out")) == 5 and len(server.requests) == 20
         assert command("--images", "s3://crawl/none", out="other") == 2
         assert "s3://crawl/none holds no such object" in capsys.readouterr().err
+
+
+def test_from_the_hub_to_a_bucket(command, tmp_path, monkeypatch, capsys):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_DEFAULT_REGION"):
+        monkeypatch.setenv(name, "x")
+    shutil.copytree(tmp_path / "in", tmp_path / "hub/om/set/chips")
+    with loopback_store.small() as store, loopback_hub.served(tmp_path / "hub") as hub:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", store.url)
+        loopback_hub.at(hub.address, tmp_path, monkeypatch)
+        chips = "hf://datasets/om/set/chips"
+        assert command("--images", chips, "--upload", "s3://gone/made") == 2
+        assert "s3://gone/made refuses" in capsys.readouterr().err
+        assert not (tmp_path / "out").exists(), "told before any work"
+        assert command("--images", chips, "--upload", "s3://crawl/made") == 0
+        assert "11 of 11 files sent" in capsys.readouterr().out
+        assert command("--images", chips, "--upload", "s3://crawl/made") == 0
+        assert "0 of 11 files sent" in capsys.readouterr().out
+    there = {name.removeprefix("crawl/made/"): data for name, data in store.objects.items()}
+    assert {"run.json", "pairs.parquet", "rs3-train-0000.tar", "report.html"} <= there.keys()
+    assert FILE not in there, "answers that were paid for stay here"
+    assert all(data == (tmp_path / "out" / name).read_bytes() for name, data in there.items())

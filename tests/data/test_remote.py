@@ -2,6 +2,7 @@
 
 import os
 
+import loopback_hub
 import loopback_store
 import pyarrow as pa
 import pyarrow.parquet as pq
@@ -154,3 +155,53 @@ def test_shards_of_a_bucket_are_fetched_once(store, tmp_path, monkeypatch):
         shards.local("s3://crawl/other")
     with pytest.raises(FileNotFoundError, match="s3://gone/set holds no such object"):
         shards.local("s3://gone/set")
+
+
+@pytest.fixture
+def on_hub(tmp_path, monkeypatch):
+    """A data set of the hub with two tables, a note and a table elsewhere."""
+    held = tmp_path / "hub"
+    for name in ("in/b.csv", "in/deep/a.parquet", "in/notes.txt", "input.csv"):
+        path = held / "om/set" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(name)
+    with loopback_hub.served(held) as server:
+        loopback_hub.at(server.address, tmp_path, monkeypatch)
+        yield server
+
+
+@pytest.mark.parametrize(
+    ("path", "names"),
+    [
+        ("/in", ["in/b.csv", "in/deep/a.parquet"]),
+        ("@main/in/", ["in/b.csv", "in/deep/a.parquet"]),
+        ("", ["in/b.csv", "in/deep/a.parquet", "input.csv"]),
+        ("/in/*.csv", ["in/b.csv"]),
+        ("/in/notes.txt", ["in/notes.txt"]),
+    ],
+)
+def test_files_of_the_hub(path, names, on_hub, tmp_path):
+    copies = remote.fetch(f"hf://datasets/om/set{path}", tmp_path / "here", (".csv", ".parquet"))
+    assert [copy.relative_to(tmp_path / "here/om/set").as_posix() for copy in copies] == names
+    assert [copy.read_text() for copy in copies] == names
+    assert not any(copy.is_symlink() for copy in copies), "they outlive the cache"
+    on_hub.asked.clear()
+    remote.fetch(f"hf://datasets/om/set{path}", tmp_path / "here", (".csv", ".parquet"))
+    assert "GET" not in [verb for verb, where, _ in on_hub.asked if "/resolve/" in where]
+
+
+def test_what_the_hub_does_not_have_is_one_sentence(on_hub, tmp_path):
+    endings = (".csv", ".parquet")
+    for path, error, words in (
+        ("om/gone/in", OSError, "could not be fetched from the hub .404.: check the name"),
+        ("om/set/in/c.csv", OSError, "could not be fetched from the hub .404.: check the name"),
+        ("om/set/out", FileNotFoundError, "matches no file of the data set"),
+        ("om", ValueError, "is no address of the hub"),
+    ):
+        with pytest.raises(error, match=f"^hf://datasets/{path} {words}"):
+            remote.fetch(f"hf://datasets/{path}", tmp_path / "here", endings)
+    on_hub.status = 403
+    with pytest.raises(OSError, match="403.*HF_TOKEN"):
+        remote.fetch("hf://datasets/om/set", tmp_path / "here", endings)
+    with pytest.raises(ValueError, match="hf://datasets/om/set is no address of an object store"):
+        remote.check("hf://datasets/om/set")

@@ -30,7 +30,8 @@ class Handler(BaseHTTPRequestHandler):
         hub.asked.append((self.command, self.path, self.headers.get("Range")))
         path = hub.folder / "/".join(asked.groups()) if asked else hub.folder / "none"
         listed = LISTED.fullmatch(self.path.partition("?")[0])
-        status = hub.status or (200 if listed or path.is_file() else 404)
+        known = listed and (hub.folder / listed[1]).is_dir()
+        status = hub.status or (200 if known or path.is_file() else 404)
         body = b""
         if status == 200:
             body = self.listing(listed[1]) if listed else path.read_bytes()
@@ -75,3 +76,13 @@ def served(folder: Path):
     server.address = f"http://127.0.0.1:{server.server_port}"
     with running(server):
         yield server
+
+
+def at(address: str, home: Path, monkeypatch) -> None:
+    """The library asks that hub, and keeps what it fetches in a folder of its own."""
+    from huggingface_hub import constants
+
+    file = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
+    monkeypatch.setattr(constants, "ENDPOINT", address)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", file)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))

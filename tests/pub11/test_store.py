@@ -1,5 +1,6 @@
 """A run from an object store to an object store, started again after it was cut off."""
 
+import loopback_hub
 import loopback_store
 import pandas as pd
 import pytest
@@ -52,3 +53,17 @@ def test_a_wrong_address_is_one_sentence(options, words, store, site, tmp_path, 
     said = capsys.readouterr().err
     assert words in said and len(said.splitlines()) == 1
     assert not (tmp_path / "o").exists()
+
+
+def test_from_the_hub(site, tmp_path, monkeypatch):
+    listed = pd.concat(map(pd.read_parquet, sorted(site[1].glob("*.parquet"))))
+    held = tmp_path / "hub/om/crawl/data"
+    held.mkdir(parents=True)
+    listed.iloc[:60].to_parquet(held / "some.parquet")
+    with loopback_hub.served(tmp_path / "hub") as server:
+        loopback_hub.at(server.address, tmp_path, monkeypatch)
+        command = ["pub11", "--keep-by", "none", "--allow-loopback", "--retries", "0"]
+        for pairs, out in (("hf://datasets/om/crawl/data", "out"), (str(held), "plain")):
+            assert cli.main([*command, "--pairs", pairs, "--out", str(tmp_path / out)]) == 0
+    for name in ("run.json", "kept.parquet", "dropped.parquet", "pub11-train-0000.tar"):
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()

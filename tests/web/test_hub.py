@@ -2,7 +2,6 @@
 
 import socket
 import threading
-from pathlib import Path
 
 import loopback_hub
 import pytest
@@ -34,16 +33,8 @@ def pauses(monkeypatch):
 @pytest.fixture
 def served(folder, tmp_path, monkeypatch, pauses):
     with loopback_hub.served(folder) as server:
-        at(server.address, tmp_path, monkeypatch)
+        loopback_hub.at(server.address, tmp_path, monkeypatch)
         yield server
-
-
-def at(address: str, home: Path, monkeypatch) -> None:
-    """The library asks that hub, and keeps what it fetches in a folder of its own."""
-    file = f"{address}/{{repo_id}}/resolve/{{revision}}/{{filename}}"
-    monkeypatch.setattr(constants, "ENDPOINT", address)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", file)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(home / "cache"))
 
 
 def asked(served) -> list[str]:
@@ -99,7 +90,7 @@ def test_a_limit_by_the_hubs_own_header_counts_too():
 def test_a_broken_connection_is_tried_once_more(tmp_path, monkeypatch, pauses):
     with socket.create_server(("127.0.0.1", 0)) as closed:
         port = closed.getsockname()[1]
-    at(f"http://127.0.0.1:{port}", tmp_path, monkeypatch)
+    loopback_hub.at(f"http://127.0.0.1:{port}", tmp_path, monkeypatch)
     with pytest.raises(Exception) as raised:
         hub.fetch("a/b", "w.bin")
     assert hub.why(raised.value) == "ConnectError" and pauses == [1]
