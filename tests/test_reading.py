@@ -141,6 +141,11 @@ def test_what_every_row_repeats_is_said_once_and_an_empty_column_left_out():
     assert rows(frame[["what"]].assign(b="yes").to_html(index=False))[2] == ["b", "yes"]
 
 
+def test_a_sentence_in_a_cell_is_marked_so_that_a_telephone_gives_it_room():
+    frame = pd.DataFrame({"a": ["x" * 30, "x" * 31]})
+    assert tables.tidy(frame.to_html(index=False)).count('class="long"') == 1
+
+
 @pytest.mark.parametrize(("columns", "named"), [(7, "dataframe"), (8, "dataframe wide")])
 def test_a_table_of_many_columns_is_set_narrow(columns, named):
     frame = pd.DataFrame([range(columns)])

@@ -10,6 +10,7 @@ SNAKE = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)+")
 COUNT = re.compile(r"-?\d+\.0+")
 LONG = re.compile(r"-?\d{4,}")
 YEAR = re.compile(r"(19|20)\d\d")
+SENTENCE = 30  # letters that a telephone must not break at every word
 MANY = 8  # columns that need narrow cells to stand side by side
 WORDS = dict.fromkeys(("NaN", "nan", "None", "<NA>"), "—") | {"True": "yes", "False": "no"}
 
@@ -85,6 +86,8 @@ def _cells(table: ElementTree.Element, body: list[list[ElementTree.Element]]) ->
                 cell.text = f"{int(cell.text):,}"
     for cell in table.iter():
         cell.text = WORDS.get(cell.text, cell.text)
+        if cell.tag in ("td", "th") and len(_said(cell)) > SENTENCE:
+            cell.set("class", "long")
     for cell in table.iter("th"):
         if SNAKE.fullmatch(cell.text or ""):
             cell.text = cell.text.replace("_", " ")

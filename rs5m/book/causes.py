@@ -129,4 +129,4 @@ def level(arm: dict | None) -> str:
     if arm is None:
         return "not measured"
     distance = in_words(over(arm), "gain", sign="+")
-    return f"{arm['balanced']:.1f} %, {distance} points to colour from the same captions"
+    return f"{arm['balanced']:.1f} %, {distance} points against colour from the same captions"

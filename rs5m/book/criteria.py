@@ -64,8 +64,8 @@ def words(values: dict | None) -> str:
     if not values or "added" not in values:
         return "What the score adds to the detector is not stored here."
     gain = values["added"]["wide"]
-    adds = "adds to" if gain["low"] > 0 else "takes from" if gain["high"] < 0 else "leaves as it is"
+    ranks = "better" if gain["low"] > 0 else "worse" if gain["high"] < 0 else "measurably no better"
     return (
-        f"Joining it with the prompts' score {adds} what the detector is worth: "
+        f"Joined with the prompts' score, the detector ranks pictures {ranks}: "
         f"{in_words(gain, digits=3, sign='+')} of the AUC by the wide reading."
     )

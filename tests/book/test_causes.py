@@ -39,7 +39,7 @@ def test_an_arm_is_ahead_only_with_its_whole_interval(low, monkeypatch):
     told, table = causes.rungs(), causes.ladder()
     assert told["ahead"] == ("more" if low > 0 else "none") and told["count"] == 2
     assert told["best"] == (
-        f"more: 51.0 %, +1.0 [{low:+.1f}, +1.5] points to colour from the same captions"
+        f"more: 51.0 %, +1.0 [{low:+.1f}, +1.5] points against colour from the same captions"
     )
     assert told["few"] == "not measured"
     assert isinstance(table, pd.DataFrame) and table.iloc[0, 3] == "—"

@@ -25,7 +25,7 @@ def test_a_criterion_that_knows_something_is_added_and_noise_is_not():
 
 
 def test_the_sentence_says_what_the_interval_says():
-    for low, high, said in ((0.1, 0.2, "adds to"), (-0.2, -0.1, "takes from"), (-1, 1, "leaves")):
+    for low, high, said in ((0.1, 0.2, "better"), (-0.2, -0.1, "worse"), (-1, 1, "no better")):
         values = {"added": {"wide": {"value": (low + high) / 2, "low": low, "high": high}}}
-        assert said in criteria.words(values)
+        assert f" {said}: " in criteria.words(values)
     assert "not stored" in criteria.words(None)
