@@ -46,10 +46,9 @@ def _told(url: str):
         said = str(error).partition(" (Request ID")[0].strip().rstrip(".")
         if getattr(error, "errno", None) == 28:
             raise
-        raise OSError(
-            f"{url} refuses ({said}): check the bucket's name and the environment's credentials, "
-            "endpoint and region, then run it again"
-        ) from error
+        cure = "check the bucket's name and the environment's credentials, endpoint and region"
+        cure = "set this machine's clock" if "SKEWED" in said else cure
+        raise OSError(f"{url} refuses ({said}): {cure}, then run it again") from error
 
 
 def _opened(url: str) -> tuple[fs.FileSystem, str]:

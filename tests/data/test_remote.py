@@ -111,6 +111,17 @@ def test_no_bucket_and_no_right_are_one_sentence(store, tmp_path):
     remote.check("s3://crawl/x")
 
 
+def test_a_wrong_clock_is_called_so(store, run):
+    store.fault = lambda method, path: "RequestTimeTooSkewed"
+    with pytest.raises(OSError, match="s3://crawl/x refuses .*: set this machine's clock, then"):
+        remote.check("s3://crawl/x")
+    store.fault = lambda method, path: "RequestTimeTooSkewed" if method == "PUT" else 0
+    with pytest.raises(OSError, match="set this machine's clock"):
+        remote.send(run, NAMES, "s3://crawl/made")
+    store.fault = lambda method, path: 0
+    assert remote.send(run, NAMES, "s3://crawl/made") == 1 + len(NAMES)
+
+
 def test_against_moto(run, tmp_path, monkeypatch):
     with loopback_store.moto() as url:
         if not url:

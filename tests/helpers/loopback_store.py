@@ -28,7 +28,7 @@ CONTENT = (
 
 class Store(ThreadingHTTPServer):
     """buckets: names; objects: bytes by "bucket/key"; puts: keys in the order in which they came;
-    fault: a function from a request's method and path to a status, 0 for none.
+    fault: a function from a request's method and path to a status or a code of S3, 0 for none.
     """
 
     daemon_threads = True
@@ -80,7 +80,10 @@ class Handler(BaseHTTPRequestHandler):
         name, asked = unquote(address.path).strip("/"), parse_qs(address.query, True)
         data, store = self.body(), self.server
         if status := store.fault(self.command, name):
-            return self.refuse(status, {403: "AccessDenied", 503: "SlowDown"}[status])
+            codes = {403: "AccessDenied", 503: "SlowDown"}
+            return self.refuse(
+                403 if isinstance(status, str) else status, codes.get(status, status)
+            )
         bucket, _, key = name.partition("/")
         if bucket not in store.buckets:
             return self.refuse(404, "NoSuchBucket")
