@@ -11,14 +11,16 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch.nn import functional
 
 from rs5m import adapters, results, tune
 from rs5m.book import models, processes, runs, scales, sets, side, testing
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
+from rs5m.clip.checkpoints import write
 from rs5m.data import datasets
+from rs5m.files import whole
 from rs5m.tune import Settings, loader, memory
 from rs5m.tune.distributed import rank, world
 from rs5m.tune.log import CHECKPOINT
@@ -217,8 +219,10 @@ def tuned(
         for name, value in model.net.state_dict().items()
         if tuned_name(name, chosen)
     }
-    save_file(tensors, out / "model.safetensors")
-    (out / "losses.json").write_text(json.dumps(losses))
+    with whole(out / "model.safetensors") as temporary:
+        write(tensors, temporary, {})
+    with whole(out / "losses.json") as temporary:
+        temporary.write_text(json.dumps(losses))
 
 
 def chunked(model: Model, chosen: Settings) -> Settings:

@@ -11,11 +11,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors import SafetensorError
 from small import encoded
 from small_tuning import VARIABLES, some_pairs, tiny
 
 from rs5m import clip, tune
 from rs5m.book import domain, models, scales, sets
+from rs5m.clip import checkpoints
 from rs5m.data import datasets, records
 from rs5m.tune import loader, log
 
@@ -135,10 +137,10 @@ import test_domain
 from dataclasses import replace
 from rs5m.book import domain, scales
 test_domain.stand_ins(pytest.MonkeyPatch(), Path.cwd())
-def save_file(tensors, path):
+def write(tensors, path, header):
     path.write_bytes(b"half")
     os.kill(os.getpid(), signal.SIGKILL)
-domain.save_file = save_file
+domain.write = write
 domain.domain_model(replace(scales.get("mini"), **test_domain.SMALL))
 """
 
@@ -158,7 +160,9 @@ def run_until_killed(code: str, folder: Path) -> None:
 @pytest.mark.slow
 def test_a_killed_tuning_leaves_nothing_that_is_taken_for_a_model(tmp_path, monkeypatch):
     run_until_killed(KILLED, tmp_path)
-    assert list(tmp_path.glob("runs/mini/*/model.safetensors")), "it died with half a model written"
+    assert list(tmp_path.glob("runs/mini/*/*model.safetensors*")), (
+        "it died with half a model written"
+    )
     monkeypatch.chdir(tmp_path)
     stand_ins(monkeypatch, tmp_path)
     _, losses = domain.domain_model(replace(scales.get("mini"), **SMALL))
@@ -220,6 +224,19 @@ def test_a_tuning_of_hours_goes_on_after_its_last_checkpoint(tmp_path, monkeypat
     assert whole != made and saves == [3, 4, 1, 2, 3, 4]
     for name in ("model.safetensors", "losses.json"):
         assert (made / name).read_bytes() == (whole / name).read_bytes()
+
+
+def test_a_full_disk_is_said_of_the_model_that_it_does_not_hold(tmp_path, monkeypatch):
+    def full(*_) -> None:
+        raise SafetensorError("I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoints, "save_file", full)
+    stand_ins(monkeypatch, tmp_path)
+    scale = replace(scales.get("mini"), **SMALL)
+    chosen = tune.Settings("head", lock_text=False, batch_size=32, epochs=1)
+    with pytest.raises(OSError, match=r"model.safetensors could not be written .*: free some sp"):
+        domain.tuned(scale, ("pub11",), chosen, tmp_path)
+    assert not [*tmp_path.glob("*model*"), *tmp_path.glob("losses.json")]
 
 
 def test_captions_have_one_vector_whatever_run_asks_first(tmp_path, monkeypatch):
