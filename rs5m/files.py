@@ -3,6 +3,7 @@ another."""
 
 import codecs
 import errno
+import glob
 import hashlib
 import os
 import platform
@@ -13,6 +14,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import cache
 from pathlib import Path
+
+from braceexpand import braceexpand
 
 UMASK = os.umask(0)  # there is no way to read it without setting it
 os.umask(UMASK)
@@ -131,6 +134,23 @@ def _walk(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
             yield from _walk(path, (*above, here))
         else:
             yield path
+
+
+def matches(path: str | Path) -> dict[Path, list[Path]]:
+    """What a pattern (`*`, `**`, `[ab]`, `{0..3}`) names, sorted, by each form of its braces; as
+    much of it as exists is no pattern.
+    """
+    path = known = Path(path)
+    while not known.exists() and known != known.parent:
+        known = known.parent
+    if known == path:
+        return {path: [path]}
+    forms = braceexpand(path.relative_to(known).as_posix())
+    return {known / one: sorted(map(Path, set(_glob(known, one)))) for one in forms}
+
+
+def _glob(folder: Path, pattern: str) -> list[str]:
+    return glob.glob(f"{glob.escape(str(folder))}/{pattern}", recursive=True)
 
 
 def content(path: str | Path) -> bytes:

@@ -4,7 +4,6 @@ Chapter: tune.
 
 import re
 from collections.abc import Iterable
-from glob import escape, glob
 from pathlib import Path
 
 from braceexpand import braceexpand
@@ -68,20 +67,11 @@ def _fetched(address: str, limits: Limits) -> list[Path]:
 
 
 def _here(path: Path) -> list[Path]:
-    if path.exists():
-        return _files(path)
-    known = path
-    while not known.exists() and known != known.parent:
-        known = known.parent
-    rest = path.relative_to(known).as_posix()
-    if not re.search(r"[*?\[{]", rest):
-        raise FileNotFoundError(f"{path} is not there: name shards")
     found = []
-    for one in braceexpand(rest):
-        matches = sorted(set(glob(f"{escape(str(known))}/{one}", recursive=True)))
-        if not matches:
-            raise FileNotFoundError(f"{known / one} is not there: name shards")
-        found += [file for match in matches for file in _files(Path(match))]
+    for one, matched in files.matches(path).items():
+        if not matched:
+            raise FileNotFoundError(f"{one} is not there: name shards")
+        found += [file for match in matched for file in _files(match)]
     return list(dict.fromkeys(found))
 
 

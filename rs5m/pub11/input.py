@@ -4,9 +4,9 @@ Chapter: pub11.
 
 from __future__ import annotations
 
-import glob
 import json
 from collections.abc import Iterator, Mapping
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -64,16 +64,20 @@ def _some(paths: list[Path]) -> str:
 
 
 def listed(pairs: str | Path | list) -> tuple[list[Path], dict[str, list[str]]]:
-    """The files of a pattern, a folder with all below it, or a list, sorted; of a folder also what
-    is left out, by reason. A path that exists is never read as a pattern.
+    """The files of a pattern, a folder with all below it, or a list of these, sorted; of a folder
+    also what is left out, by reason. As much of a path as exists is never read as a pattern.
     """
+    several = not isinstance(pairs, str | Path)
+    kept: list[Path] = []
     left_out: dict[str, list[str]] = {}
-    if not isinstance(pairs, str | Path):
-        return sorted(map(Path, pairs)), left_out
-    folder = Path(pairs)
-    if not folder.is_dir():
-        matched = [pairs] if folder.exists() else glob.glob(str(pairs), recursive=True)
-        return sorted(map(Path, matched)), left_out
+    for one in pairs if several else [pairs]:
+        matched = sum(files.matches(one).values(), []) or [Path(one)] * several
+        inside = (_inside(path, left_out) if path.is_dir() else [path] for path in matched)
+        kept += dict.fromkeys(chain.from_iterable(inside))
+    return sorted(kept), left_out
+
+
+def _inside(folder: Path, left_out: dict[str, list[str]]) -> list[Path]:
     kept = []
     for path in files.walk(folder):
         name = path.relative_to(folder)
@@ -84,7 +88,7 @@ def listed(pairs: str | Path | list) -> tuple[list[Path], dict[str, list[str]]]:
             left_out.setdefault(reason, []).append(name.as_posix())
         else:
             kept.append(path)
-    return kept, left_out
+    return kept
 
 
 def _checked(pairs: str | Path | list, paths: list[Path], left_out: Mapping) -> list[Path]:

@@ -120,7 +120,11 @@ def test_brackets_and_braces_are_no_pattern(tmp_path):
     assert input.inputs(one) == input.inputs(str(one)) == input.inputs([one]) == [one]
     out = pub11.run(folder, tmp_path / "out[1]{x}*", Cheap(), LIMITS)
     assert pd.read_parquet(out / "dropped.parquet").reason.tolist() == ["connection_error"]
-    assert input.inputs(f"{tmp_path}/in*/**/*.parquet") == [one], "but a pattern is one"
+    two = write(folder / "more/b.parquet", url=["http://127.0.0.1:9/y"], text=["aerial"])
+    for pattern in (f"{tmp_path}/in*/**/*.parquet", f"{folder}/**", f"{folder}/{{a[[]1],mo*/b}}.*"):
+        for asked in (pattern, [pattern]):
+            assert input.inputs(asked) == [one, two], "but a pattern is one"
+    assert input.inputs([folder / "more", f"{folder}/a*"]) == [one, two]
 
 
 @pytest.mark.parametrize(
@@ -128,8 +132,8 @@ def test_brackets_and_braces_are_no_pattern(tmp_path):
     [
         ("url,text\n".encode("utf-16"), "is UTF-16: save it as UTF-8"),
         (gzip.compress(b"url,text\n" * 9), "is compressed by gzip"),
-        (b'[{"url": 1}]', "is json"),
-        (b'{\n"images": []\n}', "is json, not jsonl"),
+        (b"[1]", "is json, not jsonl"),
+        (b'{\n"images": []\n}', "has no column 'url' or of a like name .it has images"),
         (b"<!doctype html>", "is a web page"),
         (b"version https://git-lfs.github.com/spec/v1\noid sha256:1\n", "is a pointer of Git LFS"),
         (b"", "is empty"),
