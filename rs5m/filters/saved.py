@@ -94,7 +94,7 @@ def _detector_arrays(path: Path) -> dict[str, np.ndarray]:
         raise
     except Exception as error:
         raise ValueError(
-            f"{path} is not a detector: write one with rs5m.filters.save_detector"
+            f"{path} is not a detector, or is cut off: write one with `rs5m detector fit`"
         ) from error
 
 

@@ -106,7 +106,7 @@ def _read(found: list[tuple[Path, bool]], left_out: dict[str, list[str]]) -> Exa
     if held.all() or not held.any():
         which = "remote sensing" if not held.any() else "everything else"
         others = f"; left out: {datasets.in_words(left_out)}" if left_out else ""
-        raise ValueError(f"no readable picture of {which} among {len(held)}{others}")
+        raise ValueError(f"no readable picture of {which} among {len(held)}{others}: give some")
     return Examples(names, pictures, held, left_out)
 
 

@@ -96,8 +96,8 @@ class Named:
                 width = filters.features(model, [np.zeros((32, 32, 3), np.uint8)]).shape[1]
             filters.check_detector(self.detector, detector, model, width)
         said = f"judge: {self.name}, kept by {self.rule}"
-        about = filters.about_detector(Path(self.detector)) if self.detector else {}
-        if about:
+        if self.detector:
+            about = filters.about_detector(Path(self.detector))
             said += f"; the detector's validation: {filters.words(about)}"
         elif self.rule == "score":
             said += f" (threshold {self.thresholds().score:g}, not calibrated on your pictures)"

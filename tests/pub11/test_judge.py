@@ -78,6 +78,13 @@ def test_a_detector_keeps_what_it_finds_likely(site, small_model, tmp_path, caps
     assert (dropped[dropped.stage == "outliers"].probability < 0.5).all()
 
 
+def test_a_detector_that_states_no_validation_is_called_so(small_model, tmp_path):
+    path = tmp_path / "detector.npz"
+    detector, _ = fitted(path, small_model)
+    filters.save_detector(path, detector, filters.Thresholds(0.0, 0.5, "probability"))
+    assert "the detector's validation: not stated" in judge.Named(small_model, "", path).check()
+
+
 @pytest.mark.parametrize(
     ("keep", "rule"),
     [("both", lambda s, p: s & p), ("either", lambda s, p: s | p), ("score", lambda s, p: s)],
