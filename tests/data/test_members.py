@@ -14,7 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from rs5m import files
-from rs5m.data import records
+from rs5m.data import records, tar
 from rs5m.data.records import Record, index, read
 
 IMAGE, TEXT = b"pixels", b"a farm"
@@ -250,7 +250,35 @@ def packed() -> dict[str, bytes]:
         "a pointer of Git LFS": files.POINTER + b".github.com/spec/v1\noid sha256:0\nsize 9\n",
         "parquet": b"PAR1" + plain,
         "a text": "filename,title\na.jpg,Zürich\n".encode() * 90,
+        "a text: fetch it again": ("a" * 511 + "ü").encode(),  # the first block ends in a letter
     }
+
+
+def test_members_beyond_a_gibibyte_have_their_size(tmp_path):
+    for size in (2**30 + 5, 2**33 + 7):
+        info = tarfile.TarInfo("a.jpg")
+        info.size = size
+        with (tmp_path / "x.tar").open("w+b") as stream:
+            stream.write(info.tobuf(tarfile.GNU_FORMAT))
+            stream.truncate(size + 4096)  # a hole
+            assert list(tar.walk(stream.fileno(), [])) == [("a.jpg", 512, size)]
+
+
+def test_a_hole_is_no_end_of_a_tar_and_two_blocks_are(tmp_path):
+    members = [("a.jpg", b"a"), ("b.jpg", bytes(1500)), ("c.jpg", b"c")]
+    path = tarred(tmp_path / "x.tar", members)
+    data = bytearray(path.read_bytes())
+    short = bytes(data[: 512 * 10])  # the last two are zeros
+    data[1024:1536] = bytes(512)
+    path.write_bytes(data)
+    faults = []
+    with path.open("rb") as stream:
+        assert [name for name, *_ in tar.walk(stream.fileno(), faults)] == ["a.jpg", "c.jpg"]
+    assert [fault.reason for fault in faults] == ["has a damaged header"]
+    path.write_bytes(short * 2)
+    with path.open("rb") as stream:
+        names = [name for name, *_ in tar.walk(stream.fileno(), faults)]
+    assert names == [f"{folder}{name}" for folder in ("", "tar-2/") for name, _ in members]
 
 
 @pytest.mark.parametrize("what", packed())

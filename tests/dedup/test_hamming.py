@@ -107,3 +107,5 @@ def test_few_hashes_are_all_compared_and_many_fall_into_bands():
     sizes, distances = (100, 3_000, 100_000, 10_000_000), (0, 4, 10, 16)
     bands = [[hamming.plan(n, n, distance) for n in sizes] for distance in distances]
     assert bands == [[0, 5, 4, 3], [0, 5, 3, 3], [0, 0, 4, 3], [0, 0, 0, 3]]
+    hashes = clustered(700, 0, 4)
+    assert len(list(hamming.hash_pairs(hashes, hashes, 16))) == 2, "in pieces of 250,000 pairs"

@@ -125,6 +125,32 @@ def test_subject_of_a_picture():
     sea = np.full((128, 128), 90.0)
     sea[40:80, 30:70] = 200
     assert thumbnails.subject(sea) == ((0, 128, 0, 128), -np.inf)
+    low = np.full((100, 100), 255.0)
+    low[30:60, 30:60] = low[87:91, 10:90] = 90  # the last line of a footer is here at the highest
+    assert thumbnails.subject(low)[0] == (30, 60, 30, 60)
+    for size in (15, 16):
+        tiny = np.full((128, 128), 255.0)
+        tiny[30 : 30 + size, 30:70] = 90
+        assert (thumbnails.subject(tiny)[0] == (30, 46, 30, 70)) == (size == 16)
+    for level in (169, 170):  # the darkest ground that is no sea
+        light = np.full((128, 128), float(level))
+        light[40:80, 30:70] = 20
+        assert (thumbnails.subject(light)[1] == level) == (level == 170)
+
+
+def test_the_subject_lies_in_a_page_in_a_frame():
+    grey = np.zeros((128, 128))
+    grey[10:118, 10:118] = 255
+    grey[40:80, 30:70] = 90
+    assert thumbnails.subject(grey) == ((40, 80, 30, 70), 255)
+
+
+def test_colours_are_the_mean_and_the_median():
+    steps = np.repeat(np.arange(64, dtype=np.uint8)[None] ** 2 // 16, 64, 0)
+    _, colour = thumbnails.thumbnails([np.stack([steps, steps, 255 - steps], 2)])
+    mean, median = steps.mean(), float(np.median(steps))
+    assert colour[0, 0] == pytest.approx([mean, mean, 255 - mean], abs=0.01)
+    assert colour[0, 1] == pytest.approx([median, median, 255 - median], abs=8)
 
 
 def test_letters_of_a_watermark_are_not_the_subject():
