@@ -74,7 +74,7 @@ def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) 
     about = {key: store.identity[key] for key in (*SAME, "architecture")}
     about["version"] = stored.VERSION
     if data.is_file():
-        lines = [line.strip() for line in files.text(data).splitlines()]
+        lines = [line.strip() for line in files.text(data).split("\n")]
         if not (lines := [line for line in lines if line]):
             raise ValueError(f"{data} has no text: write one on each line")
         return _write(out, {"text": texts(store, lines, data.stem), "texts": lines}, about)

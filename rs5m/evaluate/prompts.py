@@ -109,7 +109,7 @@ def _lines(path: str | Path) -> list[tuple[int, str]]:
     """The lines that say something, with their numbers; ValueError where there is none."""
     if not path:
         return []
-    lines = enumerate(files.text(path).splitlines(), 1)
+    lines = enumerate(files.text(path).split("\n"), 1)
     found = [(i, line.strip()) for i, line in lines if line.strip()]
     if not found:
         raise ValueError(f"{path} is empty: leave the option out, or write a line for each")

@@ -79,7 +79,7 @@ def _of_file(path: Path) -> Recipe:
     package's files.
     """
     try:
-        given = tomllib.loads(path.read_text(encoding="utf-8"))
+        given = tomllib.loads(path.read_text(encoding="utf-8-sig"))
     except FileNotFoundError as error:
         raise FileNotFoundError(
             f"{path} is not there: give a recipe's file, or one of {', '.join(names())}"

@@ -220,7 +220,7 @@ value = 0.5
 known = "published"
 source = "somebody's paper"
 """
-    recipe, usual = recipes.get(written(tmp_path, text)), recipes.get(recipes.DEFAULT)
+    recipe, usual = recipes.get(written(tmp_path, "\ufeff" + text)), recipes.get(recipes.DEFAULT)
     assert (recipe.name, recipe.model, recipe.pretrained) == ("own", "RN50-quickgelu", None)
     assert recipe.settings["learning_rate"] == 1.0 and recipe.settings["epochs"] == 3
     assert recipe.marks["epochs"] == (3, "ours", "own.toml")
