@@ -143,10 +143,12 @@ def test_the_subject_lies_in_a_page_in_a_frame():
     grey[10:118, 10:118] = 255
     grey[40:80, 30:70] = 90
     assert thumbnails.subject(grey) == ((40, 80, 30, 70), 255)
+    grey[40:118, 30:70] = 90  # down to the page's lower edge
+    assert thumbnails.subject(grey) == ((40, 116, 30, 70), 255)
 
 
 def test_colours_are_the_mean_and_the_median():
-    steps = np.repeat(np.arange(64, dtype=np.uint8)[None] ** 2 // 16, 64, 0)
+    steps = np.tile(np.arange(64) ** 2 // 16, (64, 1)).astype(np.uint8)
     _, colour = thumbnails.thumbnails([np.stack([steps, steps, 255 - steps], 2)])
     mean, median = steps.mean(), float(np.median(steps))
     assert colour[0, 0] == pytest.approx([mean, mean, 255 - mean], abs=0.01)
