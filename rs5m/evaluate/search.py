@@ -43,7 +43,7 @@ def images(folder: Path) -> tuple[Images, LeftOut]:
             f"{folder} holds no image: put {', '.join(ENDINGS)} files into it or its subfolders"
         )
     names = list(paths)
-    return Images(names, lambda i: paths[names[i]].read_bytes()), left_out
+    return Images(names, lambda i: datasets.content(paths[names[i]])), left_out
 
 
 def folder(model: Model, folder: Path, query: str, k: int = 10) -> Found:
@@ -78,7 +78,7 @@ def write_sheet(found: Found, query: str, out: Path) -> None:
     cards = []
     for path, cosine in zip(found.files, found.cosines, strict=True):
         picture = None
-        if path.is_file() and (image := datasets.decode(path.read_bytes())[0]) is not None:
+        if path.is_file() and (image := datasets.decode(datasets.content(path))[0]) is not None:
             picture = sheet.thumbnail(Image.fromarray(image))
         cards.append(sheet.Card(picture, path.name, str(path), f"cosine {cosine:.3f}"))
     Path(out).parent.mkdir(parents=True, exist_ok=True)

@@ -86,7 +86,8 @@ def _read(found: list[tuple[Path, bool]], left_out: dict[str, list[str]]) -> Exa
     names, pictures, labels = [], [], []
     seen: dict[str, tuple[Path, bool]] = {}
     for path, label in found:
-        data = files.content(path)
+        patch = len(datasets.sources(path)) > 1
+        data = datasets.content(path) if patch else files.content(path)
         image, reason = images.read(data, images.DECODING)
         first, said = seen.setdefault(hashlib.sha256(data).hexdigest(), (path, label))
         if image is not None and said != label:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import hashlib
 import io
 import re
@@ -19,9 +18,8 @@ from tqdm.auto import tqdm
 from rs5m import files
 from rs5m.captions.sentences import Record
 from rs5m.data import datasets, images
-from rs5m.data.datasets import ENDINGS
+from rs5m.data.datasets import BAND, ENDINGS, sources
 
-BAND = re.compile(r"(.+)_(B\d[0-9A])", re.IGNORECASE)  # a file of one band, as BigEarthNet has them
 VIEW = re.compile(r"(.+)_((?:ms)?rgb)", re.IGNORECASE)  # fMoW's, each of them twice
 LIMITS = images.Limits(min_side=8)  # a labelled chip shows something: the pocket world's: 15 pixels
 MAX_BYTES = 2**28  # of one image file: as many as LIMITS' pixels take without compression
@@ -53,13 +51,13 @@ def sorted_out(folder: Path) -> tuple[dict[str, str], dict[str, list[str]]]:
     if not folder.is_dir():
         raise FileNotFoundError(f"{folder} is not a folder: check the spelling of --images")
     found, left_out = datasets.listed(folder, ENDINGS)
-    patches, reasons = _patches(list(found))
     for file in found:
-        if file in reasons:
-            left_out.setdefault(reasons[file], []).append(file)
-        elif re.search("[\ud800-\udfff]", file):  # what Python makes of bytes that are not UTF-8
+        if re.search("[\ud800-\udfff]", file):  # what Python makes of bytes that are not UTF-8
             raise ValueError(f"{folder} has a file called {ascii(file)}: give it a name in UTF-8")
-    names = _named([file for file in found if file not in reasons], patches)
+    patches = {
+        file: BAND.fullmatch(path.stem)[1] for file, path in found.items() if len(sources(path)) > 1
+    }
+    names = _named(list(found), patches)
     if not names:
         others = f"; left out: {datasets.in_words(left_out)}" if left_out else ""
         raise FileNotFoundError(
@@ -98,42 +96,6 @@ def _named(files: list[str], patches: dict[str, str]) -> dict[str, str]:
 
     named = {name(file): file for file in files}
     return named if len(named) == len(files) else {file: file for file in files}
-
-
-def _patches(found: list[str]) -> tuple[dict[str, str], dict[str, str]]:
-    """The file of red in every patch to the patch's name, and why the other bands are left out."""
-    groups: dict[tuple[str, str], dict[str, str]] = {}
-    for file in found:
-        if match := BAND.fullmatch(Path(file).stem):
-            key = Path(file).parent.as_posix(), match[1]
-            groups.setdefault(key, {})[match[2].upper()] = file
-    names, reasons = {}, {}
-    for (_, name), bands in groups.items():
-        if len(bands) == 1:  # a picture that is called so
-            continue
-        whole = all(band in bands for band in images.SENTINEL2)
-        reason = (
-            "another band of a patch" if whole else "a band of a patch without B04, B03 and B02"
-        )
-        reasons |= dict.fromkeys(bands.values(), reason)
-        if whole:
-            red = bands[images.SENTINEL2[0]]
-            names[red] = name
-            del reasons[red]
-    return names, reasons
-
-
-def sources(path: Path) -> dict[str, Path]:
-    """The files of an image: of a patch those of red, green and blue by band, else {"": path}."""
-    match = BAND.fullmatch(path.stem)
-    if match and match[2].upper() == images.SENTINEL2[0]:
-        beside = {
-            other.stem.upper(): other for other in path.parent.glob(glob.escape(match[1]) + "_*")
-        }
-        bands = {band: beside.get(f"{match[1]}_{band}".upper()) for band in images.SENTINEL2}
-        if None not in bands.values():
-            return bands
-    return {"": path}
 
 
 def content(path: Path) -> bytes:

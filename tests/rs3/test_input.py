@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from rs5m import rs3
-from rs5m.data import images, runfolder
+from rs5m.data import datasets, images, runfolder
+from rs5m.evaluate import search
 from rs5m.rs3 import input
 
 FEW = settings(
@@ -78,6 +79,10 @@ def test_a_patch_of_bands_is_one_picture_with_its_metadata(tmp_path):
     expected = [round(value * 255 / images.REFLECTANCE) for value in (1500, 1000, 500)]
     assert reason is None and np.asarray(image)[0, 0].tolist() == pytest.approx(expected, abs=1)
     assert input.content(tmp_path / names[PATCH])[:4] == b"\x89PNG"
+    seen, others = search.images(tmp_path)
+    classes = datasets.of_folder("", tmp_path, "").images
+    assert seen.names == classes.names == list(names.values()) and others == left_out
+    assert seen.read(0) == classes.read(0) == input.content(tmp_path / names[PATCH])
     before = input.facts(tmp_path, names, {}, {})
     bands(tmp_path / "other", "B02 B03 B04")
     (tmp_path / "other/other_B04.tif").rename(folder / f"{PATCH}_B02.tif")

@@ -22,6 +22,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "of_folder",
             "sort_out",
         ],
+        "patches": ["BAND", "content", "sources"],
         "captioned": [
             "CAPTIONED",
             "COLUMNS",

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rs5m import files
+from rs5m.data.datasets import patches
 from rs5m.data.sample import PICTURES
 
 LAYOUTS = {  # folder with a folder for each class, where it lies, zips that hold it
@@ -77,7 +78,7 @@ def of_folder(name: str, root: Path, cure: str) -> Classes:
         )
     if not kept:
         raise ValueError(f"{root} has no class folder with images: {cure}")
-    return _labelled(name, kept, lambda i: paths[kept[i]].read_bytes(), left_out)
+    return _labelled(name, kept, lambda i: patches.content(paths[kept[i]]), left_out)
 
 
 def _of_zip(name: str, path: Path, inside: str) -> Classes:
@@ -146,6 +147,10 @@ def listed(folder: Path, endings: Sequence[str], below: int = 0) -> tuple[dict[s
     """
     paths = {path.relative_to(folder).as_posix(): path for path in files.walk(folder)}
     kept, left_out = sort_out(paths, endings, below)
+    reasons = patches.others(kept)
+    for name, reason in reasons.items():
+        left_out.setdefault(reason, []).append(name)
+    kept = [name for name in kept if name not in reasons]
     if gone := [name for name in kept if not paths[name].is_file()]:
         left_out["a link to nothing"] = gone
     absent = set(gone)
