@@ -1,6 +1,7 @@
 """A command's options as its parser has them, for people to read. Chapter: reference."""
 
 import argparse
+import re
 from collections.abc import Iterator
 from html import escape
 
@@ -41,9 +42,14 @@ def show(parser: argparse.ArgumentParser) -> None:
 def to_html(parser: argparse.ArgumentParser) -> str:
     """The options as a list of definitions, then what the parser says at the end."""
     terms = "".join(
-        f"<dt><code>{escape(typed)}</code></dt><dd>{escape(said)}</dd>"
+        f"<dt><code>{escape(typed)}</code></dt><dd>{_coded(said)}</dd>"
         for typed, said in options(parser)
     )
     style = "white-space:pre-wrap;overflow-wrap:anywhere"
     said = f'<pre style="{style}">{escape(parser.epilog)}</pre>' if parser.epilog else ""
     return f"<dl>{terms}</dl>{said}" if terms else said
+
+
+def _coded(said: str) -> str:
+    """A sentence as HTML, what stands in backticks as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(said))

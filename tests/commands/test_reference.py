@@ -46,7 +46,8 @@ def test_every_help_shows_examples_and_each_is_a_command_that_parses():
 
 def test_html_is_escaped():
     parser = cli.argparse.ArgumentParser(prog="x", epilog="a < b & c")
-    parser.add_argument("--n", metavar="<N>", required=True, help="At most 5 %% of <N>.")
-    assert reference.options(parser) == [("--n <N>", "At most 5 % of <N>. Required.")]
-    assert "<dd>At most 5 % of &lt;N&gt;. Required.</dd>" in reference.to_html(parser)
+    parser.add_argument("--n", metavar="<N>", required=True, help="At most 5 %% of <N>, as `<x>`.")
+    assert reference.options(parser) == [("--n <N>", "At most 5 % of <N>, as `<x>`. Required.")]
+    sentence = "At most 5 % of &lt;N&gt;, as <code>&lt;x&gt;</code>. Required."
+    assert f"<dd>{sentence}</dd>" in reference.to_html(parser)
     assert "a &lt; b &amp; c" in reference.to_html(parser)
