@@ -138,6 +138,11 @@ def test_subject_of_a_picture():
         assert (thumbnails.subject(light)[1] == level) == (level == 170)
 
 
+def test_the_ring_is_the_outermost_pixels():
+    ring = thumbnails._ring(np.arange(9).reshape(3, 3))
+    assert ring.tolist() == [0, 1, 2, 6, 7, 8, 0, 3, 6, 2, 5, 8]
+
+
 def test_the_subject_lies_in_a_page_in_a_frame():
     grey = np.zeros((128, 128))
     grey[10:118, 10:118] = 255

@@ -138,6 +138,18 @@ def test_a_quarter_turn_is_counter_clockwise_and_after_the_mirror():
         assert difference(255 * again[0].permute(1, 2, 0), expected) < 0.01
 
 
+def test_one_half_is_not_mirrored_and_one_and_a_half_pixels_are_not_averaged(monkeypatch):
+    assert augment.matrix(drawn(mirror=0.5)) == augment.matrix(drawn())
+    calls, real = [], cv2.resize
+    monkeypatch.setattr(
+        cv2, "resize", lambda *given, **more: calls.append(0) or real(*given, **more)
+    )
+    sample(picture(SIZE * 3 // 2, SIZE * 3 // 2), None, SIZE)
+    assert not calls
+    sample(picture(SIZE * 3 // 2 + 1, SIZE * 3 // 2 + 1), None, SIZE)
+    assert calls
+
+
 @pytest.mark.parametrize("kind", [torch.uint8, torch.float32])
 def test_the_device_and_the_worker_turn_alike(kind):
     squares, draws = [picture(SIZE, SIZE, i) for i in range(20)], numbers(20)
@@ -186,6 +198,13 @@ def view(draws, aspect: float) -> tuple:
         if draws is not None
         else ((min(1, 1 / aspect), 0, 0), (0, min(1, aspect), 0))
     )
+
+
+def test_a_jpeg_that_is_not_reduced_shows_the_same_picture(monkeypatch):
+    content = encoded(picture(256, 256, grain=32))
+    reduced = augment.cut(content, SIZE)
+    monkeypatch.setattr(cv2, "imdecode", lambda *_: None)
+    assert difference(augment.cut(content, SIZE), reduced) < 2.0
 
 
 @pytest.mark.parametrize(
