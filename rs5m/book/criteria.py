@@ -11,6 +11,20 @@ from rs5m.zeroshot import logits
 
 SCORE, JOINED = "score of the prompts", "score and detector"
 FOLDS = 5
+NEAR = 0.7  # cosine above which two pictures count as alike
+
+
+def alike(vectors: np.ndarray, texts: np.ndarray, ground: np.ndarray) -> np.ndarray:
+    """Group ids (n,): pictures of one group have the same caption or look alike, such as frames of
+    one film, or are linked by such pictures. They look alike where the cosine of their vectors,
+    scaled by those of `ground`, is above NEAR.
+    """
+    from scipy.sparse.csgraph import connected_components
+
+    scaled = (vectors - ground.mean(0)) / (ground.std(0) + 1e-6)
+    scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
+    near = (scaled @ scaled.T > NEAR) | (texts[:, None] == texts[None])
+    return connected_components(near)[1]
 
 
 def score_odds(model, inner: np.ndarray) -> np.ndarray:

@@ -126,19 +126,25 @@ def _share(hit: np.ndarray) -> dict[str, float]:
 
 
 def cross_validated(
-    hits: np.ndarray, label: np.ndarray, photographs: np.ndarray, learn: Callable, size: int = 0
+    hits: np.ndarray,
+    label: np.ndarray,
+    like: np.ndarray,
+    photographs: np.ndarray,
+    learn: Callable,
+    size: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
     """Mean log-odds of every hit (n,) and every photograph by detectors that did not learn from
-    that hit, over FOLDS and REPEATS.
+    that hit or one like it, over FOLDS and REPEATS.
 
-    learn: hits and labels to a detector; size: how many judged hits it may learn from, 0 for all.
+    like: `criteria.alike`; learn: hits and labels to a detector; size: how many judged hits it may
+    learn from, 0 for all.
     """
-    from sklearn.model_selection import StratifiedKFold
+    from sklearn.model_selection import StratifiedGroupKFold
 
     scores, others = np.zeros(len(hits)), np.zeros(len(photographs))
     for seed in range(REPEATS):
-        folds = StratifiedKFold(FOLDS, shuffle=True, random_state=seed).split(hits, label)
-        for train, test in folds:
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        for train, test in folds.split(hits, label, like):
             if size:
                 train = _some(train, label, size, seed)
             detector = learn(hits[train], label[train])
@@ -171,6 +177,7 @@ def measure(scale: Scale) -> dict:
     with np.load(data_folder(scale) / JUDGED) as held:
         hits, kinds = held["hit"].astype(np.float64), held["hit_label"].astype(str)
         photo, unseen = held["photo"].astype(np.float64), held["test_photo"].astype(np.float64)
+        like = criteria.alike(hits, held["hit_text"], photo)
     real, (web, answers) = real_sets(scale), pocket_web(scale)
     pocket = filters.fit_detector(web, answers, weights=np.ones(len(web)), strength=STRENGTH)
 
@@ -183,20 +190,22 @@ def measure(scale: Scale) -> dict:
     readings, added, model = {}, {}, _model()
     prompted = criteria.score_odds(model, unseen)
     for name, right in READINGS.items():
-        x, label = _asked(hits, kinds, name, right)
+        asked, label = _asked(kinds, name, right)
+        x, near = hits[asked], like[asked]
         found = {"pocket web": figures(_odds(pocket, x), label, _odds(pocket, unseen))}
         for arm, way in (("real sets alone", alone), ("judged hits too", learn)):
-            score, others = cross_validated(x, label, unseen, way)
+            score, others = cross_validated(x, label, near, unseen, way)
             found[arm] = figures(score, label, others)
-        asked = criteria.score_odds(model, x)
-        found[criteria.SCORE] = figures(asked, label, prompted)
-        both, rest = criteria.joined(asked, score, label, (prompted, others))
+        told = criteria.score_odds(model, x)
+        found[criteria.SCORE] = figures(told, label, prompted)
+        both, rest = criteria.joined(told, score, label, (prompted, others))
         found[criteria.JOINED] = figures(both, label, rest)
         readings[name], added[name] = found, criteria.added(score, both, label)
-    x, label = _asked(hits, kinds, "wide", READINGS["wide"])
+    asked, label = _asked(kinds, "wide", READINGS["wide"])
+    x, near = hits[asked], like[asked]
 
     def auc(way: Callable, size: int = 0) -> dict[str, float]:
-        return _auc(cross_validated(x, label, unseen[:1], way, size)[0], label)
+        return _auc(cross_validated(x, label, near, unseen[:1], way, size)[0], label)
 
     _keep(learn(x, label), readings["wide"]["judged hits too"])
     return {
@@ -208,12 +217,12 @@ def measure(scale: Scale) -> dict:
     }
 
 
-def _asked(hits: np.ndarray, kinds: np.ndarray, name: str, right: str) -> tuple:
-    """The hits of a reading and their labels: by the wide one a picture of the whole earth is
+def _asked(kinds: np.ndarray, name: str, right: str) -> tuple[np.ndarray, np.ndarray]:
+    """Which hits a reading asks, and their labels: by the wide one a picture of the whole earth is
     neither.
     """
     asked = np.isin(kinds, [*READINGS["wide"], "N"]) if name == "wide" else kinds != ""
-    return hits[asked], np.isin(kinds[asked], list(right))
+    return asked, np.isin(kinds[asked], list(right))
 
 
 def _keep(detector: filters.Detector, figures: dict) -> None:

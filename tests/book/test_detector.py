@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from rs5m import filters
-from rs5m.book import detector, scales
+from rs5m.book import criteria, detector, scales
 
 MINI = scales.get("mini")
 
@@ -35,7 +35,7 @@ def test_no_picture_is_scored_by_a_detector_that_learned_from_it():
     real = detector._odds
     detector._odds = lambda found, x: asked.append({row.tobytes() for row in x}) or real(found, x)
     try:
-        score, _ = detector.cross_validated(vectors, label, photographs, learn)
+        score, _ = detector.cross_validated(vectors, label, np.arange(100), photographs, learn)
     finally:
         detector._odds = real
     assert len(seen) == detector.FOLDS * detector.REPEATS
@@ -44,12 +44,32 @@ def test_no_picture_is_scored_by_a_detector_that_learned_from_it():
     assert filters.auc(score, label) > 0.85
 
 
+def test_pictures_alike_are_never_on_both_sides():
+    vectors, label, photographs = world(dim=300)
+    texts = np.array([f"view {i}" for i in range(100)])
+    texts[[5, 70]] = "the same caption"
+    vectors[20:24] = vectors[20] + 0.01 * np.arange(4)[:, None]
+    like = criteria.alike(vectors, texts, photographs)
+    assert like[5] == like[70] and len(set(like[20:24])) == 1 and len(set(like)) == 96
+    learned = []
+
+    def learn(x, y):
+        rows = {row.tobytes() for row in x}
+        learned.append([vectors[i].tobytes() in rows for i in range(100)])
+        return fitted(x, y, photographs)
+
+    detector.cross_validated(vectors, label, like, photographs, learn)
+    for row in learned:
+        assert row[5] == row[70] and len(set(row[20:24])) == 1
+
+
 def test_labels_without_meaning_give_chance():
     vectors, label, photographs = world()
     shuffled = np.random.default_rng(1).permutation(label)
     score, _ = detector.cross_validated(
         vectors,
         shuffled,
+        np.arange(100),
         photographs,
         lambda x, y: fitted(x, y, photographs),
     )
