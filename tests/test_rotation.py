@@ -372,9 +372,9 @@ def test_each_caption_is_encoded_once_and_each_image_resized_once(monkeypatch):
         seen["texts"] += some
         return texts(model, some)
 
-    def count(images, size):
+    def count(images, size, squash=False):
         seen["images"] += len(images)
-        return crop(images, size)
+        return crop(images, size, squash)
 
     monkeypatch.setattr(clip, "encode_texts", encode_texts)
     monkeypatch.setattr(clip, "crop", count)

@@ -126,7 +126,7 @@ def test_a_model_by_name_shows_what_is_printed_of_it(capsys):
     assert cli.main(["models", "RS-M-CLIP"]) == 0
     assert "no number that its authors printed was checked" in capsys.readouterr().out
     assert cli.main(["models", "FarSLIP"]) == 2
-    assert "or perhaps you mean FarSLIP1-ViT-B-32 or FarSLIP2-ViT-B" in capsys.readouterr().err
+    assert "did you mean FarSLIP1-ViT-B-32 or FarSLIP2-ViT-B-16? " in capsys.readouterr().err
 
 
 def test_several_models_give_a_json_each_and_one_board(tmp_path, monkeypatch):
