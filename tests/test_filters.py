@@ -135,6 +135,29 @@ def test_chosen_thresholds_are_the_best_of_brute_force():
     assert filters.f_beta(y, kept, 1.0) == pytest.approx(best)
 
 
+@pytest.mark.parametrize("beta", [0.5, 1.0, 2.0])
+def test_f_beta_is_scikit_learns(beta):
+    from sklearn.metrics import fbeta_score
+
+    labels, kept = np.random.default_rng(3).random((2, 90)) < [[0.4], [0.6]]
+    assert filters.f_beta(labels, kept, beta) == pytest.approx(fbeta_score(labels, kept, beta=beta))
+    assert filters.f_beta(labels, ~labels, beta) == 0
+
+
+def test_of_thresholds_that_do_as_well_the_middle_one_is_chosen():
+    labels = np.arange(40) >= 20
+    scores = labels + np.arange(40) / 100  # apart: all limits between the two kinds do as well
+    chosen = filters.choose_thresholds(scores, scores / 1.4, labels, rules=("either",))
+    limits = np.unique(np.quantile(scores, np.linspace(0, 1, 41)))
+    tied = [
+        Thresholds(a, p, "either")
+        for a in limits
+        for p in np.linspace(0.02, 0.98, 49)
+        if (((scores >= a) & (scores / 1.4 >= p)) == labels).all()
+    ]
+    assert len(tied) > 8 and chosen == sorted(tied)[len(tied) // 2]
+
+
 def test_areas_are_scikit_learns_in_every_row_with_ties_for_half():
     from sklearn.metrics import roc_auc_score
 

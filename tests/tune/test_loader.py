@@ -555,6 +555,34 @@ def test_a_source_travels_to_another_process(folder, monkeypatch):
     )
 
 
+@pytest.mark.parametrize("kind", ["shards", "memory"])
+def test_a_batch_brings_the_view_that_it_is_turned_by(folder, kind):
+    held = [picture(40, 40, i) for i in range(4)]
+    source = (
+        Shards(folder, SIZE, on_device=True)
+        if kind == "shards"
+        else Memory(held, [("a",)] * 4, SIZE)
+    )
+    narrow = augment.View(crop=0.5)
+    assert source[[2, 0], numbers(2), narrow].view == narrow
+    assert source[[2, 0], numbers(2)].view == augment.PUBLISHED
+    unturned = source[[2, 0], numbers(2), None]
+    assert unturned.view == augment.PUBLISHED and unturned.draws is None
+
+
+def test_a_part_has_its_own_pairs_and_its_own_fingerprint(folder):
+    whole = Shards(folder, SIZE)
+    part = whole.part(np.array([12, 3]))
+    assert part.names == ["12.jpg", "3.jpg"] and part[[0, 1], None].captions == [
+        "caption 12",
+        "caption 3",
+    ]
+    assert torch.equal(part[[0, 1], None].pixels, whole[[12, 3], None].pixels)
+    assert part.fingerprint() == whole.part(np.array([12, 3])).fingerprint()
+    marks = [one.fingerprint() for one in (whole, part, whole.part(np.array([3, 12])))]
+    assert len(set(marks)) == 3 and len(whole) == 19
+
+
 def test_the_fingerprint_follows_the_data_not_the_folder(folder, tmp_path_factory):
     moved = tmp_path_factory.mktemp("moved")
     for name in ("a.tar", "b.tar"):

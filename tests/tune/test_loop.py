@@ -175,6 +175,16 @@ def test_an_epoch_shows_no_pair_twice(count, batch):
     assert not np.array_equal(steps, tune.plan(count, replace(settings, seed=6)))
 
 
+@pytest.mark.parametrize(("count", "size", "whole"), [(8, 4, 2), (9, 4, 2), (11, 4, 2), (3, 4, 1)])
+def test_a_training_in_one_piece_has_every_whole_batch(count, size, whole):
+    some = replace(Settings(), batch_size=size, epochs=3)
+    found = schedule.batches(count, some, torch.Generator().manual_seed(0))
+    assert [len(batch) for batch in found] == [min(size, count)] * 3 * whole
+    for epoch in range(3):
+        seen = sum(found[epoch * whole : (epoch + 1) * whole], [])
+        assert len(set(seen)) == len(seen) and set(seen) <= set(range(count))
+
+
 def test_a_batch_larger_than_the_data_is_an_error():
     with pytest.raises(ValueError, match="a batch of 128 is larger than the data, 60 pairs"):
         tune.fit(tiny(), memory(60), Settings())
@@ -220,6 +230,7 @@ def test_the_defaults_stay():
         ({"turns": "left"}, "unknown turns 'left': choose one of any, right, none"),
         ({"crop": 0.0}, "crop is 0.0: give the smallest share of an image, up to 1"),
         ({"crop": 90.0}, "crop is 90.0"),
+        ({"crop": 1.5}, "crop is 1.5"),
         ({"batch_size": 0}, "batch_size is 0: give 1 or more"),
         ({"epochs": -1}, "epochs is -1: give 1 or more"),
         ({"max_norm": -1.0}, "max_norm is -1.0: give 0 or more"),
