@@ -25,25 +25,6 @@ from rs5m.files import whole
 
 SCRIPTS = {s[:-3]: s for s in ("pairs.js", "rotation.js", "search.js", "thresholds.js", "world.js")}
 MOST = 300  # pictures in a page, so that it stays under 300 kB
-COVERS = {  # of the pocket world's land covers; any other takes one of the book's colours
-    "open water": "#2b5f9e",
-    "evergreen needleleaf forest": "#0b4f3c",
-    "evergreen broadleaf forest": "#13854e",
-    "deciduous needleleaf forest": "#5f8f3e",
-    "deciduous broadleaf forest": "#7fb069",
-    "mixed forest": "#4a7c59",
-    "closed shrubland": "#8a6d3b",
-    "open shrubland": "#b7a57a",
-    "woody savanna": "#8e5ea2",
-    "savanna": "#d9b310",
-    "grassland": "#a4d65e",
-    "permanent wetland": "#3fa7a0",
-    "cropland": "#e07a3f",
-    "cropland and natural vegetation mosaic": "#eab08a",
-    "urban area": "#c1121f",
-    "barren desert": "#e9d8a6",
-    "snow and ice": "#9bd3e6",
-}
 
 
 class Part(NamedTuple):
@@ -97,12 +78,12 @@ def sheet(pictures: Sequence[np.ndarray], size: int) -> dict:
     """Pictures uint8 (h, w, 3) as one WebP, `size` pixels each: its data address and columns."""
     columns = max(1, min(30, len(pictures)))
     rows = max(1, -(-len(pictures) // columns))
-    whole = Image.new("RGB", (columns * size, rows * size))
+    joined = Image.new("RGB", (columns * size, rows * size))
     for i, picture in enumerate(pictures):
         small = Image.fromarray(picture).resize((size, size), Image.Resampling.LANCZOS)
-        whole.paste(small, (i % columns * size, i // columns * size))
+        joined.paste(small, (i % columns * size, i // columns * size))
     file = io.BytesIO()
-    whole.save(file, "WEBP", quality=75, method=4)
+    joined.save(file, "WEBP", quality=75, method=4)
     code = base64.b64encode(file.getvalue()).decode()
     return {"src": f"data:image/webp;base64,{code}", "columns": columns}
 
@@ -231,7 +212,7 @@ def world(chips, captions: Sequence[str], answers: dict[str, np.ndarray]) -> Par
         answers: name -> class of each chip (n,), -1 for none; the truth first.
     """
     spare = iter(plots.COLOURS * 2)
-    colours = [COVERS.get(name) or next(spare) for name in chips.classes]
+    colours = [plots.COVERS.get(name) or next(spare) for name in chips.classes]
     x, y = np.floor(chips.longitude).astype(int), np.floor(-chips.latitude).astype(int)
     data = {
         "x": x.tolist(),

@@ -29,6 +29,25 @@ ROLES = {  # what has one colour in every figure; anything else takes what is le
     "tuned on ucm": COLOURS[6],
     "chance": COLOURS[7],
 }
+COVERS = {  # of the pocket world's land covers; any other takes one of the book's colours
+    "open water": "#2b5f9e",
+    "evergreen needleleaf forest": "#0b4f3c",
+    "evergreen broadleaf forest": "#13854e",
+    "deciduous needleleaf forest": "#5f8f3e",
+    "deciduous broadleaf forest": "#7fb069",
+    "mixed forest": "#4a7c59",
+    "closed shrubland": "#8a6d3b",
+    "open shrubland": "#b7a57a",
+    "woody savanna": "#8e5ea2",
+    "savanna": "#d9b310",
+    "grassland": "#a4d65e",
+    "permanent wetland": "#3fa7a0",
+    "cropland": "#e07a3f",
+    "cropland and natural vegetation mosaic": "#eab08a",
+    "urban area": "#c1121f",
+    "barren desert": "#e9d8a6",
+    "snow and ice": "#9bd3e6",
+}
 INK = "#757575"  # of text, axes and what is black on paper: read on white and on the dark theme
 
 
