@@ -2,27 +2,11 @@
 
 import argparse
 import os
+import signal
 import sys
 
 from rs5m import __version__
-from rs5m.commands import (
-    detector,
-    embed,
-    evaluate,
-    export,
-    fetch,
-    models,
-    pub11,
-    rs3,
-    search,
-    sets,
-    tune,
-)
 
-COMMANDS = (
-    *(pub11, detector, rs3, tune),
-    *(evaluate, embed, search, export, fetch, models, sets),
-)
 CODES = """exit codes:
   0    it is done
   1    an error that nobody expected; with RS5M_DEBUG=1 in the environment it is shown in full
@@ -47,6 +31,25 @@ class Version(argparse.Action):
         parser.exit()
 
 
+def _commands() -> tuple:
+    """The subcommands, imported where an interruption is heard: they take most of the start."""
+    from rs5m.commands import (
+        detector,
+        embed,
+        evaluate,
+        export,
+        fetch,
+        models,
+        pub11,
+        rs3,
+        search,
+        sets,
+        tune,
+    )
+
+    return pub11, detector, rs3, tune, evaluate, embed, search, export, fetch, models, sets
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line: one subcommand per task."""
     raw = argparse.RawDescriptionHelpFormatter
@@ -59,7 +62,7 @@ def parser() -> argparse.ArgumentParser:
     said = "Print the version, and the commit of a checkout."
     root.add_argument("--version", action=Version, nargs=0, help=said)
     commands = root.add_subparsers(required=True, metavar="COMMAND")
-    for command in COMMANDS:
+    for command in _commands():
         command.add(commands)
         own = commands.choices[command.__name__.rpartition(".")[2]]
         own.epilog = f"{own.epilog or ''}\nexample:{command.EXAMPLE}".lstrip()
@@ -82,20 +85,26 @@ def _last(words: str) -> None:
     print(f"rs5m: {words}", file=sys.stderr)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one subcommand; whatever goes wrong is one line, and the exit code one of CODES."""
-    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what no screen can show
-        if hasattr(stream, "reconfigure"):
-            stream.reconfigure(errors="backslashreplace")
+def _arguments(argv: list[str] | None) -> argparse.Namespace:
     root = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could follow
         import argcomplete
 
         argcomplete.autocomplete(root)
-    arguments = root.parse_args(argv)
+    return root.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one subcommand; whatever goes wrong is one line, and the exit code one of CODES."""
+    for stream in (sys.stdout, sys.stderr):  # a file's name may hold what no screen can show
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
     try:
+        arguments = _arguments(argv)
         arguments.run(arguments)
     except KeyboardInterrupt:
+        if argv is None:  # the process is ours: one more Ctrl-C ends it at once, without a word
+            signal.signal(signal.SIGINT, signal.SIG_DFL)
         _last("interrupted: run the same command again to go on")
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
