@@ -63,7 +63,14 @@ def bootstrap(
 
 
 def in_words(found: dict[str, float], key: str = "value", digits: int = 1, sign: str = "") -> str:
-    """A value with its interval, as in "1.2 [0.9, 1.6]"; sign: "+" for changes."""
+    """A value with its interval, as in "1.2 [0.9, 1.6]".
+
+    Args:
+        found: the value under `key`, and low and high.
+        key: the value's name.
+        digits: after the point.
+        sign: "+" for changes.
+    """
     value, low, high = (f"{found[name]:{sign}.{digits}f}" for name in (key, "low", "high"))
     return f"{value} [{low}, {high}]"
 
@@ -125,10 +132,13 @@ def clustered_share(hit: np.ndarray, owner: np.ndarray) -> tuple[float, float]:
 
 def gain_over_seeds(before, after, label: np.ndarray, resamples: int = RESAMPLES) -> dict:
     """Gain in balanced accuracy, its interval over seeds and images, and the gain of each seed:
-    gain, low, high and `seeds`, in points.
+    gain, low, high and `seeds`, in points. Each resample draws seeds on both sides, then images
+    within their classes.
 
-    before, after: hits bool (n,), or a list of them, one for each seed; each resample draws seeds
-    on both sides, then images within their classes.
+    Args:
+        before, after: hits bool (n,), or a list of them, one for each seed.
+        label: the true classes (n,).
+        resamples: how many.
     """
     before, after = (np.atleast_2d(np.asarray(side, float)) for side in (before, after))
     label, generator = np.asarray(label), np.random.default_rng(0)

@@ -95,10 +95,6 @@ def verdict(paper, low, high, same_setting: bool, gain: bool = True, tolerance: 
     """What a run says about a published number: reproduced, direction only, not reproduced or not
     attempted.
 
-    paper: a number or a range (low, high), ends may be infinite; low, high: the 95 % interval of
-    our value, or None; same_setting: the paper's data and the paper's model; gain: a difference
-    between two models, else a level; tolerance: widens the paper's range (rounding). All in one
-    unit.
     - `not attempted`: no value; or a level of another model or on other data, which can neither
       confirm nor refute.
     - `reproduced`: in the paper's setting, our interval meets the paper's range; a gain must also
@@ -106,6 +102,13 @@ def verdict(paper, low, high, same_setting: bool, gain: bool = True, tolerance: 
     - `direction only`: a gain wholly on the paper's side of zero, but in another setting or of
       another size.
     - `not reproduced`: all else.
+
+    Args:
+        paper: a number or a range (low, high), ends may be infinite; all numbers are in one unit.
+        low, high: the 95 % interval of our value, or None.
+        same_setting: the paper's data and the paper's model.
+        gain: a difference between two models, else a level.
+        tolerance: widens the paper's range (rounding).
     """
     if low is None or high is None or not (gain or same_setting):
         return "not attempted"

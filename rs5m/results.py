@@ -146,10 +146,13 @@ def stored(file: str, scale: str) -> Path:
 
 
 def measured(name: str, scale: str, here: bool, measure: Callable[[], dict]) -> dict | None:
-    """The values of a result that one scale alone can measure, for the pages of every scale.
+    """The values of a result that one scale alone can measure, for the pages of every scale; None
+    where it was never measured.
 
-    Measured and stored where `here` says that its data are there; else what was stored, None where
-    nothing was.
+    Args:
+        name, scale: where it is stored, see `save`.
+        here: its data are there: it is measured and stored; else what was stored is given.
+        measure: makes the values.
     """
     if here:
         start = time.perf_counter()

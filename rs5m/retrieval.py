@@ -42,18 +42,22 @@ def recall(
     image: np.ndarray, text: np.ndarray, image_of_text: np.ndarray, ks: Sequence[int] = KS
 ) -> dict[str, float]:
     """R@K of both directions and their mean, in %: image_to_text_R@K, text_to_image_R@K,
-    mean_recall.
+    mean_recall. ValueError for shapes that do not fit and for NaN or infinity.
 
-    image (images, dim) and text (texts, dim) need no normalisation; image_of_text (texts,): the
-    image that each text belongs to, any number of texts for an image. ValueError for shapes that do
-    not fit and for NaN or infinity.
+    Args:
+        image, text: vectors (images, dim) and (texts, dim), which need no normalisation.
+        image_of_text: (texts,), the image that each text belongs to; any number for an image.
+        ks: the K.
     """
     return summary(hits(image, text, image_of_text, ks), ks)
 
 
 def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTRIES) -> Hits:
-    """Which queries find their answer among the K best; arguments like `recall`. Memory: `entries`
-    scores at once.
+    """Which queries find their answer among the K best.
+
+    Args:
+        image, text, image_of_text, ks: those of `recall`, and so are the errors.
+        entries: scores held at once.
     """
     image, text, of = _checked(image, text, image_of_text)
     unit = normalise(image.astype(np.float64))
@@ -84,7 +88,7 @@ def hits(image, text, image_of_text, ks: Sequence[int] = KS, entries: int = ENTR
 
 def official_hits(image, text, image_of_text, ks: Sequence[int] = KS) -> Hits:
     """`hits` as the official code counts them: equal scores in the order of torch.topk, from one
-    matrix of all scores in float32.
+    matrix of all scores in float32. Args: those of `recall`, and so are the errors.
     """
     import torch
 
@@ -154,8 +158,12 @@ def paired_difference(before: Hits, after: Hits | list[Hits], image_of_text, see
     """Gain in mean recall on the same pairs, in points: gain, low, high, and `seeds`, the gain of
     each of `after`.
 
-    after: hits of one tuned model, or of one for each seed of tuning; then seeds are drawn as well
-    as images.
+    Args:
+        before: hits of the model that was not tuned.
+        after: hits of one tuned model, or of one for each seed of tuning; then seeds are drawn as
+            well as images.
+        image_of_text: see `recall`.
+        seed: of the resampling.
     """
     after = [after] if isinstance(after, Hits) else list(after)
     found = _resampled([before, *after], image_of_text, seed)

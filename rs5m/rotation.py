@@ -37,10 +37,11 @@ def select(
     """The position of the chosen caption of each image: ints (images,); ties go to the first
     caption.
 
-    similarity: (images, rotations, captions), arguments and errors as in `scores`. ValueError, too,
-    for an image whose captions are all absent: -1 instead would index the last caption. With the
-    first rotation alone, `select(similarity[:, :1])` is the usual choice by similarity. Paper:
-    rotation-invariant selection. Chapter: rotation.
+    ValueError, beside those of `scores`, for an image whose captions are all absent: -1 instead
+    would index the last caption. With the first rotation alone, `select(similarity[:, :1])` is the
+    usual choice by similarity. Paper: rotation-invariant selection. Chapter: rotation.
+
+    Args: those of `scores`.
     """
     values = scores(similarity, criterion, weight, best)
     bare = np.flatnonzero(np.isnan(values).all(1))
@@ -61,10 +62,7 @@ def scores(
     best: int = 3,
 ) -> np.ndarray:
     """What each caption is chosen by, higher is better: floats (images, captions), NaN where a
-    caption is absent.
-
-    similarity: (images, rotations, captions) in any one unit, cosines or logits; a caption that is
-    absent is NaN in all rotations of its image. Over the rotations:
+    caption is absent. Over the rotations:
 
     - mean_minus_deviation: the mean less `weight` standard deviations (population)
     - lowest_variance: minus the variance; -inf outside the `best` captions by mean, of which the
@@ -79,6 +77,13 @@ def scores(
     Nothing says that 1.0 and 3 are best. ValueError for an unknown criterion, another shape, no
     rotation, a value that is infinite or missing in some rotations only, weight < 0 or best < 1.
     Paper: rotation-invariant selection.
+
+    Args:
+        similarity: (images, rotations, captions) in any one unit, cosines or logits; a caption that
+            is absent is NaN in all rotations of its image.
+        criterion: one of `CRITERIA`.
+        weight: of the deviation, for mean_minus_deviation.
+        best: how many captions lowest_variance chooses from.
     """
     if criterion not in CRITERIA:
         raise ValueError(f"unknown criterion {criterion!r}: choose one of {', '.join(CRITERIA)}")
@@ -139,14 +144,19 @@ def rotate(
     mirrored: bool = False,
     device: torch.device | None = None,
 ) -> torch.Tensor:
-    """The views of uint8 images (h, w, 3): floats 0 to 255 (images, rotations, 3, size, size), on
-    the device.
+    """The views of images: floats 0 to 255 (images, rotations, 3, size, size), on the device.
 
-    Angles in degrees, counter-clockwise; with `mirrored`, the same views again, each flipped left
-    to right. Every image is resized once (bicubic, antialiased, centre crop) to `side` pixels and
-    turned at scale one: quarter turns exactly, other angles bilinearly, which is slightly softer.
-    All views show the same centred square, in part or whole (see `side`), and nothing from outside
-    the image. ValueError for a wrong image or angle. Paper: rotation-invariant selection.
+    Every image is resized once (bicubic, antialiased, centre crop) to `side` pixels and turned at
+    scale one: quarter turns exactly, other angles bilinearly, which is slightly softer. All views
+    show the same centred square, in part or whole (see `side`), and nothing from outside the image.
+    ValueError for a wrong image or angle. Paper: rotation-invariant selection.
+
+    Args:
+        images: uint8 (h, w, 3).
+        angles: degrees, counter-clockwise.
+        size: of a view, in pixels.
+        mirrored: the same views again, each flipped left to right.
+        device: where; None: `clip.device()`.
     """
     import torch
 
@@ -209,13 +219,18 @@ def similarities(
     quiet: bool = False,
 ) -> np.ndarray:
     """Cosines of every view of an image with the image's captions: float32 (images, rotations,
-    captions).
+    captions), NaN behind the last caption of an image.
 
-    images: uint8 (h, w, 3) of any size; captions: one list per image, of any lengths; shorter ones
-    end in NaN. The rotations are those of `rotate`, in its order; a model that presses whole images
-    into its square, as SigLIP does, has them pressed before they are turned. An image is decoded,
-    resized and sent to the device once, `batch` at a time; a caption is encoded once however many
-    images share it. ValueError for other lengths or kinds. Paper: rotation-invariant selection.
+    A model that presses whole images into its square, as SigLIP does, has them pressed before they
+    are turned. A caption is encoded once however many images share it. ValueError for other lengths
+    or kinds. Paper: rotation-invariant selection.
+
+    Args:
+        images: uint8 (h, w, 3), of any size; decoded, resized and sent to the device once.
+        captions: a list for each image, of any length.
+        angles, mirrored: the rotations are those of `rotate`, in its order.
+        batch: images at a time.
+        quiet: no progress bar.
     """
     if len(images) != len(captions) or any(isinstance(texts, str) for texts in captions):
         raise ValueError(

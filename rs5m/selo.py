@@ -85,11 +85,11 @@ def _spread(cells: np.ndarray, sides: tuple) -> np.ndarray:
 
 
 def mean_map(windows: np.ndarray, scores: np.ndarray, height: int, width: int) -> np.ndarray:
-    """For each pixel the mean score of the windows that hold it: float (height, width).
+    """For each pixel the mean score of the windows that hold it: float (height, width). Args: those
+    of `probability_map`.
 
-    windows int (n, 4) like `windows`, scores (n,). Summed once for each cell between the windows'
-    edges, not once a pixel: the same additions in the same order as a loop over pixels, so the same
-    numbers to the last bit.
+    Summed once for each cell between the windows' edges, not once a pixel: the same additions in
+    the same order as a loop over pixels, so the same numbers to the last bit.
     """
     return _spread(*_cells(windows, scores, height, width))
 

@@ -30,8 +30,14 @@ def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 
     """Whether the true class is among the k best of each image: bool (n,).
 
     Of classes with equal scores the first counts as the better one, as numpy's argmax has it; the
-    official code leaves that to torch.topk, which promises no order. ValueError where a score is no
-    number.
+    official code leaves that to torch.topk, which promises no order. ValueError where a score is
+    not a number.
+
+    Args:
+        image: vectors (n, dim), which need no normalisation.
+        classifier: of `classifier`.
+        label: positions of the true classes (n,).
+        k: how many classes count.
     """
     scores = logits(image, classifier)
     if np.isnan(scores).any():
@@ -62,6 +68,10 @@ def accuracy(
 ) -> dict:
     """Accuracies in %: top1, top5, ... over all images, and balanced (the mean of the classes'
     top-1).
+
+    Args:
+        image, classifier, label: those of `hits`.
+        top: the k.
     """
     result = {f"top{k}": 100 * float(hits(image, classifier, label, k).mean()) for k in top}
     return result | {"balanced": balanced(hits(image, classifier, label), label)}
@@ -79,6 +89,12 @@ def interval(
 ) -> tuple[float, float]:
     """Bootstrap confidence interval of the balanced accuracy, in %. Images are resampled within
     their classes.
+
+    Args:
+        hit: of `hits` (n,).
+        label: the true classes (n,).
+        level: of confidence.
+        seed: of the resampling.
     """
     return percentiles(balanced_draws(hit, label, seed), level)
 
@@ -88,6 +104,11 @@ def paired_difference(
 ) -> dict:
     """Gain in balanced accuracy on the same images, with its paired bootstrap interval: gain, low,
     high in points.
+
+    Args:
+        before, after: `hits` of two models (n,).
+        label: the true classes (n,).
+        level: of confidence.
     """
     change = after.astype(float) - before.astype(float)
     low, high = interval(change, label, level)

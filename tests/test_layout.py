@@ -229,3 +229,60 @@ def test_functions_and_lines_are_short():
         for number, line in enumerate(path.read_text().splitlines(), 1):
             long += [f"{path.name}, line {number}: {len(line)} columns"] * (len(line) > 100)
     assert not long
+
+
+def public(tree_or_class, owner=""):
+    """The public functions of a module and the methods of its public classes: name and node."""
+    for node in tree_or_class.body:
+        name = getattr(node, "name", "_")
+        if name.startswith("_"):
+            continue
+        yield owner + name, node
+        if isinstance(node, ast.ClassDef):
+            yield from public(node, f"{name}.")
+
+
+def undocumented(source: ast.Module) -> list[str]:
+    """Public names without a docstring, and functions of more than three parameters whose docstring
+    has no Args, those of another function at least.
+    """
+    found = []
+    for name, node in public(source):
+        text = ast.get_docstring(node)
+        if not text:
+            found.append(f"{name} has no docstring")
+        elif not isinstance(node, ast.ClassDef):
+            given = [*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs]
+            given = [one.arg for one in given if one.arg not in ("self", "cls")]
+            found += [f"{name} has no Args"] * (len(given) > 3 and "Args:" not in text)
+    return found
+
+
+def test_public_functions_say_what_they_take():
+    wrong = {module: undocumented(tree(path)) for module, path in modules().items()}
+    assert not {module: names for module, names in wrong.items() if names}
+
+
+def test_a_function_that_says_nothing_is_found():
+    source = '''
+def good(a, b, c, d):
+    """One line.
+
+    Args: those of `other`.
+    """
+def three(a, b, c):
+    """One line."""
+def four(a, b, *, c, d=1):
+    """One line."""
+def bare(): ...
+def _private(a, b, c, d): ...
+class Kind:
+    """A kind."""
+    def method(self, a, b, c):
+        """One line."""
+    def bare(self): ...
+class _Own:
+    def method(self): ...
+'''
+    wrong = ["four has no Args", "bare has no docstring", "Kind.bare has no docstring"]
+    assert undocumented(ast.parse(source)) == wrong

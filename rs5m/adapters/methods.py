@@ -49,6 +49,7 @@ class Adapted:
     trained: tuple[str, ...] = ()
 
     def settings(self) -> tuple[str, int, tuple[str, ...]]:
+        """The arguments of `prepare` that made it."""
         return self.method, self.size, self.towers
 
 
@@ -78,6 +79,12 @@ def prepare(
     lora, dora and adapter start as the general model; prefix and unipelt only near it, since the
     prefix takes its share of the attention at once. ValueError for an unknown method or tower, a
     size below 1, a tower that cannot take the method and a network that holds adapters already.
+
+    Args:
+        net: changed in place.
+        method: one of `METHODS`.
+        size: rank, width or length, see above; full and head have none.
+        towers: "image", "text" or both.
     """
     names = places(net, method, size, towers)
     base = identity(net)
@@ -129,7 +136,7 @@ def _no_row_of_zeros(net: nn.Module, names: list[str]) -> None:
 
 def places(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> list[str]:
     """Names of the modules that a method wraps, or of the parameters that full and head train;
-    errors of `prepare`.
+    the network is left as it is. Args: those of `prepare`, and so are the errors.
     """
     if method not in METHODS:
         raise ValueError(f"unknown method {method!r}: choose one of {', '.join(METHODS)}")
@@ -177,7 +184,8 @@ def formula(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> 
 
     For each place: LoRA r (in + out), DoRA out more; adapter 2 w r + r + w; prefix 2 w r; UniPELT
     the last two, 4 w r and 3 (w + 1) for each layer's three gates. full and head count their
-    parameters. Errors of `prepare`.
+    parameters. Args: those of `places`, and so are the
+    errors; r is `size`.
     """
     names = places(net, method, size, towers)
     if method in ("full", "head"):

@@ -130,13 +130,18 @@ class Attention(nn.Module):
         self.train(fused.training)
 
     def projections(self) -> tuple[nn.Module, nn.Module, nn.Module]:
+        """The layers of query, key and value."""
         return self.q_proj, self.k_proj, self.v_proj
 
     def forward(
         self, query, key, value, need_weights: bool = False, attn_mask: torch.Tensor | None = None
     ):
-        """Tokens (n, t, width) to (tokens, None); attn_mask as in nn.MultiheadAttention. No weights
-        are given.
+        """Tokens (n, t, width) to (tokens, None), as nn.MultiheadAttention calls it.
+
+        Args:
+            query, key, value: tokens before their projections.
+            need_weights: taken and ignored, no weights are given.
+            attn_mask: as in nn.MultiheadAttention.
         """
         tokens = self.q_proj(query), self.k_proj(key), self.v_proj(value)
         mask = open_mask(attn_mask, len(query))
@@ -190,8 +195,13 @@ def _linear(weight: torch.Tensor, bias: torch.Tensor | None) -> nn.Linear:
 
 
 def attend(query, key, value, mask, heads: int, dropout: float = 0.0) -> torch.Tensor:
-    """Attention of tokens (n, t, width), width split by heads; mask: floats to add, or True where a
-    key is seen.
+    """Attention of tokens (n, t, width), width split by heads.
+
+    Args:
+        query, key, value: tokens after their projections.
+        mask: floats to add, True where a key is seen, or None; broadcast to (n, heads, t, keys).
+        heads: how many; they divide the width.
+        dropout: the share of attention weights that is dropped.
     """
     split = (each.unflatten(-1, (heads, -1)).transpose(1, 2) for each in (query, key, value))
     if mask is not None and mask.dtype != torch.bool:

@@ -52,6 +52,7 @@ class Bottleneck(nn.Module):
         nn.init.zeros_(self.up.bias)
 
     def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The input with the bottleneck's change, of its shape; a gate scales it per token."""
         change = self.up(functional.relu(self.down(hidden)))
         return hidden + (change if self.gate is None else change * self.gate(hidden).sigmoid())
 
@@ -67,8 +68,12 @@ class Prefix(nn.Module):
         self.value = nn.Parameter(torch.zeros(size, width))
 
     def forward(self, hidden, query, key, value, mask):
-        """Query, key, value (n, tokens, width) and mask of the attention, with the prefix before
-        keys and values.
+        """The three and the mask, with the prefix before keys and values.
+
+        Args:
+            hidden: the attention's input (n, t, width), which a plain prefix does not read.
+            query, key, value: the tokens after their projections.
+            mask: see `widened`.
         """
         return query, self.before(key, self.key), self.before(value, self.value), self.widened(mask)
 
@@ -101,7 +106,9 @@ class GatedPrefix(Prefix):
         nn.init.zeros_(self.value_up.weight)
 
     def forward(self, hidden, query, key, value, mask):
-        """Like Prefix.forward; hidden (n, tokens, width): the input, which opens the gates."""
+        """Like `Prefix.forward`, with LoRA's change of query and value. Args: the same;
+        `hidden` opens the gates.
+        """
         opened = self.low_rank_gate(hidden).sigmoid()
         query = query + opened * self.query_up(self.query_down(hidden))
         value = value + opened * self.value_up(self.value_down(hidden))
@@ -144,6 +151,7 @@ class TunedLayer(nn.Module, BaseTunerLayer):
         return self.tuned_parts[names[0]] if names else None
 
     def merge(self, safe_merge: bool = False, adapter_names: list[str] | None = None) -> None:
+        """ValueError, always: no weight of the base layer computes what these parts do."""
         raise ValueError(
             "an adapter, a prefix and UniPELT cannot be folded into the weights: keep the modules"
         )
@@ -153,6 +161,7 @@ class TunedOutput(TunedLayer):
     """A module whose output goes through the part."""
 
     def forward(self, *inputs, **options):
+        """The base layer's output through the part at work, or as it is where none is."""
         output, part = self.base_layer(*inputs, **options), self.active()
         return output if part is None else part(output)
 
@@ -163,6 +172,7 @@ class TunedAttention(TunedLayer):
     """
 
     def forward(self, hidden: torch.Tensor, *inputs, **options):
+        """Tokens (n, t, width) to (tokens, None); the rest as the base layer takes it."""
         attention, part = self.base_layer, self.active()
         if part is None:
             return attention(hidden, *inputs, **options)
@@ -241,6 +251,7 @@ class AdapterConfig(PartConfig):
     name = "PFEIFFER"
 
     def behind(self, module: nn.Module) -> nn.Module:
+        """A bottleneck as wide as the module's output."""
         if hasattr(module, "conv_pwl"):
             return Bottleneck(module.conv_pwl.out_channels, self.size, maps=True)
         return Bottleneck(module.out_features, self.size)
@@ -254,6 +265,7 @@ class PrefixConfig(PartConfig):
     name = "ATTENTION_PREFIX"
 
     def inside(self, attention: nn.Module) -> nn.Module:
+        """A prefix as wide as the attention."""
         return Prefix(attention_width(attention), self.size)
 
 
@@ -263,9 +275,11 @@ class UniPELTConfig(PartConfig):
     name = "UNIPELT"
 
     def inside(self, attention: nn.Module) -> nn.Module:
+        """A prefix and LoRA, both gated, as wide as the attention."""
         return GatedPrefix(attention_width(attention), self.size)
 
     def behind(self, module: nn.Module) -> nn.Module:
+        """A gated bottleneck as wide as the module's output."""
         return Bottleneck(module.out_features, self.size, gated=True)
 
 

@@ -102,6 +102,10 @@ def strongest(
 ) -> np.ndarray:
     """`from_captions` with each pair or each class counting the same, whichever has the higher
     balanced accuracy on the tested images: a choice on the test, to the baseline's advantage.
+
+    Args:
+        colours, captions, spellings, tested: see `from_captions`.
+        labels: the true classes of the tested images, int (m,).
     """
     both = [
         from_captions(colours, captions, spellings, tested, weight) for weight in (None, "balanced")

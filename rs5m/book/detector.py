@@ -92,7 +92,14 @@ def pocket_web(scale: Scale) -> tuple[np.ndarray, np.ndarray]:
 
 
 def learned(hits, labels, real, photographs, strength: float = STRENGTH) -> filters.Detector:
-    """The detector of judged hits, real sets and ordinary photographs together."""
+    """The detector of judged hits, real sets and ordinary photographs together.
+
+    Args:
+        hits: inner vectors (n, dim), each counted HEAVY times.
+        labels: bool (n,), True for remote sensing.
+        real, photographs: inner vectors of the two other kinds, counted once.
+        strength: C of the regression.
+    """
     vectors = np.concatenate([hits, real, photographs])
     answers = np.concatenate([labels, np.ones(len(real)), np.zeros(len(photographs))])
     weights = np.ones(len(vectors))
@@ -133,11 +140,15 @@ def cross_validated(
     learn: Callable,
     size: int = 0,
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Mean log-odds of every hit (n,) and every photograph by detectors that did not learn from
-    that hit or one like it, over FOLDS and REPEATS.
+    """Mean log-odds of every hit (n,) and every photograph (m,) by detectors that did not learn
+    from that hit or one like it, over FOLDS and REPEATS.
 
-    like: `criteria.alike`; learn: hits and labels to a detector; size: how many judged hits it may
-    learn from, 0 for all.
+    Args:
+        hits, photographs: inner vectors (n, dim) and (m, dim).
+        label: bool (n,), True for remote sensing.
+        like: `criteria.alike`.
+        learn: hits and labels to a detector.
+        size: how many judged hits it may learn from, 0 for all.
     """
     from sklearn.model_selection import StratifiedGroupKFold
 
@@ -170,9 +181,9 @@ def measure(scale: Scale) -> dict:
     many judged pictures it takes. The detector of the wide reading, fitted on all, is written to
     results/local.
 
-    Keys: hits; readings: wide, strict -> arm -> `figures`; added: by reading what the prompts'
-    score adds to the detector's AUC; by the wide reading curve: judged
-    pictures -> auc, and strengths: C -> auc.
+    Keys: hits; readings: wide, strict -> arm -> `figures`; added: by reading, what the prompts'
+    score adds to the detector's AUC; by the wide reading, curve: judged pictures -> auc, and
+    strengths: C -> auc.
     """
     with np.load(data_folder(scale) / JUDGED) as held:
         hits, kinds = held["hit"].astype(np.float64), held["hit_label"].astype(str)
@@ -246,7 +257,6 @@ def _keep(detector: filters.Detector, figures: dict) -> None:
 
 def table(values: dict) -> pd.DataFrame:
     """By reading and arm: AUC, precision at RECALL, photographs that pass there, with intervals."""
-
     rows = {
         (reading, arm): {
             "AUC": in_words(found["auc"], digits=2),
@@ -266,13 +276,8 @@ def headline(values: dict | None) -> dict[str, float]:
     for short, arm in arms.items():
         for reading in READINGS:
             found = values["readings"][reading][arm] if values else {}
-            numbers[f"{short}_{reading}"] = found["auc"]["value"] if found else np.nan
-            numbers[f"{short}_{reading}_precision"] = (
-                found["precision"]["value"] if found else np.nan
-            )
-            numbers[f"{short}_{reading}_photos"] = (
-                found["photographs"]["value"] if found else np.nan
-            )
+            for ending, key in ("", "auc"), ("_precision", "precision"), ("_photos", "photographs"):
+                numbers[f"{short}_{reading}{ending}"] = found[key]["value"] if found else np.nan
     return numbers
 
 
@@ -283,16 +288,11 @@ def figure(values: dict):
     sizes = [int(size) for size in values["curve"]]
     found = [values["curve"][str(size)] for size in sizes]
     drawn, axis = plt.subplots(figsize=(7, 3.4))
-    middle = np.array([one["value"] for one in found])
-    error = [[m - one["low"] for m, one in zip(middle, found, strict=True)],
-             [one["high"] - m for m, one in zip(middle, found, strict=True)]]  # fmt: skip
+    middle, low, high = (np.array([one[key] for one in found]) for key in ("value", "low", "high"))
+    error = [middle - low, high - middle]
     axis.errorbar(sizes, middle, error, fmt="o-", color=plots.AFTER, capsize=3)
-    axis.axhline(
-        values["readings"]["wide"]["pocket web"]["auc"]["value"],
-        color=plots.BEFORE,
-        linestyle="--",
-        label="pocket web",
-    )
+    pocket = values["readings"]["wide"]["pocket web"]["auc"]["value"]
+    axis.axhline(pocket, color=plots.BEFORE, linestyle="--", label="pocket web")
     axis.axhline(0.5, color=plots.INK, linestyle=":", label="chance")
     axis.set(xlabel="judged pictures to learn from", ylabel="AUC, wide reading")
     axis.legend()

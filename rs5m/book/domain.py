@@ -203,8 +203,15 @@ def tuned(
     out: Path,
     pairs: loader.Shards | loader.Memory | None = None,
 ) -> None:
-    """Tune the general model on a run's pairs, read here if they are not given, at the pocket's
-    scales with `side` behind it; under torchrun the first process writes into out.
+    """Tune the general model on a run's pairs, at the pocket's scales with `side` behind it; under
+    torchrun the first process writes into out.
+
+    Args:
+        scale: where the text tower is locked, the run does not resume.
+        run: see `source`.
+        chosen: how it is tuned, of `settings`.
+        out: the folder for model.safetensors and losses.json.
+        pairs: those of the run; None: read here.
     """
     pairs, model = pairs or source(scale, run), models.general(scale)
     known = captions(scale, pairs) if chosen.lock_text else None

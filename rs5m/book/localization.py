@@ -82,7 +82,14 @@ def inside(north: int, west: int) -> bool:
 
 
 def block(world: np.ndarray, pixels: int, north: int, west: int) -> np.ndarray:
-    """A block of a map of the world that has `pixels` in one degree."""
+    """A block of BLOCK degrees, (BLOCK[0] * pixels, BLOCK[1] * pixels), cut from a map of the
+    world.
+
+    Args:
+        world: (180 * pixels, 360 * pixels) or more axes, the north pole and the date line first.
+        pixels: in one degree.
+        north, west: degrees of the block's upper left corner.
+    """
     top, left = (90 - north) * pixels, (west + 180) * pixels
     return world[top : top + BLOCK[0] * pixels, left : left + BLOCK[1] * pixels]
 

@@ -173,16 +173,20 @@ def ratings(every: pd.DataFrame) -> dict:
 
 
 def bracket(value: float, low: float, high: float, sign: str = "") -> str:
-    """A value with its interval, as in "4.82 [4.78, 4.86]"; sign: "+" for changes."""
+    """A value with its interval, as in "4.82 [4.78, 4.86]". Args: those of `intervals.in_words`."""
     found = {"value": value, "low": low, "high": high}
     return intervals.in_words(found, digits=2, sign=sign)
 
 
 def mean(marks: np.ndarray) -> np.ndarray:
+    """The mean over the last axis, of one sample or of many at once."""
     return marks.mean(axis=-1)
 
 
 def files(every: pd.DataFrame) -> list[dict]:
+    """For each file: its rows and images, the rows that repeat another, the marks that are missing,
+    and the lowest mark.
+    """
     counted = every.assign(
         missing=every[published.MEASURES].isna().sum(axis=1),
         repeated=every.duplicated(),
@@ -203,6 +207,7 @@ def files(every: pd.DataFrame) -> list[dict]:
 
 
 def means(kept: pd.DataFrame) -> list[tuple]:
+    """(measure, subset, mean, low, high) of every measure in every subset."""
     return [
         (MEASURES[one], subset, *intervals.bootstrap(mean, kept[kept.subset == subset][one]))
         for subset in published.SUBSETS.values()
@@ -211,12 +216,16 @@ def means(kept: pd.DataFrame) -> list[tuple]:
 
 
 def between(kept: pd.DataFrame) -> dict:
+    """measure -> subset -> file -> mean mark, and the share of captions with a mark of 1 or 2."""
     table = kept.groupby(["subset", "file"], sort=False)[[*published.MEASURES, "low"]].mean()
     table = table.rename(columns=MEASURES | {"low": "share with 1 or 2"}).round(3)
     return {name: table[name].unstack("file").to_dict("index") for name in table}
 
 
 def lengths(kept: pd.DataFrame) -> list[tuple]:
+    """(captions, rank correlation, low, high) of a caption's length in words and its mean mark, of
+    all captions and of each subset.
+    """
     words = kept.description.str.split().str.len()
     some = [("all together", kept), *kept.groupby("subset")]
     found = [(n, *intervals.bootstrap(spearman, words[one.index], one.mark)) for n, one in some]

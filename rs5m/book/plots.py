@@ -89,9 +89,13 @@ def lifted(image: np.ndarray, level: int = 64) -> np.ndarray:
 def chip_grid(
     images: Sequence[np.ndarray], titles: Sequence[str], columns: int = 6, lift: bool = True
 ) -> plt.Figure:
-    """Images (h, w, 3) in a grid, each under its title; titles wrap at 18 letters.
+    """Images in a grid, each under its title.
 
-    lift: dark ones are `lifted`; not where their brightness is what is compared.
+    Args:
+        images: (h, w, 3).
+        titles: one for each; they wrap at 18 letters.
+        columns: of the grid.
+        lift: dark ones are `lifted`; not where their brightness is what is compared.
     """
     rows = -(-len(images) // columns)
     figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 2.25 * rows), squeeze=False)
@@ -115,8 +119,14 @@ def wrap(text: str, width: int = 18) -> str:
 def matrix(
     values, rows: Sequence[str], columns: Sequence[str], label: str, digits=0, signed=False
 ) -> plt.Figure:
-    """A table of numbers as a heat map: values (rows, columns); signed: changes, red below zero and
-    blue above.
+    """A table of numbers as a heat map.
+
+    Args:
+        values: (rows, columns).
+        rows, columns: their names.
+        label: of the colour bar.
+        digits: after the point, in the cells.
+        signed: changes, red below zero and blue above.
     """
     figure, axis = plt.subplots(figsize=(2.2 + 0.55 * len(columns), 1.6 + 0.42 * len(rows)))
     colours = {"cmap": "RdBu", "center": 0} if signed else {"cmap": "Blues"}
@@ -140,8 +150,12 @@ def matrix(
 def curves(
     series: dict[str, Sequence[float]], x: str, y: str, chance: float | None = None
 ) -> plt.Figure:
-    """Lines over their index, smoothed over a twentieth of their length, with the level of chance
-    if one is given.
+    """Lines over their index, smoothed over a twentieth of their length.
+
+    Args:
+        series: up to three lines by name.
+        x, y: labels of the axes.
+        chance: the level of chance, a dotted line; None: not drawn.
     """
     figure, axis = plt.subplots(figsize=(7, 3.4))
     for (name, values), colour in zip(series.items(), (AFTER, THIRD, BEFORE), strict=False):
@@ -209,10 +223,14 @@ def heat_map(
     image: np.ndarray, probability_map=None, regions: Sequence = (), title: str = "", axis=None
 ):
     """Draw an image, or a heat map over its grey, with the polygons' outlines and the attention
-    centres; the axis.
+    centres; the axis. Chapter: selo.
 
-    image uint8 (h, w, 3), probability_map uint8 (h, w) or None, regions: polygons of (x, y).
-    Chapter: selo.
+    Args:
+        image: uint8 (h, w, 3).
+        probability_map: uint8 (h, w), or None.
+        regions: polygons of (x, y).
+        title: above it.
+        axis: where to draw; None: a figure of its own.
     """
     height, width = image.shape[:2]
     axis = axis or plt.subplots(figsize=(7.5, 7.5 * height / width))[1]

@@ -29,8 +29,12 @@ def count() -> int:
 
 
 def start(number: int, scale: Scale, run: tuple[str, ...], chosen: Settings, out: Path) -> None:
-    """`rs5m.book.domain.tuned` in that many processes; what they print is printed. ValueError with
+    """`rs5m.book.domain.tuned` in several processes; what they print is printed. ValueError with
     their sentence where they stop.
+
+    Args:
+        number: of processes.
+        scale, run, chosen, out: those of `tuned`.
     """
     task = out / TASK
     task.write_bytes(pickle.dumps((scale, run, chosen, out)))

@@ -68,7 +68,15 @@ def folder(scale: Scale) -> Path:
 
 
 def part(scale: Scale, name: str, images: datasets.Images, angles: Sequence[float]) -> Part:
-    """The images of a set through the trunk of the scale's general model, kept in runs/."""
+    """The images of a set through the trunk of the scale's general model, kept in runs/. ValueError
+    for an image that is not readable.
+
+    Args:
+        scale: whose model it is.
+        name: of the set, in the folder's name and in errors.
+        images: of the set.
+        angles: degrees, of the views of each image.
+    """
 
     def make(out: Path) -> None:
         pictures = [datasets.decode(images.read(i))[0] for i in range(len(images.names))]
@@ -98,6 +106,12 @@ def contact(train: Part, tests: dict[str, Part]) -> dict[str, pd.DataFrame]:
 def chosen(model: Model, features: np.ndarray, captions: list, known: dict) -> dict:
     """Learning rate and epochs of the highest mean recall on a held-out tenth of the images:
     learning_rate, epochs, and `table` of all that was tried.
+
+    Args:
+        model: whose head it is.
+        features: what the trunk gives, (n, angles, width); the first angle is the upright image.
+        captions: a tuple of each image.
+        known: `rs5m.tune.text_features` of the captions.
     """
     held = np.zeros(len(features), bool)
     drawn = np.random.default_rng(0).permutation(len(features))

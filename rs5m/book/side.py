@@ -53,6 +53,7 @@ class Staged(nn.Module):
         return self.tower.head(rows), torch.cat(early, 1)
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Vectors (n, dim) of normalised pixels (n, 3, h, w)."""
         own, early = self.parts(images)
         return own + self.side(early)
 
@@ -78,7 +79,11 @@ def fit(
     """Attach the layer and learn it by the contrastive loss, all else frozen; the loss of every
     step.
 
-    known: `rs5m.tune.text_features` of the pairs' captions.
+    Args:
+        model: one that `fits`, changed in place.
+        pairs: to learn from.
+        known: `rs5m.tune.text_features` of the pairs' captions.
+        seed: of the order of the pairs and the choice among captions.
     """
     attach(model)
     own, early = _encoded(model, pairs)

@@ -60,11 +60,12 @@ def _image_vectors(
 
 
 def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model]) -> dict:
-    """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set under the model called
-    `name`.
+    """{"image": (n, dim), "text": (classes, prompts, dim)} of a test set, un-normalised. Loaded
+    from runs/ where this model met this data before; encoded once otherwise.
 
-    Loaded from runs/ where this model met this data before; encoded once otherwise. Arguments like
-    those of `text_vectors`.
+    Args:
+        data: the set; its prompts are the paper's.
+        scale, name, model: those of `text_vectors`.
     """
     groups = prompts.prompts(data)
     texts = [text for group in groups for text in group]
@@ -76,6 +77,10 @@ def vectors(scale: Scale, data: Labelled, name: str, model: Callable[[], Model])
 def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Model]) -> dict:
     """{"image": (n, dim), "text": (m, dim), "image_of_text": (m,)} of a captioned set; kept like
     `vectors`.
+
+    Args:
+        data: the set; m captions of n images.
+        scale, name, model: those of `text_vectors`.
     """
     texts = [text for group in data.captions for text in group]
     owner = np.repeat(np.arange(len(data.captions)), [len(group) for group in data.captions])
@@ -116,9 +121,11 @@ def wordings(
     scale: Scale, data: Labelled, name: str, model: Callable[[], Model]
 ) -> dict[str, np.ndarray]:
     """{spelling: (classes, 107, dim)}: un-normalised vectors of the 105 prompts and of `ALONE` with
-    each spelling.
+    each spelling. Kept like `vectors`; no image is read.
 
-    Kept in runs/ like `vectors`, with the same `name` and `model`; no image is read.
+    Args:
+        data: the set; see `spellings`.
+        scale, name, model: those of `text_vectors`.
     """
     known, patterns = spellings(data), [*paper.prompts(), *ALONE]
     texts = [

@@ -12,6 +12,7 @@ from rs5m.tune.distributed import start_processes
 
 
 def main() -> None:
+    """Tune what the file named on the command line says; 2 and a sentence on what stops it."""
     start_processes()  # before the model takes its device
     try:
         domain.tuned(*pickle.loads(Path(sys.argv[1]).read_bytes()))

@@ -28,7 +28,8 @@ class Captioner(Protocol):
     strings out.
     """
 
-    def generate(self, images: Images, n: int = CANDIDATES) -> list[list[str]]: ...
+    def generate(self, images: Images, n: int = CANDIDATES) -> list[list[str]]:
+        """n strings for each image; see `check` for what is no image."""
 
 
 def check(images: Images, n: int) -> None:

@@ -63,6 +63,7 @@ class Decoder(nn.Module):
         self.gpt.lm_head.weight = self.gpt.transformer.wte.weight
 
     def prefix(self, vectors: torch.Tensor) -> torch.Tensor:
+        """The first tokens (n, prefix, width) of image vectors (n, dim)."""
         flat = self.bridge((nn.functional.normalize(vectors, dim=-1) - self.mean) / self.std)
         return flat.view(len(vectors), self.settings.prefix, self.settings.width)
 

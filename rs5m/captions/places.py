@@ -17,6 +17,11 @@ def from_utm(
     """Latitude and longitude (degrees, WGS 84) of UTM metres, by rasterio's PROJ.
 
     ValueError for a zone, easting or northing that UTM does not have.
+
+    Args:
+        easting, northing: metres.
+        zone: 1 to 60.
+        south: of the equator.
     """
     if not (zone in range(1, 61) and 100_000 <= easting <= 900_000 and 0 <= northing <= 10_000_000):
         raise ValueError(f"no UTM coordinates: zone {zone}, easting {easting}, northing {northing}")
@@ -61,7 +66,13 @@ def inside(latitude: float, longitude: float, within: float) -> dict | None:
 
 
 def near(town: dict, latitude: float, longitude: float, within: float) -> dict | None:
-    """A town, but None where it is more than `within` km away."""
+    """A town, but None where it is too far away, by the great circle.
+
+    Args:
+        town: with `latitude` and `longitude` in degrees.
+        latitude, longitude: of the place, degrees.
+        within: km.
+    """
     a, b = math.radians(latitude), math.radians(town["latitude"])
     across = math.radians(town["longitude"] - longitude)
     square = math.sin((a - b) / 2) ** 2 + math.cos(a) * math.cos(b) * math.sin(across / 2) ** 2

@@ -71,8 +71,14 @@ class PrefixCaptioner:
     def generate(
         self, images: Images, n: int = CANDIDATES, seed: int = 0, quiet: bool = False
     ) -> list[list[str]]:
-        """n candidates for each uint8 image (h, w, 3); the same text for the same pixels and seed.
-        Errors: `check`.
+        """n candidates for each image; the same text for the same pixels and seed. ValueError for a
+        captioner that was loaded without its encoder, and those of `check`.
+
+        Args:
+            images: uint8 (h, w, 3), of any size.
+            n: candidates an image.
+            seed: of the sampling.
+            quiet: no progress bar.
         """
         check(images, n)
         if self.model is None:

@@ -39,8 +39,13 @@ def with_checkpoint(model: Model, path: Path, told: tuple[bool, str] | None = No
 
 
 def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> Model:
-    """An architecture of open_clip with the weights of a tag, or with `bare` only the tag's
-    normalisation. length: tokens of a text, where it is not the architecture's. Errors of `load`.
+    """An architecture of open_clip with its weights. Errors of `load`.
+
+    Args:
+        name: of open_clip, or with one of the prefixes of a folder or the hub.
+        tag: of weights; None: random ones.
+        bare: only the tag's normalisation, a checkpoint gives the weights.
+        length: tokens of a text, where it is not the architecture's.
     """
     options = _tag(name, tag) | {"load_weights": not bare}
     if name.startswith(PREFIX):

@@ -22,6 +22,7 @@ on the wrong side of the threshold.
 
 
 def add(commands) -> None:
+    """Add `rs5m detector` and its actions to a parser's commands."""
     add = commands.add_parser("detector", help="fit a detector on your own pictures, or report one")
     actions = add.add_subparsers(required=True, metavar="ACTION", dest="action")
     words = {

@@ -12,6 +12,7 @@ EXAMPLE = """
 
 
 def add(commands) -> None:
+    """Add `rs5m embed` to a parser's commands."""
     add = commands.add_parser("embed", help="images or texts as a file of vectors")
     data = "A folder of images, or a text file with a sentence on each line."
     out = "The npz or parquet file to write, with normalised vectors."

@@ -21,6 +21,7 @@ USUAL = "zeroshot,retrieval,selo"
 
 
 def add(commands) -> None:
+    """Add `rs5m evaluate` to a parser's commands."""
     add = commands.add_parser(
         "evaluate", help="a model on the paper's test sets, beside the paper's numbers"
     )

@@ -11,6 +11,7 @@ NAME = "The model: a name of open_clip, local-dir:FOLDER, a released GeoRSCLIP, 
 
 
 def add(commands) -> None:
+    """Add `rs5m export` to a parser's commands."""
     add = commands.add_parser("export", help="a model as a folder that another library loads")
     to = (
         "The library that shall load it, open_clip by local-dir:OUT, or transformers by CLIPModel "

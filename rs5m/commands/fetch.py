@@ -44,6 +44,7 @@ WEIGHTS = "Zilun/GeoRSCLIP"
 
 
 def add(commands) -> None:
+    """Add `rs5m fetch` to a parser's commands."""
     parser = commands.add_parser(
         "fetch", help="published test sets, pairs and weights by name", epilog=NAMES
     )

@@ -12,6 +12,7 @@ NAME = "The model whose printed numbers are shown, too (default: a line for ever
 
 
 def add(commands) -> None:
+    """Add `rs5m models` to a parser's commands."""
     add = commands.add_parser("models", help="the released models that are known by name")
     add.add_argument("name", nargs="?", default="", metavar="NAME", help=NAME)
     add.add_argument("--json", action="store_true", help=JSON)

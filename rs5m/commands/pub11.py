@@ -26,6 +26,7 @@ EXAMPLE = """
 
 
 def add(commands) -> None:
+    """Add `rs5m pub11` to a parser's commands."""
     add = commands.add_parser(
         "pub11", help="from listed web pairs to clean remote-sensing pairs", description=ABOUT
     )

@@ -34,6 +34,7 @@ EXAMPLE = """
 
 
 def add(commands) -> None:
+    """Add `rs5m rs3` to a parser's commands."""
     add = commands.add_parser(
         "rs3", help="from labelled images to image-text pairs", description=ABOUT
     )

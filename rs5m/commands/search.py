@@ -12,6 +12,7 @@ EXAMPLE = """
 
 
 def add(commands) -> None:
+    """Add `rs5m search` to a parser's commands."""
     add = commands.add_parser("search", help="images by a sentence, in a folder or an index")
     data = "A folder of images, or an index of one that rs5m embed wrote."
     count = "The images that are shown (default: %(default)s)."

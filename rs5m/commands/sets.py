@@ -11,6 +11,7 @@ EXAMPLE = """
 
 
 def add(commands) -> None:
+    """Add `rs5m sets` to a parser's commands."""
     add = commands.add_parser("sets", help="the test sets that are known by name, and the suites")
     add.add_argument("--json", action="store_true", help=JSON)
     add.set_defaults(run=run)

@@ -33,6 +33,7 @@ class _List(argparse.Action):
 
 
 def add(commands) -> None:
+    """Add `rs5m tune` to a parser's commands."""
     add = commands.add_parser(
         "tune", help="from a general model to a domain model, by a recipe", description=ABOUT
     )

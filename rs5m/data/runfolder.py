@@ -173,7 +173,12 @@ def work(
 
 
 def keep(table: pa.Table, out: Path, stage: str, number: int) -> None:
-    """Keep a finished shard and log it."""
+    """Keep a finished shard and log it.
+
+    Args:
+        table: the shard.
+        out, stage, number: those of `shard_path`.
+    """
     save(table, shard_path(out, stage, number))
     log(out, stage, number)
 

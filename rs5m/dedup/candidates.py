@@ -77,9 +77,13 @@ def _alike(a: np.ndarray, b: np.ndarray, same: bool):
 
 
 def candidates(a: dict, b: dict, max_distance: int, how: int, join: Callable = hash_pairs):
-    """Edges (i, j) worth a closer look between `a` in orientation `how` and `b`.
+    """Edges (i, j) worth a closer look between `a` in one orientation and `b`, in pieces.
 
-    join: finds near hashes as `hash_pairs` does.
+    Args:
+        a, b: `signatures`; `a is b` for pairs within one set.
+        max_distance: bits between two hashes.
+        how: the orientation of `a`, see `orient`; 0 is upright.
+        join: finds near hashes as `hash_pairs` does.
     """
     thumb = b["thumb"]
     turned = thumb if a is b and how == 0 else orient(a["thumb"], how)

@@ -40,10 +40,15 @@ def exact(blobs) -> np.ndarray:
 
 
 def keep_largest(groups, pixels, row, size=None) -> np.ndarray:
-    """Bool (n,): in each group the copy with most `pixels`, then most bytes (`size`), then the
-    smallest `row`.
+    """Bool (n,): in each group the copy with most pixels, then most bytes, then the smallest row.
 
     Paper: PUB11, duplicates.
+
+    Args:
+        groups: cluster ids (n,).
+        pixels: of each picture (n,).
+        row: where each was listed (n,).
+        size: bytes of each file (n,); None: not compared.
     """
     groups, pixels, row = (np.asarray(x) for x in (groups, pixels, row))
     size = np.zeros(len(row)) if size is None else np.asarray(size)
@@ -132,7 +137,11 @@ def links(
     """What joined the clusters, to be printed: every accepted pair of `scored_pairs` within one set
     of n pictures, DataFrame first, second, score, road, distance, proposed, orientation, outcome.
 
-    names: of the pictures; without them their positions stand in the table.
+    Args:
+        pairs: `scored_pairs` of the set.
+        n: pictures in the set.
+        names: of the pictures; without them their positions stand in the table.
+        min_score: from which a pair is accepted.
     """
     accepted, cut = _joined(pairs, n, min_score)
     named = np.arange(n) if names is None else np.asarray(names)
@@ -178,11 +187,15 @@ def explain(
 
 
 def threshold_curve(value, copy, planted: int, thresholds, larger: bool = False) -> pd.DataFrame:
-    """DataFrame threshold, pairs, recall, precision of accepting pairs by `value` (a distance; a
-    score with `larger`).
+    """DataFrame threshold, pairs, recall, precision of accepting pairs by a value. Precision of
+    nothing is 1. ValueError where values and truths are not equally many.
 
-    `copy`: bool per pair, the truth; `planted`: how many copies exist, found as a pair or not.
-    Precision of nothing is 1.
+    Args:
+        value: of each pair, a distance, or a score with `larger`.
+        copy: bool per pair, the truth.
+        planted: how many copies exist, found as a pair or not.
+        thresholds: to try, in the value's unit.
+        larger: accept values from the threshold up, not up to it.
     """
     value, copy = np.asarray(value), np.asarray(copy, bool)
     if len(value) != len(copy):

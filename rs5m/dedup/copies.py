@@ -183,8 +183,13 @@ def groups(
 
     Paper: PUB11, duplicates.
 
-    folder: where candidates lie, for signatures beyond memory (`ondisk.room`); the groups are the
-    same. Held are then 16 bytes a picture and about 60 an accepted pair.
+    Args:
+        signatures: of a set of n pictures.
+        max_distance: bits between the hashes of candidates.
+        min_score: from which a pair is accepted.
+        orientations: also look for quarter turns and mirror images.
+        folder: where candidates lie, for signatures beyond memory (`ondisk.room`); the groups are
+            the same. Held are then 16 bytes a picture and about 60 an accepted pair.
     """
     pairs = scored_pairs(
         signatures,

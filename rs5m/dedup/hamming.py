@@ -65,7 +65,14 @@ def _expand(i, start, count, limit: int = 2_000_000):
 
 
 def band_pairs(a, b, shift, width, radius, distance):
-    """Pairs within `distance` whose keys in one band differ by at most `radius` bits."""
+    """Pairs (i, j) of near hashes whose keys in one band are near, in pieces.
+
+    Args:
+        a, b: hashes uint64 (n,) and (m,); with `a is b` each pair comes in one order at least.
+        shift, width: the band's lowest bit and its number of bits.
+        radius: bits that two keys may differ by.
+        distance: bits that two hashes may differ by.
+    """
     mask = np.uint64((1 << width) - 1)
     ka, kb = (((x >> np.uint64(shift)) & mask).astype(np.int32) for x in (a, b))
     oa, ob = (

@@ -130,8 +130,14 @@ def _count(path: Path) -> int:
 def distinct(
     numbers: Iterable[np.ndarray], width: int, folder: str | Path, rows: int = 0
 ) -> Iterator[np.ndarray]:
-    """The numbers i * width + j of a stream of them, sorted and, unless one range of i has more
-    than `rows` (0: ROWS), each once; kept in files of `folder` in between.
+    """The numbers of a stream, sorted and, unless one range of i has more than `rows`, each once;
+    kept in files in between.
+
+    Args:
+        numbers: i * width + j, int64, in pieces.
+        width: how many j there are.
+        folder: for the files, which go at the end.
+        rows: numbers held at a time, 0 for ROWS.
     """
     rows = rows or ROWS
     with tempfile.TemporaryDirectory(dir=folder) as own:

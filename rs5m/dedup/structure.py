@@ -73,11 +73,16 @@ def coarse(x: np.ndarray):
 
 
 def chance(a, b, inside, reach: int = 4) -> np.ndarray:
-    """Root mean square correlation (m,) of two fine structures over all shifts too large to be a
+    """Root mean square correlation (m,) of two structures over all shifts too large to be a
     registration.
 
     Copies agree at one shift only. Smooth pictures, of few independent pixels, agree somewhere at
     any shift.
+
+    Args:
+        a, b: fine or coarse structures (m, n, n).
+        inside: (m, n, n), 1 where both are compared and 0 elsewhere.
+        reach: shifts from this many pixels on, in both directions, count as too large.
     """
     units = []
     for x in (a, b):

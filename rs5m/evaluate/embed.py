@@ -61,9 +61,15 @@ def texts(store: features.Store, lines: list[str], name: str) -> np.ndarray:
 def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) -> Path:
     """Write the vectors of a folder of images, or of a text file's lines, to an npz or parquet.
 
-    An npz of images has image, names and about; with `classes` also label and text, of the folder's
-    own class folders, as `rs5m evaluate --features` reads them; one of texts has text and texts.
-    ValueError for another ending, for texts with classes, and for no image or line.
+    An npz of images has image, names and about; with `classes` also label and text, as `rs5m
+    evaluate --features` reads them; one of texts has text and texts. ValueError for another ending,
+    for texts with classes, and for no image or line.
+
+    Args:
+        model: whose vectors.
+        data: the folder or the text file.
+        out: the file to write.
+        classes: the folder's own folders are classes.
     """
     data, out = Path(data), Path(out)
     if out.suffix not in ENDINGS:
@@ -159,6 +165,12 @@ def _of_table(path: Path) -> dict[str, np.ndarray]:
 def find(model: Model, path: str | Path, query: str, k: int = 10) -> search.Found:
     """The k images of an index that fit a sentence best. ValueError where the index was made by
     another model, or the same one with other preprocessing.
+
+    Args:
+        model: the one of the index.
+        path: of the index, as `run` wrote it.
+        query: the sentence.
+        k: how many images.
     """
     index = read(path)
     mine = json.loads(json.dumps(features.identity(model)))

@@ -146,7 +146,9 @@ def by_core(
 def on_device(
     images: Images, model: Model, batch: int, workers: int = 0, precision: str = "float32"
 ) -> Iterator[tuple[torch.Tensor, list[str | None]]]:
-    """Like `by_core`, on a GPU: the next two batches are decoded while it works."""
+    """Like `by_core`, on a GPU: the next two batches are decoded while it works. Args: those of
+    `by_core`.
+    """
     for pixels, reasons in batches(images, model, batch, 2, workers):
         yield _vectors(model, pixels.to(clip.device()), precision).cpu(), reasons
 

@@ -88,10 +88,13 @@ def scores(
 
 
 def scene_scores(store: Store, scenes: list[Scene], name: str, jpeg: bool = False) -> list[Scores]:
-    """The cosines of every window of every scene with every query of it; vectors are kept by the
-    store.
+    """The cosines of every window of every scene with every query of it.
 
-    jpeg: like that of `window_vectors`.
+    Args:
+        store: makes the vectors and keeps them.
+        scenes: to read, window by window.
+        name: of the set, in the store.
+        jpeg: like that of `window_vectors`.
     """
     bar = tqdm(scenes, desc=f"{name}, reading", unit="scene", leave=False)
     data = [(scene.name, datasets.fingerprint([scene.read()])) for scene in bar]

@@ -160,7 +160,7 @@ def find(
 ) -> tuple[list[Found], list[dict]]:
     """The sets that are there, unread, and the official ones that are not, with the reason.
 
-    image, label: a table's columns.
+    Args: tasks, of `testsets.TASKS`; data, as in `run`; image, label, a table's columns.
     """
     world = str(data) == "pocket"
     if not world and not Path(data).exists():

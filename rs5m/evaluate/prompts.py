@@ -44,6 +44,7 @@ class Words(NamedTuple):
     templates: tuple[str, ...]
 
     def of_class(self, set_name: str, folder: str) -> str:
+        """The name given for a class folder, else `class_prompt` of it."""
         return self.names.get(folder) or class_prompt(set_name, folder)
 
     def check(self, set_name: str, classes: list[str], others: list[str] = ()) -> None:

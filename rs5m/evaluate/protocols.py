@@ -134,10 +134,15 @@ def recall(
     image: np.ndarray, text: np.ndarray, right: np.ndarray, ks: Sequence[int]
 ) -> tuple[dict[str, float], dict[str, tuple[float, float]]]:
     """image_to_text_R@K, text_to_image_R@K and mean_recall in %, and their intervals, where several
-    images may be right for a text: right bool (images, texts).
+    images may be right for a text.
 
     A query is answered if one of the K best is right; of equal scores the first counts as the
     better one. The mean is over the K of 1, 5 and 10, as in every protocol.
+
+    Args:
+        image, text: vectors (images, dim) and (texts, dim).
+        right: bool (images, texts); what has no right answer is not a query.
+        ks: the K.
     """
     scores = normalise(image.astype(np.float64)) @ normalise(text.astype(np.float64)).T
     values, between, draws = {}, {}, []

@@ -51,7 +51,11 @@ def score_classes(
     """Top-1 by the official averaging, in %, rounded to two digits as published; top-5, balanced
     and CLIP's beside; or the mean average precision of a set with several labels an image.
 
-    others: the protocols of `rs5m.evaluate.protocols.zeroshot` that are measured, too.
+    Args:
+        store: the model's vectors.
+        found: a set of the task.
+        words: names and prompts in place of the set's, `prompts.NONE` for none.
+        others: protocols of `rs5m.evaluate.protocols.zeroshot` that are measured, too.
     """
     data, encoded = found.data, store.images(found.data.images, found.name)
     judge = _several if isinstance(data, Several) else _one
@@ -138,9 +142,11 @@ def score_captions(
     store: features.Store, found: Found, words=prompts.NONE, others: tuple[str, ...] = ()
 ) -> Scored:
     """The six recalls and their mean, in %, by the official order of ties; in extra by their share.
+    An unreadable image takes its captions with it.
 
-    An unreadable image takes its captions with it. others: the protocols of
-    `rs5m.evaluate.protocols.retrieval` that are measured, too.
+    Args:
+        store, found, words: those of `score_classes`; words are not used.
+        others: protocols of `rs5m.evaluate.protocols.retrieval` that are measured, too.
     """
     data, encoded = found.data, store.images(found.data.images, found.name)
     captions = [data.captions[i] for i in encoded.kept]
@@ -176,7 +182,9 @@ def _recalls(store, found: Found, captions: list, encoded, name: str) -> dict:
 def score_scenes(
     store: features.Store, found: Found, words=prompts.NONE, others: tuple[str, ...] = ()
 ) -> Scored:
-    """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query."""
+    """Means of Rsu, Rda, Ras and Rmi over the queries, and the values of each query. Args: those of
+    `score_classes`; words and others are not used.
+    """
     scored = localize.scene_scores(store, found.data, found.name, jpeg=True)
     measured = localize.measure(found.data, scored, jpeg=True)
     asked = [(scene.name, query.caption) for scene in found.data for query in scene.queries]

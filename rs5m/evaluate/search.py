@@ -52,6 +52,12 @@ def folder(model: Model, folder: Path, query: str, k: int = 10) -> Found:
     Files are decoded in a stream, unreadable ones are named and skipped; the vectors are kept in
     the user's cache folder, so that the next sentence costs no encoding. ValueError for no image
     file or none that is readable.
+
+    Args:
+        model: reads the images and the sentence.
+        folder: all images below it.
+        query: the sentence.
+        k: how many images.
     """
     found, left_out = images(folder)
     name = Path(folder).resolve().name
@@ -64,7 +70,16 @@ def folder(model: Model, folder: Path, query: str, k: int = 10) -> Found:
 
 
 def best(model: Model, vectors: np.ndarray, paths: list[Path], query: str, k: int) -> Found:
-    """The k of these files, by their vectors (n, dim), that fit a sentence best."""
+    """The k of some files that fit a sentence best. ValueError for vectors of another length than
+    the model's.
+
+    Args:
+        model: reads the sentence.
+        vectors: of the files (n, dim).
+        paths: of the files.
+        query: the sentence.
+        k: how many files.
+    """
     text = normalise(clip.encode_texts(model, [query]))[0]
     if vectors.shape[1] != len(text):
         raise ValueError(f"vectors of {vectors.shape[1]} numbers, and the model's have {len(text)}")

@@ -118,7 +118,14 @@ def about(held: dict[str, np.ndarray], path: Path) -> dict:
 
 
 def vectors(array: np.ndarray, name: str, axes: int, path: Path) -> np.ndarray:
-    """An array that is one of finite vectors; ValueError that names it for any other."""
+    """An array that is one of finite vectors; ValueError that names it for any other.
+
+    Args:
+        array: floats, the last axis a vector's numbers.
+        name: of the array, for the error.
+        axes: how many it must have.
+        path: of its file, for the error.
+    """
     if array.ndim != axes or not np.issubdtype(array.dtype, np.floating) or 0 in array.shape:
         raise ValueError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}: give floats with {axes} axes"

@@ -50,11 +50,15 @@ def joint_all(
 def choose_thresholds(
     scores, probabilities, labels, beta: float = 1.0, rules=("both", "either")
 ) -> Thresholds:
-    """The thresholds and the rule of the highest F-beta on a validation split; beta < 1 prefers
-    precision.
+    """The thresholds and the rule of the highest F-beta on a validation split. Ties go to the rule
+    and to the thresholds that keep more, and between those to the middle.
 
-    scores, probabilities (n,), labels bool (n,). Candidates: 41 quantiles of each. Ties go to the
-    rule and to the thresholds that keep more, and between those to the middle.
+    Args:
+        scores: (n,); candidates are 41 quantiles of them.
+        probabilities: (n,); candidates are 49 steps from 0.02 to 0.98.
+        labels: bool (n,), True to keep.
+        beta: below 1 prefers precision, above 1 recall.
+        rules: to choose from, of "both" and "either".
     """
     labels = np.asarray(labels, bool)
     grid = np.linspace(0, 1, 41)

@@ -33,8 +33,11 @@ def save_detector(
 ) -> None:
     """Write detector and thresholds as npz without pickle, whole or not at all.
 
-    about: what else a user should know, plain enough for JSON: `model` (a name), `tower`
-    (`tower_digest`), `image_size` (pixels) and `validation` (figures by name).
+    Args:
+        path: of the npz.
+        detector, thresholds: what `load_detector` gives back.
+        about: what else a user should know, plain enough for JSON: `model` (a name), `tower`
+            (`tower_digest`), `image_size` (pixels) and `validation` (figures by name).
     """
     with files.whole(path) as temporary, temporary.open("wb") as stream:
         np.savez(

@@ -115,6 +115,12 @@ def fit(given: Examples, name: str, checkpoint: str, out: str | Path) -> str:
     """Fit a detector on pictures by a model's features and write it; a sentence with its
     cross-validated figures, of which precision and recall are at the threshold that is chosen on
     them. ValueError where a label has fewer pictures than FOLDS.
+
+    Args:
+        given: of `examples`.
+        name: of `rs5m.clip.load`; its features are used.
+        checkpoint: a file of its weights, empty for those of the hub.
+        out: the npz to write.
     """
     counts = int(given.labels.sum()), int((~given.labels).sum())
     if min(counts) < FOLDS:

@@ -143,12 +143,17 @@ def select(
     caption: str = "",
     terms: keywords.Keywords | None = None,
 ) -> tuple[pd.DataFrame, dict]:
-    """Stage 1: rows with a keyword, and how many pairs each source listed; kept on disk by file.
+    """Stage 1: rows with a keyword, and how many pairs each source listed and how many of them had
+    no text; kept on disk by file.
 
     The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword,
     trap, no_text, one of FAULTS).
 
-    terms: the keywords, those of the package where it is None.
+    Args:
+        paths: tables of listed pairs.
+        out: the folder of the run.
+        url, caption: names of columns; guessed where empty, see `columns`.
+        terms: the keywords; None: those of the package.
     """
     folder, rest = out / "select", out / "unmatched"
     folder.mkdir(exist_ok=True)

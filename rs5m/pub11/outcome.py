@@ -86,8 +86,14 @@ class Judge(Protocol):
 
 
 def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> pd.DataFrame:
-    """Every hit with stage and reason (None: kept), sorted by row; picture facts from the finished
-    shards. What joined near-copies goes to copies.parquet.
+    """Every hit with stage and reason (None: kept), sorted by row. What joined near-copies goes to
+    copies.parquet.
+
+    Args:
+        hits: of `input.select`.
+        urls: the key and the shard of every distinct URL.
+        out: the folder of the run, whose finished shards hold what is known of each picture.
+        judge: says which pictures are outliers.
     """
     pictures = _pictures(urls, out)
     table = hits.merge(pictures, on="key", how="left").sort_values("row")

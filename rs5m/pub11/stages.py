@@ -50,7 +50,15 @@ def struct(schema: pa.Schema) -> pa.StructType:
 def fetch_shard(
     out: Path, number: int, urls: list[str], limits: web.Limits, workers: int
 ) -> pa.Table:
-    """Stage 2 on a cluster: the URLs of a shard to FETCHED."""
+    """Stage 2 on a cluster: the URLs of a shard to FETCHED.
+
+    Args:
+        out: the folder of the run; not needed here.
+        number: of the shard.
+        urls: of the shard.
+        limits: of each request.
+        workers: requests at a time.
+    """
     rows = [
         {"key": urls[place], "shard": number, "status": got.status}
         | {"http_status": got.http_status, "content": got.content}
@@ -60,7 +68,14 @@ def fetch_shard(
 
 
 def look_shard(out: Path, number: int, urls: list[str], judge) -> pa.Table:
-    """Stage 3 on a cluster: a shard of fetch/ to LOOKED; ValueError where it is not whole."""
+    """Stage 3 on a cluster: a shard of fetch/ to LOOKED; ValueError where it is not whole.
+
+    Args:
+        out: the folder of the run.
+        number: of the shard.
+        urls: that the shard must hold, in this order.
+        judge: see `rs5m.pub11.outcome.Judge`; loaded once a process.
+    """
     path = shard_path(out, "fetch", number)
     held, rows = pq.read_table(path, columns=["key", "content"]), []
     if held["key"].to_pylist() != urls:  # a shard that was changed
@@ -73,7 +88,13 @@ def look_shard(out: Path, number: int, urls: list[str], judge) -> pa.Table:
 
 
 def lost(stage: str, number: int, here: int, wanted: int, out: Path) -> ValueError:
-    """The error of a shard that lacks rows."""
+    """The error of a shard that lacks rows.
+
+    Args:
+        stage, number: which shard.
+        here, wanted: its rows, and how many it should have.
+        out: the folder of the run.
+    """
     return ValueError(
         f"{stage} {number:05d} has {here} of {wanted} rows in {out}: run it again, and if that "
         "repeats, name a new folder"

@@ -153,8 +153,14 @@ def chunks(paths: Sequence[Path]) -> Iterator[list[Decoded]]:
 def facts(
     folder: Path, files: Mapping[str, str], records: Mapping[str, Record], config: dict
 ) -> dict:
-    """What a run rests on: its settings, bytes and SHA-256 of every image, and a digest of all
+    """What a run rests on: its settings, the bytes and SHA-256 of every image, and a digest of all
     records.
+
+    Args:
+        folder: of the images.
+        files: {name: path in the folder} of the images.
+        records: what is known of the images, by name, of which some may not be there.
+        config: the settings.
     """
     total = hashlib.sha256()
     for name in sorted(records):

@@ -38,8 +38,15 @@ Rankers = tuple[clip.Model, clip.Model]
 def write(
     shards: list[Shard], images: Path, n: int, captioner: captions.Captioner, number: int
 ) -> pa.Table:
-    """WRITTEN of a shard: n candidates for every image, or why it is invalid. ValueError for a
+    """WRITTEN of a shard: the candidates of every image, or why it is invalid. ValueError for a
     captioner that skips.
+
+    Args:
+        shards: names and files of the images, by shard.
+        images: the folder of the files.
+        n: candidates an image.
+        captioner: writes them.
+        number: which shard.
     """
     rows = [
         {"name": name, "file": file, "reason": None, "candidates": []}

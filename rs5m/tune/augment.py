@@ -83,10 +83,15 @@ def cut(
     content: bytes, size: int, draws: Sequence[float] | None = None, allowed: View = PUBLISHED
 ) -> np.ndarray:
     """The square BGR (size, size, 3) that the draws cut from an encoded image; without draws, its
-    centred square.
+    centred square. ValueError with the reason for bytes that are not a whole image.
 
     Decoded at a half, a quarter or an eighth where the JPEG is that much too large, then sampled
-    once. ValueError with the reason for bytes that are not a whole image.
+    once.
+
+    Args:
+        content: of the image's file.
+        size: pixels.
+        draws, allowed: as in `matrix`, where `allowed` is the view.
     """
     header = images.jpeg_size(content, DECODING)
     image = None if header else _carefully(content)

@@ -58,10 +58,14 @@ def held(out: str | Path | None) -> Iterator[None]:
 
 
 def save_checkpoint(out: str | Path, data: str, step: int, run) -> None:
-    """Write what is trained and the optimizer's moments after `step` steps, whole or not at all.
+    """Write what is trained and the optimizer's moments, whole or not at all; by the first process
+    alone.
 
-    data: the source's fingerprint. run: net, settings, optimizer and scaler, as
-    `rs5m.tune.loop.Run` holds them.
+    Args:
+        out: the folder of the run.
+        data: the source's fingerprint.
+        step: how many are done.
+        run: net, settings, optimizer and scaler, as `rs5m.tune.loop.Run` holds them.
     """
     if rank() > 0:
         return

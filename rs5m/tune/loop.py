@@ -107,7 +107,7 @@ def encode(
     model: Model, texts: TextEncoder, batch: Batch, settings: Settings
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Normalised features (n, dim) of a batch's images, turned here if they were not before, and of
-    its captions.
+    its captions. Args: those of `backward`.
     """
     pixels = batch.pixels.to(device(), non_blocking=True)
     if batch.draws is None:
@@ -117,9 +117,6 @@ def encode(
     with autocast(settings.precision):
         image = clip.in_blocks(model.net.encode_image, clip.normalise_pixels(turned, model)).float()
     return functional.normalize(image, dim=-1), texts(batch.captions)
-
-
-# ---------------------------------------------------------------- one step
 
 
 def split(batch: Batch, chunk: int) -> list[Batch]:
@@ -137,13 +134,16 @@ def split(batch: Batch, chunk: int) -> list[Batch]:
 def backward(
     model: Model, texts: TextEncoder, batch: Batch, settings: Settings, scaler=None
 ) -> float:
-    """Leave the gradient of the undivided batch in the trained parameters, scaled by `scaler`; its
-    loss.
+    """Leave the gradient of the undivided batch in the trained parameters; its loss.
 
-    With several chunks this is gradient caching (Gao et al. 2021): all features without a graph,
-    the loss's gradient with respect to the features, then each chunk once more with its graph, so
-    that memory follows the chunk and the gradient stays exact. Over several processes the features
-    are gathered and the gradients summed.
+    Several chunks are gradient caching (Gao et al. 2021): all features without a graph, the loss's
+    gradient with respect to the features, then each chunk once more with its graph. Memory follows
+    the chunk, the gradient stays exact. Over processes features are gathered and gradients summed.
+
+    Args:
+        texts: encodes the captions.
+        settings: for the precision, and for the images of a chunk.
+        scaler: scales the gradient, not the loss that is returned.
     """
     chunks = split(batch, settings.chunk)
     undivided = len(chunks) == 1

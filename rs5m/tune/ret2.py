@@ -164,12 +164,17 @@ def _by_hash(train: dict, test: dict) -> np.ndarray:
 
 
 def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> list[Path]:
-    """Training shards of "rsicd", "rsitmd" or "ret2" from a folder in the official layout, written
-    into `out` once.
+    """Training shards of a set, written into `out` once: the folder appears whole or not at all,
+    and if it is there, its shards are returned. ValueError where it holds another set's.
 
-    With ret2 both test sets must be there, and out/removed.csv lists what was left out as a
-    duplicate. out/data.json counts images and pairs and names files that hold no image. The folder
-    appears whole or not at all; if it is there, its shards are returned.
+    out/data.json counts images and pairs and names files that hold no image.
+
+    Args:
+        folder: in the official layout; with ret2 both test sets must be there.
+        data: "rsicd", "rsitmd" or "ret2", of which out/removed.csv lists what was left out as a
+            duplicate of a test image.
+        out: the folder to write.
+        seed: of the order of the pairs.
     """
     out, folder = Path(out), Path(folder)
     if not out.is_dir():

@@ -103,6 +103,12 @@ def shards(
 ) -> list:
     """What to train on: given shards as they are, of a folder its training shards, or shards built
     in out/shards, of the set `data` or of what `rs5m.data.pairs` packs.
+
+    Args:
+        data: of the recipe, one of `recipes.DATA`.
+        given: shards, their folder, a table or a folder of pairs.
+        out: the folder of the run.
+        image_column, caption_column: of a table; guessed where empty.
     """
     return prepared(data, given, image_column, caption_column)(out)
 
@@ -111,7 +117,7 @@ def prepared(
     data: str, given: Sequence[str], image_column: str = "", caption_column: str = ""
 ) -> Callable[[Path], list]:
     """`shards` in two steps: wrong columns and kinds are named here, images are read when the
-    folder is.
+    function that is returned gets `out`. Args: those of `shards`.
     """
     from rs5m.data import pairs
     from rs5m.tune import ret2

@@ -38,7 +38,9 @@ def fetch(repo: str, file: str, kind: str | None = None, revision: str | None = 
 
 
 def size(repo: str, file: str, kind: str | None = None, revision: str | None = None) -> int:
-    """Bytes of a file of the hub, 0 where it does not say. Errors and arguments as in `fetch`."""
+    """Bytes of a file of the hub, 0 where it does not say. Args: those of `fetch`, and so are the
+    errors.
+    """
     import huggingface_hub as given
     from huggingface_hub import constants
 

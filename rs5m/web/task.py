@@ -44,9 +44,11 @@ class Task:
 
     @property
     def host(self) -> str:
+        """The host that is asked next, "" for none."""
         return urlsplit(self.url).hostname or ""
 
     def end(self, status: str) -> None:
+        """Give it up: its result is `status`, without content."""
         self.result = Fetched(status, None, self.url, None, self.attempt, self.seconds)
 
 
@@ -60,7 +62,14 @@ def begin(place: int, url: str, limits: Limits) -> Task:
 
 
 def step(task: Task, limits: Limits, lines: Lines, body: Callable | None = None) -> float:
-    """One request: the task gets its result, or its next URL and the seconds to wait before it."""
+    """One request: the task gets its result, or its next URL; the seconds to wait before that.
+
+    Args:
+        task: changed in place; one that has its result is left alone.
+        limits: of a request.
+        lines: the connections.
+        body: as in `rs5m.web.request.get`.
+    """
     if task.result:
         return 0.0
     since, asked, task.silent = time.monotonic(), 0.0, False

@@ -61,6 +61,7 @@ class Table(NamedTuple):
 
     @property
     def names(self) -> list[str]:
+        """The columns' names, in order."""
         return self.schema.names
 
 
