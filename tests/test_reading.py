@@ -161,6 +161,7 @@ def test_cells_are_in_words_and_counts_whole():
         ["#c_1", "—", "2.5", "no", "2020", "2,100"],
     ]
     assert rows(frame.set_index("found").to_html())[1][0] == "#yes"
+    assert rows(frame.rename({"c_1": "http_404"}).to_html())[2][0] == "#http 404"
     links = '<table class="dataframe"><tr><td><a href="x">a_b &amp; NaN</a></td></tr></table>'
     assert 'href="x">a_b &amp; NaN</a>' in tables.tidy(links)
     for other in ("<table><tr><td><br></table>", '<table class="findings"><tr></tr></table>'):

@@ -6,7 +6,7 @@ code, counts with a decimal, True and NaN.
 import re
 from xml.etree import ElementTree
 
-SNAKE = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)+")
+SNAKE = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)+|http_\d{3}")
 COUNT = re.compile(r"-?\d+\.0+")
 LONG = re.compile(r"-?\d{4,}")
 YEAR = re.compile(r"(19|20)\d\d")
