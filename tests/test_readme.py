@@ -123,7 +123,7 @@ def test_the_findings_count_outcomes_untouched_lines_and_published_numbers(monke
     text, outcomes = readme.findings(), [scorecard.outcome(row) for row in lines]
     for outcome in set(outcomes):
         assert f"{outcomes.count(outcome)} {outcome}" in text
-    assert f"{scorecard.untouched(lines)} with a number are free of contact" in text
+    assert f"{scorecard.untouched(lines)} free of contact" in text
     assert f"Of the paper's {len(paper.table('results'))} published numbers" in text
     assert text.count("\n| ") == len(readme.rows()) == 6
 

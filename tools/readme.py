@@ -95,9 +95,8 @@ def rows() -> dict[str, str]:
     words = results.load("keywords", "mini")["values"]["found"]
     seen, own = turned["halves_gain_of_free"]["mean_minus_deviation"], turned["own_ranker"]
     return {
-        "Do [people's captions](book/tune.md) teach a general model sets that it never met?": (
-            real_captions()
-        ),
+        "Does tuning on [people's captions](book/tune.md) help on test sets that the model has "
+        "never seen?": real_captions(),
         "What do the [published weights](book/zeroshot.md) gain over CLIP on a set that the paper "
         "does not report?": published_weights(),
         "Does tuning on the rebuilt pairs help [zero-shot classification](book/zeroshot.md), and "
@@ -131,8 +130,8 @@ def findings() -> str:
     return (
         f"| question | measured (%; gains in points, with 95 % intervals) |\n|---|---|\n{table}\n\n"
         "The [scorecard](book/scorecard.md) tells what the tuning pairs knew of each test set: as "
-        f"far as we know, {scorecard.untouched(lines)} with a number are free of contact with "
-        f"their test. It gives every outcome its reason: {counted}. "
+        f"far as we know, {scorecard.untouched(lines)} free of contact with its test. It gives "
+        f"every outcome its reason: {counted}. "
         f"Of the paper's {len(numbers)} published numbers, "
         f"{sum(numbers != 'not attempted')} have been measured again with the released weights.\n"
     )

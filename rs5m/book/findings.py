@@ -42,17 +42,15 @@ def page(scale: str) -> str:
 
 def sentences(scale: str) -> dict:
     """The numbers of the front page's first sentences, by name; UNKNOWN where no result has one."""
-    names = "test before after chance colour against real_general real_tuned real_colour weights"
+    names = "test before after colour real_general real_tuned real_colour"
     said = dict.fromkeys([*names.split(), "time"], UNKNOWN) | {"clean": untouched(rows())}
-    records = (results.load("zeroshot", scale), *(results.load(n, "local") for n in REAL))
-    tuned, real, released = (record and record["values"] for record in records)
+    records = results.load("zeroshot", scale), results.load("rsicd", "local")
+    tuned, real = (record and record["values"] for record in records)
     if tuned:
         said |= _first(*next(iter(tuned["tests"].items())))
     if real:
         arms = real["tests"]["whurs19"]["arms"]
         said |= {f"real_{name}": arms[name]["gain"] for name in ("general", "tuned", "colour")}
-    if released:
-        said["weights"] = released["gains"]["GeoRSCLIP ViT-B-32"][weights.MANY]["gain"]
     timing = results.stored("timing.json", scale)
     if timing.is_file():
         said["time"] = _time(json.loads(timing.read_text(encoding="utf-8")))
@@ -69,11 +67,8 @@ def _first(test: str, values: dict) -> dict:
     """What `sentences` says of a test; older results have no baselines."""
     before, after = (model["balanced"] for model in list(values["models"].values())[:2])
     said = {"test": NAMES.get(test, test), "before": before, "after": after}
-    for key, name in (("chance", colour.CHANCE), ("colour", colour.CAPTIONS)):
-        if name in values.get("baselines", {}):
-            said[key] = values["baselines"][name]["balanced"]
-    if "over_colour" in values:
-        said["against"] = colour.against(values["over_colour"])
+    if colour.CAPTIONS in values.get("baselines", {}):
+        said["colour"] = values["baselines"][colour.CAPTIONS]["balanced"]
     return said
 
 
@@ -168,9 +163,8 @@ def _rotated(values: dict) -> tuple:
     )
 
 
-REAL = ("rsicd", "weights")  # results of scale local that the front page quotes
 QUESTIONS = (  # question, the result that answers it, its scale or None for the page's, its line
-    ("Does tuning on pairs from above help?", "zeroshot", None, _tuned),
+    ("Does tuning on remote-sensing pairs help?", "zeroshot", None, _tuned),
     ("And with people's captions, on real images?", "rsicd", "local", _real),
     ("Do the published weights help?", "weights", "local", _weights),
     ("Can a web crawl be cleaned?", "pub11", None, _cleaned),

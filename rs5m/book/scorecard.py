@@ -35,9 +35,12 @@ def clean(row: dict) -> bool:
 
 
 def untouched(lines: list[dict]) -> str:
-    """How many of the rows with a number are `clean`, in words: "none of 28 lines"."""
-    count = sum(map(clean, lines))
-    return f"{count or 'none'} of {sum(row.get('ours') is not None for row in lines)} lines"
+    """How many of the rows with a number are `clean`, in words: "none of the 28 lines with a number
+    is", to be followed by what they are free of.
+    """
+    count, measured = sum(map(clean, lines)), sum(row.get("ours") is not None for row in lines)
+    verb = "are" if count > 1 else "is"
+    return f"{count or 'none'} of the {measured} lines with a number {verb}"
 
 
 def table(lines: list[dict]) -> pd.DataFrame:

@@ -480,5 +480,6 @@ def test_lines_without_contact_are_counted_among_those_with_a_number():
         {"ours": 0.0},
         {"contact": contact.NONE},
     ]
-    assert scorecard.untouched(lines) == "1 of 3 lines"
-    assert scorecard.untouched(lines[1:]) == "none of 2 lines"
+    assert scorecard.untouched(lines) == "1 of the 3 lines with a number is"
+    assert scorecard.untouched(lines[1:]) == "none of the 2 lines with a number is"
+    assert scorecard.untouched(lines[:1] * 2) == "2 of the 2 lines with a number are"
