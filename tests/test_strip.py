@@ -117,6 +117,13 @@ def test_a_number_of_the_prose_says_where_it_comes_from():
     assert "with dots: computed at &lt;mini&gt;.</footer>" in done
 
 
+def test_a_figure_opens_at_full_size_and_a_logo_does_not():
+    image = '<img alt="Two lines" src="_images/a.png" />'
+    said = polish.page(f'<figure id="fig">\n{image}\n<figcaption>')
+    assert f'"fig">\n<a href="_images/a.png" title="Open at full size">{image}</a>' in said
+    assert polish.page(image) == image
+
+
 def test_a_shared_link_has_a_card():
     about = '<meta content="Of &quot;a&quot; book." lang="en" name="description" xml:lang="en" />'
     text = f"<head>{about}<title>7. Tune &amp; test &#8212; A book</title></head>"

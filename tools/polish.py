@@ -2,7 +2,7 @@
 the version where _config.yml wants it, a card for shared links, a page for wrong addresses.
 
 sphinx-thebe names an address outside the book and declares it twice, an error in the console; the
-bibliography's list claims a role that its entries do not have.
+bibliography's list claims a role that its entries do not have. A figure opens at full size.
 """
 
 import html
@@ -26,6 +26,7 @@ MISSING = """<!doctype html><html lang="en"><meta charset="utf-8">
 <h1>No such page</h1><p>This book has no page of that name. <a href="index.html">Its first page</a>
 lists all there are.</p></html>
 """
+FIGURE = re.compile(r'(<figure [^>]*>\s*)(<img [^>]*src="(_images/[^"]+)"[^>]*>)')
 ROLES = re.compile(r' role="list"(?= class="citation-list")| role="doc-biblioentry"')
 
 PASTED = '<span class="pasted-text">'
@@ -36,6 +37,8 @@ def page(text: str, origin: str = "") -> str:
     each of them and at the page's foot.
     """
     text = ROLES.sub("", THEBE.sub("", text)).replace("{rs5m version}", __version__)
+    # small on a telephone: a tap shows the picture alone
+    text = FIGURE.sub(r'\1<a href="\3" title="Open at full size">\2</a>', text)
     told = html.escape(origin)
     text = text.replace("{rs5m origin}", f"Numbers underlined with dots: {told}." if told else "")
     if told:

@@ -98,7 +98,9 @@ def chip_grid(
         lift: dark ones are `lifted`; not where their brightness is what is compared.
     """
     rows = -(-len(images) // columns)
-    figure, axes = plt.subplots(rows, columns, figsize=(1.6 * columns, 2.25 * rows), squeeze=False)
+    side = min(1.6, 7.5 / columns)  # inches: a wider figure is made small, its titles too
+    size = (side * columns, (side + 0.65) * rows)
+    figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
@@ -256,6 +258,6 @@ def heat_map(
         axis.add_patch(
             plt.Polygon(np.asarray(region), fill=False, edgecolor="white", linewidth=1.6)
         )
-    axis.set_title(wrap(title, 44), fontsize=9)
+    axis.set_title(wrap(title, 40), fontsize=9)
     axis.set(xticks=[], yticks=[], xlim=box[:2], ylim=box[2:])
     return axis
