@@ -86,11 +86,11 @@ def timed(found: dict, name: str, work):
 def run(pairs: Path, out: Path) -> dict:
     """One run in this process."""
     from rs5m import pub11, web
-    from rs5m.pub11 import outcome, pipeline
+    from rs5m.pub11 import duplicates, pipeline
     from rs5m.pub11.judge import Named
 
     found: dict[str, float] = {}
-    outcome._groups = timed(found, "duplicates", outcome._groups)
+    duplicates._pairs = timed(found, "duplicates", duplicates._pairs)
     for name, function in STAGES.items():
         setattr(pipeline, function, timed(found, name, getattr(pipeline, function)))
     limits = web.Limits(allow_loopback=True, per_host=16, retries=0)

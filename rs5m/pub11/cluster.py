@@ -3,6 +3,7 @@ its number alone. Chapter: pub11.
 
 * the run's folder has to be on a disk that every machine of the cluster has under the same path
 * there are no waves: a shard that waits for a slow host holds up no other
+* near-copies are one task of one worker, for every picture may meet every other
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ Chapter: pub11.
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
@@ -16,18 +15,15 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rs5m import dedup
 from rs5m.data import records, runfolder
-from rs5m.data.runfolder import shard_path
 from rs5m.pub11 import cluster
 from rs5m.pub11.curation import NOTHING, Curation
 from rs5m.pub11.download import content
-from rs5m.pub11.stages import LOOKED, STAGES
+from rs5m.pub11.duplicates import duplicates, pictures, valid
+from rs5m.pub11.stages import STAGES, arrow
 
 SHARDS = "pub11-train"
 ROW = ["row", "url", "text", "shard", "key"]  # what a shard is made from, with fetch/
-BEYOND = 200_000  # pictures whose signatures, 2.2 kB each, are held in memory
-SIGNED = ("thumb", "colour", "hash")
 COLUMNS = (
     "pairs_listed",
     "after_keyword_filter",
@@ -48,20 +44,6 @@ PICTURE = [
 ]
 KEPT = pa.schema([*PAIR, *PICTURE, ("tar", pa.string()), ("key", pa.string())])
 DROPPED = pa.schema([*PAIR, ("stage", pa.string()), ("reason", pa.string()), *PICTURE])
-COPIES = pa.schema(
-    [
-        ("stays", pa.int64()),
-        ("first_row", pa.int64()),
-        ("second_row", pa.int64()),
-        ("score", pa.float64()),
-        ("road", pa.string()),
-        ("distance", pa.int64()),
-        ("proposed", pa.string()),
-        ("outcome", pa.string()),
-        ("first_url", pa.string()),
-        ("second_url", pa.string()),
-    ]
-)
 
 
 class Judge(Protocol):
@@ -95,17 +77,18 @@ def decide(hits: pd.DataFrame, urls: pd.DataFrame, out: Path, judge: Judge) -> p
         out: the folder of the run, whose finished shards hold what is known of each picture.
         judge: says which pictures are outliers.
     """
-    pictures = _pictures(urls, out)
-    table = hits.merge(pictures, on="key", how="left").sort_values("row")
+    shards = urls.shard.nunique()
+    found = pictures(shards, out)
+    table = hits.merge(found, on="key", how="left").sort_values("row")
     table["status"] = table.status.fillna("bad_url")
     table["stage"], table["reason"] = None, None
     _drop(table, table.status != "ok", "download", table.status)
     _drop(table, table.invalid.notna(), "invalid", table.invalid)
-    pictures = pictures[(pictures.status == "ok") & pictures.invalid.isna()].reset_index(drop=True)
+    found = valid(found)
     first = table.drop_duplicates("key").set_index("key")
-    pictures["row"] = first.row.reindex(pictures.key).to_numpy()
-    pictures["url"] = first.url.reindex(pictures.key).to_numpy()
-    twin = dict(zip(pictures.key, _duplicates(pictures, out), strict=True))
+    found["row"] = first.row.reindex(found.key).to_numpy()
+    found["url"] = first.url.reindex(found.key).to_numpy()
+    twin = dict(zip(found.key, duplicates(found, shards, out), strict=True))
     again = table.key.duplicated() & table.reason.isna()
     _drop(table, again, "duplicates", "duplicate_url")
     _drop(table, table.key.map(twin).notna(), "duplicates", table.key.map(twin))
@@ -122,78 +105,6 @@ def _drop(table: pd.DataFrame, which: pd.Series, stage: str, reason) -> None:
     which = which & table.reason.isna()
     table.loc[which, "stage"] = stage
     table.loc[which, "reason"] = reason[which] if isinstance(reason, pd.Series) else reason
-
-
-def _pictures(urls: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """What is known of every URL: key, shard, status and the columns of LOOKED but signatures."""
-    numbers = [int(n) for n in urls.shard.unique()]
-    columns, names = ["key", "shard", "status"], [n for n in LOOKED.names[2:] if n not in SIGNED]
-    if not numbers:
-        return pd.DataFrame(columns=[*columns, *names], dtype=object)
-    fetched = [
-        pq.read_table(shard_path(out, "fetch", n), columns=columns).to_pandas() for n in numbers
-    ]
-    looked = [
-        pq.read_table(shard_path(out, "look", n), columns=["key", *names]).to_pandas()
-        for n in numbers
-    ]
-    return pd.concat(fetched, ignore_index=True).merge(pd.concat(looked), on="key")
-
-
-def _duplicates(pictures: pd.DataFrame, out: Path) -> list[str | None]:
-    """Per valid picture None, duplicate_bytes or duplicate_near; of every set of copies the largest
-    stays. Writes copies.parquet.
-    """
-    n = len(pictures)
-    reasons = np.full(n, None, object)
-    same = dedup.exact(pictures.sha256)
-    first = same == np.arange(n)
-    reasons[~first] = "duplicate_bytes"
-    index = np.flatnonzero(first)
-    unique = pictures.iloc[index]
-    pairs = _pairs(unique, out)
-    groups = dedup.groups_of(pairs, len(unique))
-    kept = dedup.keep_largest(groups, unique.width * unique.height, index, unique.bytes)
-    runfolder.save(_copies(unique, pairs, groups, kept), out / "copies.parquet")
-    reasons[index[~kept]] = "duplicate_near"
-    return reasons.tolist()
-
-
-def _copies(unique: pd.DataFrame, pairs: pd.DataFrame, groups: np.ndarray, kept: np.ndarray):
-    """Which pairs joined near-copies, by what score, as a table: the groups in the order of the
-    rows that stay, in each the surest pair first. A pair that was cut stands with its first.
-    """
-    row, url = unique.row.to_numpy(), unique.url.to_numpy()
-    stays = np.zeros(len(unique), np.int64)
-    stays[groups[kept]] = row[kept]
-    links = dedup.links(pairs, len(unique))
-    i, j = links["first"].to_numpy(int), links["second"].to_numpy(int)
-    links = links.assign(stays=stays[groups[i]], first_row=row[i], second_row=row[j])
-    links = links.assign(first_url=url[i], second_url=url[j])
-    order = ["stays", "score", "first_row", "second_row"]
-    return _arrow(links.sort_values(order, ascending=[True, False, True, True]), [*COPIES])
-
-
-def _pairs(unique: pd.DataFrame, out: Path) -> pd.DataFrame:
-    """Pairs of near-copies as `dedup.scored_pairs` has them. Of more than BEYOND pictures
-    signatures and candidates lie in files of the run's folder meanwhile.
-    """
-    folder = out / ".near" if len(unique) > BEYOND else None
-    if folder:
-        shutil.rmtree(folder, ignore_errors=True)  # a killed run's
-        folder.mkdir()
-    room, place = dedup.room(folder, len(unique)), pd.Series(range(len(unique)), unique.key)
-    for number in unique.shard.unique().tolist():
-        path = shard_path(out, "look", int(number))
-        part = pq.read_table(path, columns=["key", *SIGNED]).to_pandas()
-        part = part[part.key.isin(place.index)]
-        for name in SIGNED:
-            values = np.frombuffer(b"".join(part[name]), room[name].dtype)
-            room[name][place[part.key]] = values.reshape(len(part), *room[name].shape[1:])
-    found = dedup.scored_pairs(room, folder=folder, least=dedup.MIN_SCORE)
-    if folder:
-        shutil.rmtree(folder)
-    return found
 
 
 def finish(
@@ -217,7 +128,7 @@ def finish(
     table["shard"] = table.shard.astype("Int64")
     kept = table[table.reason.isna()].reset_index(drop=True)
     kept, more = kept.assign(**runfolder.places(out, SHARDS, len(kept))), asked.fields()
-    _keep(_arrow(kept, [*KEPT, *more]), out)
+    _keep(arrow(kept, [*KEPT, *more]), out)
     rows = list(kept[ROW].itertuples(index=False, name=None))
     parts = range(0, len(rows), runfolder.TAR)
     given = {start // runfolder.TAR: rows[start : start + runfolder.TAR] for start in parts}
@@ -225,17 +136,11 @@ def finish(
     runfolder.save(_counted(_attrition(table, listed, asked)), out / "attrition.parquet")
     dropped = table[table.reason.notna()]
     runfolder.sweep(out)
-    runfolder.save(_arrow(dropped, [*DROPPED, *more]), out / "dropped.parquet")
-
-
-def _arrow(frame: pd.DataFrame, fields: list) -> pa.Table:
-    schema = pa.schema(fields)
-    table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
-    return table.replace_schema_metadata(None)
+    runfolder.save(arrow(dropped, [*DROPPED, *more]), out / "dropped.parquet")
 
 
 def _counted(frame: pd.DataFrame) -> pa.Table:
-    return _arrow(frame, [("source", pa.string()), *((n, pa.int64()) for n in frame.columns[1:])])
+    return arrow(frame, [("source", pa.string()), *((n, pa.int64()) for n in frame.columns[1:])])
 
 
 def _keep(table: pa.Table, out: Path) -> None:

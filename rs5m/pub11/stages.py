@@ -5,12 +5,14 @@ Chapter: pub11.
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 from threading import Lock
 
 import daft
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
@@ -45,6 +47,13 @@ BATCH = 128  # decoded pictures held at a time
 def struct(schema: pa.Schema) -> pa.StructType:
     """The Arrow type of a worker's answer: the columns after key and shard."""
     return pa.struct(list(schema)[2:])
+
+
+def arrow(frame: pd.DataFrame, fields: Sequence) -> pa.Table:
+    """The columns of a frame that `fields`, names and types or a schema, have, in their order."""
+    schema = pa.schema(fields)
+    table = pa.Table.from_pandas(frame[schema.names], schema, preserve_index=False)
+    return table.replace_schema_metadata(None)
 
 
 def fetch_shard(

@@ -17,7 +17,7 @@ from small_disk import small_disk
 from bench import kills
 from rs5m import pub11
 from rs5m.data import runfolder
-from rs5m.pub11 import cluster, outcome
+from rs5m.pub11 import cluster, duplicates, outcome
 
 ray = pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
@@ -119,8 +119,10 @@ def test_workers_without_the_package_are_one_sentence(site, again, alone, monkey
     assert ends(again) == alone
 
 
-def test_workers_write_the_tars(site, again, alone, on_ray, monkeypatch):
-    monkeypatch.setattr(outcome, "content", None)  # here, and not on the workers
+def test_workers_compare_pictures_and_write_the_tars(site, again, alone, on_ray, monkeypatch):
+    shutil.rmtree(again / "near")
+    monkeypatch.setattr(duplicates, "_pairs", None)  # here, and not on the workers
+    monkeypatch.setattr(outcome, "content", None)
     go(site, again)
     assert ends(again) == alone
     stats = json.loads((again / "pub11-train-0000_stats.json").read_text())

@@ -19,7 +19,7 @@ from small_disk import small_disk
 
 from rs5m import cli, dedup, keywords, pub11
 from rs5m.data import records
-from rs5m.pub11 import input, outcome, stages
+from rs5m.pub11 import duplicates, input, stages
 
 
 def test_every_listed_pair_is_accounted_for(site, finished):
@@ -97,7 +97,7 @@ def test_killed_at_twenty_moments_it_ends_with_the_same_bytes(site, finished, tm
         for stage in ("fetch", "look")
         for path in (out / stage).glob("*.parquet")
     )
-    done.append("join 00000")
+    done += ["near 00000", "join 00000"]
     assert len(done) > 8 and set(log) <= set(done) and len(log) == len(set(log)), (
         "a finished shard was done twice"
     )
@@ -112,15 +112,17 @@ def test_a_second_start_does_no_work(site, finished):
 def test_duplicates_beyond_memory_give_the_same_bytes(site, finished, tmp_path, monkeypatch):
     """From the shards of a run, its last stages once more with signatures on disk."""
     asked = []
-    pairs = outcome.dedup.scored_pairs
+    pairs = duplicates.dedup.scored_pairs
     monkeypatch.setattr(
-        outcome.dedup,
+        duplicates.dedup,
         "scored_pairs",
         lambda *a, folder, **more: asked.append(folder) or pairs(*a, folder=folder, **more),
     )
-    monkeypatch.setattr(outcome, "BEYOND", 10)
+    monkeypatch.setattr(duplicates, "BEYOND", 10)
     again = tmp_path / "again"
     shutil.copytree(finished, again)
+    (there,) = (again / "near").iterdir()
+    there.rename(there.with_name("of_other_pictures.parquet"))
     (again / ".near").mkdir()
     (again / ".near" / "thumb.npy").write_bytes(b"of a killed run")
     for name in WHOLE:
