@@ -190,6 +190,7 @@ def refuse_pointer(path: str | Path, start: bytes) -> None:
         )
 
 
+LONGEST_HEADER = 2**27  # bytes of safetensors' header, of which none above 100 MB is read
 KINDS = (  # the first bytes of files that come under another's name
     (b"PAR1", "parquet"),
     (b"PARE", "encrypted parquet"),
@@ -206,6 +207,8 @@ KINDS = (  # the first bytes of files that come under another's name
 
 def kind(start: bytes) -> str:
     """What a file is by its first bytes, in words; "" for what is not known."""
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < LONGEST_HEADER:
+        return "safetensors"  # eight bytes of length, then the header's JSON
     start = start.removeprefix(b"\xef\xbb\xbf").lstrip()
     known = next((words for magic, words in KINDS if start.startswith(magic)), "")
     if known or not start:

@@ -61,6 +61,7 @@ def test_content_is_the_file_and_never_a_pointer(tmp_path):
         (b"url\ttext\r\n", "text, such as csv or tsv"),
         (b"PAR1", "parquet"),
         (b"", "empty"),
+        (b'\x40\0\0\0\0\0\0\0{"w":', "safetensors"),
         (b"\0\1", ""),
     ],
 )

@@ -35,7 +35,7 @@ def _loaded(name: str, tag: str | None) -> clip.Model:
     """
     if tag and hub.TAGS.get(name) == tag:
         try:
-            hub.weights(name)
+            hub.weights(name, tag)
         except OSError as error:
             cure = "connect to the hub and run it again, or point HF_HOME at a folder that has them"
             raise OSError(f"{error}: {cure}") from error

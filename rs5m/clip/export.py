@@ -21,7 +21,7 @@ from rs5m.clip import checkpoints
 from rs5m.clip.activation import uses
 from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
-from rs5m.files import whole
+from rs5m.files import aside, whole
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"  # open_clip's names
 TOLERANCE = 1e-5  # of the features, at most, between the network and its copy in transformers
@@ -209,8 +209,7 @@ def _tokenizer(model: Model):
 @contextmanager
 def _appearing(folder: Path) -> Iterator[Path]:
     """A folder to fill that takes its name when the block ends, or does not appear."""
-    temporary = folder.with_name(f".{folder.name}.tmp")
-    shutil.rmtree(temporary, ignore_errors=True)
+    temporary = aside(folder, ".")
     temporary.mkdir(parents=True)
     try:
         yield temporary

@@ -47,7 +47,7 @@ def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> 
         bare: only the tag's normalisation, a checkpoint gives the weights.
         length: tokens of a text, where it is not the architecture's.
     """
-    options = _tag(name, tag) | {"load_weights": not bare}
+    options = of_weights(name, tag) | {"load_weights": not bare}
     if name.startswith(PREFIX):
         remote(name, not bare)
     elif tag and not bare and (address := open_clip.get_pretrained_cfg(name, tag).get("hf_hub")):
@@ -129,7 +129,7 @@ def _quiet(bare: bool) -> Iterator[None]:
         logging.disable(before)
 
 
-def _tag(name: str, tag: str | None) -> dict:
+def of_weights(name: str, tag: str | None) -> dict:
     """open_clip's normalisation of a tag's weights; ValueError for an unknown name or tag, or the
     wrong activation.
     """
@@ -184,8 +184,7 @@ def load(
         checkpoint: a safetensors file or a pickled state dict of that architecture, in place of the
             general weights.
     """
-    if (name in RELEASED or name in known.models()) and pretrained:
-        raise ValueError(f"{name} is one set of weights: leave pretrained={pretrained!r} out")
+    known.check_single(name, pretrained)
     if name in RELEASED:
         checkpoint, name = checkpoint or fetch(name), RELEASED[name].architecture
     elif name in known.models():

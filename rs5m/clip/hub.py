@@ -33,7 +33,7 @@ def model_of(
     file of weights; OSError with the ways out where its weights are not available.
 
     Args:
-        name: of `rs5m.clip.load`.
+        name: of `rs5m.clip.load`, or NAME@TAG for open_clip's weights of that tag.
         checkpoint: a file of its weights, empty for those of the hub.
         size: pixels for the pocket's, 0 for the model's own.
         ways_out: what else a user can do.
@@ -45,10 +45,10 @@ def model_of(
         from rs5m.clip.pocket import pocket_model
 
         return pocket_model(size)
-    tag = _tag(name, checkpoint, option)
+    tag, name = _tag(name, checkpoint, option), parted(name)[0]
     try:
         if tag:
-            weights(name)
+            weights(name, tag)
         return clip.load(name, tag, checkpoint or None)
     except FileNotFoundError:
         raise
@@ -62,7 +62,8 @@ def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
     """A model's name with a digest of the weights that will be loaded, fetched if need be; nothing
     is built. Arguments and errors as in `model_of`.
     """
-    tag = _tag(name, checkpoint, option)
+    model, tag = name, _tag(name, checkpoint, option)
+    name, _ = parted(model)
     try:
         if checkpoint:
             path = Path(checkpoint)
@@ -75,27 +76,44 @@ def identity(name: str, checkpoint: str = "", option: str = OPTION) -> str:
         elif name.startswith(PREFIX):
             path = remote(name)
         elif tag:
-            path = weights(name)
+            path = weights(name, tag)
         else:  # the pocket's, or an address that names its folder
             return name
-        return f"{name} {files.sha256(path)[:12]}"
+        return f"{model} {files.sha256(path)[:12]}"
     except OSError as error:
         raise OSError(f"{error}; what helps: {WAYS_OUT.replace(OPTION, option)}") from error
 
 
-def weights(name: str) -> Path:
-    """The file of one of TAGS in the hub's cache. What is about to be fetched is printed; OSError
-    where the hub does not answer, at once and not after the minute in which open_clip tries again.
+def weights(name: str, tag: str) -> Path:
+    """The file of an architecture's general weights in the hub's cache. What is about to be fetched
+    is printed; OSError where the hub does not answer, at once and not after the minute in which
+    open_clip tries again.
     """
     from rs5m.clip import open_clip
 
     try:
-        return general(name, open_clip.get_pretrained_cfg(name, TAGS[name])["hf_hub"])
+        return general(name, open_clip.get_pretrained_cfg(name, tag)["hf_hub"])
     except LookupError as error:
         raise OSError(f"the hub does not give the weights of {name} ({error.args[0]})") from error
 
 
-def _tag(name: str, checkpoint: str, option: str) -> str | None:
+def parted(model: str) -> tuple[str, str]:
+    """Name and tag of NAME@TAG; "" for no tag, as an address such as local-dir:FOLDER has none."""
+    name, _, tag = model.partition("@")
+    return (model, "") if ":" in model else (name, tag)
+
+
+def _tag(model: str, checkpoint: str, option: str) -> str | None:
+    """The tag of the weights to fetch; ValueError, before they are, for one that there is not."""
+    name, given = parted(model)
+    if given and checkpoint:
+        raise ValueError(f"{name}@{given} and {option} both name weights: leave one out")
+    if given:
+        from rs5m.clip import factory
+
+        known.check_single(name, given)
+        factory.of_weights(name, given)
+        return given
     tag = None if checkpoint else TAGS.get(name)
     if not (tag or checkpoint or name in ("pocket", *known.models()) or ":" in name):
         from rs5m.clip import open_clip

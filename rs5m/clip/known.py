@@ -71,9 +71,13 @@ def models() -> dict[str, Known]:
 
 
 def near(name: str, others: list[str] = ()) -> list[str]:
-    """The four names that hold a wrong one or else are most like it, in capitals or not."""
-    every = {one.lower(): one for one in ("pocket", *models(), *others)}
-    lower = name.lower()
+    """The four names of models that a wrong one may mean, of these others, too."""
+    return like(name, ["pocket", *models(), *others])
+
+
+def like(name: str, names: list[str]) -> list[str]:
+    """The four of some names that hold a wrong one or else are most like it, in capitals or not."""
+    every, lower = {one.lower(): one for one in names}, name.lower()
     if lower in every:
         return [every[lower]]
     holding = [one for one in every if lower and lower in one]
@@ -83,6 +87,12 @@ def near(name: str, others: list[str] = ()) -> list[str]:
 def meant(near: list[str]) -> str:
     """The question after a wrong name; "" where none is near."""
     return f"did you mean {' or '.join(near)}? " if near else ""
+
+
+def check_single(name: str, tag: str | Path | None) -> None:
+    """ValueError for a tag of a model that is one set of weights: the pocket's and the released."""
+    if tag and (name == "pocket" or name in models()):
+        raise ValueError(f"{name} is one set of weights: leave its tag {tag} out")
 
 
 def unknown(name: str, others: list[str]) -> str:

@@ -158,28 +158,27 @@ def _runs(arguments: argparse.Namespace) -> Iterator[tuple[str, str, str, str]]:
     """Name, tag or file of weights, JSON and folder of predictions of each model. ValueError where
     two would write the same file, and for weights that several models cannot share.
     """
+    from rs5m.clip.hub import parted
+    from rs5m.clip.known import check_single
+
     given = arguments.pretrained or arguments.checkpoint
-    if given and (len(arguments.model) > 1 or _parted(arguments.model[0])[1]):
+    if given and (len(arguments.model) > 1 or parted(arguments.model[0])[1]):
         raise ValueError(
             "--pretrained and --checkpoint are for one model without a tag: name tags as NAME@TAG"
         )
+    for name, tag in map(parted, arguments.model):
+        check_single(name, tag or arguments.pretrained)
     if len(arguments.model) == 1:
-        name, tag = _parted(arguments.model[0])
+        name, tag = parted(arguments.model[0])
         yield name, tag or given, arguments.out, arguments.predictions
         return
     bases = [re.sub(r"[^\w.-]+", "_", name).strip("_") for name in arguments.model]
     if twice := [base for base in bases if bases.count(base) > 1]:
         raise ValueError(f"two models would write {twice[0]}.json: give each once")
     for model, base in zip(arguments.model, bases, strict=True):
-        name, tag = _parted(model)
+        name, tag = parted(model)
         predictions = arguments.predictions and str(Path(arguments.predictions) / base)
         yield name, tag, str(Path(arguments.out) / f"{base}.json"), predictions
-
-
-def _parted(model: str) -> tuple[str, str]:
-    """Name and tag; an address, such as local-dir:FOLDER, has no tag."""
-    name, _, tag = model.partition("@")
-    return (model, "") if ":" in model else (name, tag)
 
 
 def _board(reports: list[dict], page: str | Path) -> None:

@@ -59,11 +59,14 @@ def add(commands) -> None:
 
 def run(arguments: argparse.Namespace) -> None:
     """`rs5m fetch`: everything typed is checked first; a line for each thing that is there."""
+    from rs5m.clip import known as models
     from rs5m.clip.released import RELEASED
 
     known = [*SITES, "tests", "shards", *RELEASED]
     if unknown := [name for name in arguments.names if name not in known]:
-        raise ValueError(f"nothing is called {', '.join(unknown)}: choose of {', '.join(known)}")
+        meant = models.meant(models.like(unknown[0], known))
+        choose = f"{meant}choose of {', '.join(known)}"
+        raise ValueError(f"nothing is called {', '.join(unknown)}: {choose}")
     if not 1 <= arguments.shards <= HALVES:
         raise ValueError(f"--shards {arguments.shards}: give a number from 1 to {HALVES}")
     folder = Path(arguments.out or os.environ.get("RS5M_DATA") or "data")

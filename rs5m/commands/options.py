@@ -15,7 +15,7 @@ def add_weights(parser) -> None:
     """--model and --checkpoint of a command that needs a model with weights."""
     name = (
         "The model: one of `rs5m models`, ViT-B-32-quickgelu, RN50x64-quickgelu or ViT-H-14 with "
-        "their general weights, local-dir:FOLDER, or pocket."
+        "their general weights, another of open_clip's as NAME@TAG, local-dir:FOLDER, or pocket."
     )
     file = "A file with the model's weights (default: those that belong to its name)."
     parser.add_argument("--model", required=True, metavar="NAME", help=name)

@@ -43,10 +43,10 @@ def served(tmp_path_factory):
         yield server
 
 
-def asked(served, home: Path) -> subprocess.CompletedProcess:
+def asked(served, home: Path, script: str = SCRIPT) -> subprocess.CompletedProcess:
     paths = os.pathsep.join(map(str, (ROOT, ROOT / "tests/helpers")))
     env = os.environ | {"PYTHONPATH": paths, "HF_ENDPOINT": served.address, "HF_HOME": str(home)}
-    line = [sys.executable, "-c", SCRIPT, str(served.folder)]
+    line = [sys.executable, "-c", script, str(served.folder)]
     return subprocess.run(line, env=env, capture_output=True, text=True, timeout=600)
 
 
@@ -105,4 +105,37 @@ def test_a_full_disk_is_told_with_its_folder(monkeypatch, tmp_path):
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", str(tmp_path))
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", lambda *_: None)
     with pytest.raises(OSError, match=f"{tmp_path} could not be written .the disk is full.: free"):
-        hub.weights("ViT-B-32-quickgelu")
+        hub.weights("ViT-B-32-quickgelu", "openai")
+
+
+@pytest.mark.parametrize(
+    "name, checkpoint, says",
+    [
+        ("pocket@openai", "", "pocket is one set of weights: leave its tag openai out"),
+        ("GeoRSCLIP-ViT-B-32@openai", "", "GeoRSCLIP-ViT-B-32 is one set of weights"),
+        ("ViT-B-32-quickgelu@openia", "", "unknown weights 'openia' .*did you mean openai"),
+        ("ViT-B-32@openai", "", "were trained with QuickGELU, .*: load ViT-B-32-quickgelu"),
+        ("nothing@openai", "", "unknown model 'nothing'"),
+        ("ViT-B-16@openai", "a.pt", "ViT-B-16@openai and --checkpoint both name weights"),
+    ],
+)
+def test_a_tag_that_there_is_not_is_refused_before_anything_is_fetched(name, checkpoint, says):
+    for look in (hub.identity, hub.model_of):
+        with pytest.raises(ValueError, match=says):
+            look(name, checkpoint)
+
+
+def test_an_address_has_no_tag():
+    assert hub.parted("ViT-B-32@openai") == ("ViT-B-32", "openai")
+    assert hub.parted("local-dir:/data/a@b") == ("local-dir:/data/a@b", "")
+
+
+@pytest.mark.slow
+def test_any_tag_is_fetched_and_is_in_the_identity(served, tmp_path):
+    script = SCRIPT.replace(f'hub.TAGS["{small_clip.NAME}"] = "tiny"', "")
+    script = script.replace(f'identity("{small_clip.NAME}"', f'identity("{small_clip.NAME}@tiny"')
+    script = script.replace(f'model_of("{small_clip.NAME}"', f'model_of("{small_clip.NAME}@tiny"')
+    said = asked(served, tmp_path, script)
+    assert said.returncode == 0, said.stderr
+    lines = said.stdout.splitlines()
+    assert lines[2].startswith(f"{small_clip.NAME}@tiny ") and lines[3] == "32"

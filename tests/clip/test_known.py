@@ -156,7 +156,7 @@ def test_what_is_not_available_says_what_to_put_where(small, tmp_path, monkeypat
         clip.load(small())
     with pytest.raises(OSError, match="its file in a/b is not known here: download it and name"):
         clip.load(small(file=""))
-    with pytest.raises(ValueError, match="small is one set of weights: leave pretrained='openai'"):
+    with pytest.raises(ValueError, match="small is one set of weights: leave its tag openai"):
         clip.load(small(), "openai")
 
 

@@ -51,7 +51,7 @@ def test_a_release_is_taken_from_the_data_folder_first(
         small_clip.logits(loaded.net), small_clip.logits(model.net)
     )
     with pytest.raises(
-        ValueError, match="GeoRSCLIP-small is one set of weights: leave pretrained='openai' out"
+        ValueError, match="GeoRSCLIP-small is one set of weights: leave its tag openai out"
     ):
         clip.load(small_release, "openai")
 

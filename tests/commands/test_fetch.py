@@ -95,6 +95,9 @@ def test_a_file_that_was_changed_at_its_address_is_refused(tmp_path, monkeypatch
 
 def test_names_and_numbers_are_checked_before_anything_is_asked(tmp_path, capsys):
     assert cli.main(["fetch", "eurosat", "eurosta", "--out", str(tmp_path)]) == 2
-    assert "nothing is called eurosta: choose of eurosat, ucm, tests" in capsys.readouterr().err
+    assert (
+        "nothing is called eurosta: did you mean eurosat? choose of eurosat, ucm, tests"
+        in capsys.readouterr().err
+    )
     assert cli.main(["fetch", "shards", "--shards", "33", "--out", str(tmp_path)]) == 2
     assert "give a number from 1 to 32" in capsys.readouterr().err

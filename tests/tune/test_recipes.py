@@ -60,7 +60,7 @@ def test_its_model_can_be_loaded_by_name(name):
     recipe = recipes.get(name)
     if recipe.pretrained:
         assert (
-            factory._tag(recipe.model, recipe.pretrained)["image_mean"]
+            factory.of_weights(recipe.model, recipe.pretrained)["image_mean"]
             == clip.open_clip.OPENAI_DATASET_MEAN
         )
     else:
