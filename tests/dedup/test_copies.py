@@ -359,3 +359,155 @@ def test_the_road_of_a_score():
     }
     assert road[0, 1] == "fine structure" and road[2, 3] == "fine structure of the subject"
     assert "coarse structure" in {road.get((4 + k, 16 + k)) for k in range(12)}
+
+
+# ---------------------------------------------------------------- against plain twins
+
+
+def same_colour(a, b) -> bool:
+    """`copies._same_colour` of one pair, channel by channel."""
+    if sum(map(sum, a)) > sum(map(sum, b)):
+        a, b = b, a
+    agree = []
+    for one, two in zip(a, b, strict=True):
+        whole = [max(x, y) < copies.CUT for x, y in zip(one, two, strict=True)]
+        ratios = [(y + 1) / (x + 1) for x, y, w in zip(one, two, whole, strict=True) if w]
+        ratio = sum(ratios) / max(len(ratios), 1)
+        near = [
+            abs(y - ratio * x) < max(0.08 * ratio * x, 2) for x, y in zip(one, two, strict=True)
+        ]
+        agree.append(all(n or not w for n, w in zip(near, whole, strict=True)))
+    return any(agree)
+
+
+def test_colours_are_compared_channel_by_channel():
+    r = np.random.default_rng(0)
+    a = r.integers(0, 256, (4000, 2, 3)).astype(np.float32)
+    b = a * r.uniform(0.6, 1.5, (4000, 1, 1)) * r.uniform(0.85, 1.15, (4000, 2, 3))
+    a[:500], b[:500] = a[:500] / 20, a[:500] / 20 + r.integers(-3, 4, (500, 2, 3))  # dark ones
+    b = np.clip(b, 0, 255).astype(np.float32)
+    expected = [same_colour(*pair) for pair in zip(a.tolist(), b.tolist(), strict=True)]
+    assert 400 < sum(expected) < 3600 and 50 < sum(expected[:500]) < 450
+    assert (copies._same_colour(a, b) == expected).mean() > 0.999  # float32 on the boundary
+
+
+@pytest.mark.parametrize(
+    ("one", "two", "same"),
+    [
+        ([100, 100, 100], [100, 100, 108], True),  # ratio 1.026: 8 % below it, and 5 % above
+        ([100, 100, 100], [100, 100, 115], False),
+        ([10, 10, 10], [10, 10, 12], True),  # within two levels
+        ([10, 10, 10], [10, 10, 14], False),
+        ([150, 150, 224], [150, 150, 100], False),
+        ([150, 150, 225], [150, 150, 100], True),  # a channel that may be cut off
+        ([225, 225, 225], [100, 20, 60], True),  # nothing is left to compare
+    ],
+)
+def test_which_colours_are_the_same(one, two, same):
+    a, b = (np.float32([[c, c]]) for c in (one, two))
+    assert copies._same_colour(a, b).tolist() == copies._same_colour(b, a).tolist() == [same]
+    other = np.float32([[two, [1, 90, 200]]])  # mean or median will do
+    assert copies._same_colour(a, other).tolist() == [same]
+
+
+def test_which_pictures_are_grey():
+    colours = np.float32([[[5, 5, 5], [9, 9, 9.9]], [[5, 5, 5], [9, 9, 10]], [[4, 5, 5], [9] * 3]])
+    assert copies._grey(colours).tolist() == [True, False, False]
+
+
+def test_edges_as_numbers():
+    i, j = np.array([0, 3, 2, 1]), np.array([1, 0, 2, 3])
+    numbers = lambda how, same: [x.tolist() for x in copies._numbers([(i, j)], how, same, 5)]  # noqa: E731
+    assert numbers(0, True) == numbers(4, True) == [[1, 3, 8]]  # either way round
+    assert numbers(1, True) == [[1, 15, 8]]  # a quarter turn has a direction
+    assert numbers(0, False) == numbers(1, False) == [[1, 15, 12, 8]]
+    parts = [np.array([k % 7, k % 5, 3]) for k in range(450)]
+    assert copies._distinct(parts).tolist() == list(range(7))
+    assert copies._distinct([]).tolist() == []
+
+
+@pytest.mark.parametrize("how", [0, 1, 4, 6])
+def test_the_distance_is_the_smallest_over_the_windows(how):
+    a, b = (dedup.signatures([texture(k) for k in some]) for some in (range(4), range(2, 7)))
+    turned = hashes_of(a, how)
+    n = len(copies.CROPS)
+    i, j = (x.ravel() for x in np.indices((4, 5)))
+    for one, two, found in zip(i, j, copies._distance(a, b, i, j, how), strict=True):
+        x, y = [int(h) for h in turned[one]], [int(h) for h in b["hash"][two]]
+        bits = [(x[0] ^ y[k]).bit_count() for k in range(n)]
+        bits += [(x[k] ^ y[0]).bit_count() for k in range(n)]
+        bits += [(x[k] ^ y[k]).bit_count() for k in range(n, len(x))]
+        assert found == min(bits)
+
+
+def hashes_of(a: dict, how: int) -> np.ndarray:
+    return a["hash"] if how == 0 else copies.window_hashes(copies.orient(a["thumb"][:], how))
+
+
+@pytest.fixture(scope="module")
+def mixed() -> list[Image.Image]:
+    """Copies, turned ones, ones in other colours, drawings and flat pictures."""
+    images = [texture(k) for k in range(3)]
+    images += [jpeg(images[0].transpose(Image.Transpose.ROTATE_90), 80), crop(images[1], 0.02, 0)]
+    images += [Image.fromarray(np.asarray(images[2])[..., [2, 0, 1]]), images[2].convert("L")]
+    images += [drawn(1), Image.fromarray(np.asarray(drawn(1))[..., [1, 2, 0]]), drawn(2)]
+    return [image.convert("RGB") for image in images] + [sea(0, 1.2, smooth=3)]
+
+
+def looked(a: dict, b: dict, how: int) -> dict[tuple[int, int], tuple[float, int]]:
+    """Score and road of every pair in one orientation, by the rules written down."""
+    pairs = np.stack(np.indices((len(a["thumb"]), len(b["thumb"])))).reshape(2, -1)
+    p = copies.orient(a["thumb"], how).astype(np.float32)[pairs[0]]
+    q = b["thumb"].astype(np.float32)[pairs[1]]
+    found, subject = {}, structure.isolated(p) & structure.isolated(q)
+    scores = registration.scores(p, q)
+    for one, two, drawing, fine, coarse in zip(*pairs.tolist(), subject, *scores, strict=True):
+        colours = a["colour"][one], b["colour"][two]
+        near = same_colour(*(c.tolist() for c in colours))
+        if near or drawing or any(np.ptp(c, axis=1).max() < 1 for c in colours):
+            score = max(fine, coarse) * (1 if near else 0.775)
+            found[one, two] = score, 2 if coarse > fine else int(drawing)
+    return found
+
+
+@pytest.mark.parametrize("turned", [False, True])
+@pytest.mark.parametrize("alone", [True, False])
+def test_every_pair_has_the_score_that_it_has_alone(mixed, turned, alone):
+    a = dedup.signatures(mixed[:6] if turned else mixed)
+    b = a if alone else dedup.signatures([*mixed[3:5], mixed[7], texture(0)])
+    found = dedup.scored_pairs(a, None if alone else b, 64, turned)
+    expected = {}
+    for how in range(8 if turned else 1):
+        for (one, two), score in looked(a, b, how).items():
+            pair = (min(one, two), max(one, two)) if alone else (one, two)
+            if (one != two or not alone) and score > expected.get(pair, (-1, 0)):
+                expected[pair] = score
+    assert list(zip(found.i, found.j, strict=True)) == sorted(expected)
+    scores, roads = zip(*(score for _, score in sorted(expected.items())), strict=True)
+    assert found.score.tolist() == pytest.approx(scores, abs=2e-3)
+    sure = found.score > 0.5
+    assert sure.sum() >= 2 and (found.road[sure] == np.array(roads)[sure]).all()
+    assert found.dtypes.to_dict() == {k: np.dtype(v) for k, v in copies.COLUMNS.items()}
+
+
+def test_the_lowest_score_that_is_handed_back(mixed, tmp_path):
+    a = dedup.signatures(mixed)
+    every = dedup.scored_pairs(a, max_distance=64)
+    least = float(np.sort(every.score)[-4])  # it stays itself
+    some = dedup.scored_pairs(a, max_distance=64, least=least)
+    assert some.to_dict() == every[every.score >= least].reset_index(drop=True).to_dict()
+    assert len(some) == 4
+    ids = dedup.groups(a, min_score=least)
+    assert ids.tolist() == dedup.groups(a, min_score=least, folder=tmp_path).tolist()
+
+
+def test_leaks_are_sorted_by_test_image_best_first(mixed):
+    same = [texture(0), texture(0), texture(1)]
+    found = dedup.leaks([*same, crop(texture(1), 0.02, 0)], same[::-1])
+    assert found[["test", "train"]].to_numpy().tolist() == [
+        [0, 2], [0, 3], [1, 0], [1, 1], [2, 0], [2, 1]
+    ]  # fmt: skip
+    assert list(found) == ["test", "train", "distance", "orientation", "score"]
+    assert found.index.tolist() == list(range(6)) and not found.orientation.any()
+    exact = dedup.leaks(same, same, min_score=1.0)
+    assert len(exact) == 5 and (exact.score == 1).all()
