@@ -182,7 +182,8 @@ def _inside(path: Path, rows: Iterable[dict], where: str, words: str) -> Iterato
             inside, fault = _file(path.absolute().parent, given)
             yield Pair(name, None if fault else inside.read_bytes, row.get(words), fault)
         else:
-            yield Pair(name, data and (lambda data=data: data), row.get(words), row.get(FAULT))
+            read = None if data is None else (lambda data=data: data)
+            yield Pair(name, read, row.get(words), row.get(FAULT))
 
 
 def _bytes(value: object) -> object:

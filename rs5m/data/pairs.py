@@ -29,7 +29,7 @@ from rs5m.data.found import NO_IMAGE, Pair, found
 from rs5m.data.runfolder import NOTE, save_left_out
 
 TAR = 1000  # pairs of a shard
-NO_CAPTION, NO_TEXT = "has no caption", "has a caption that is no text"
+NO_TEXT = "has a caption that is no text"
 
 
 def packable(given: Sequence[str]) -> list[Path]:
@@ -152,8 +152,8 @@ def _texts(value: object) -> tuple[tuple[str, ...], str | None]:
     strange = any(not isinstance(one, str | None) for one in several)
     some = (one for one in several if isinstance(one, str))  # as of a json in a shard
     whole = (one.encode("utf-8", "replace").decode().strip() for one in some)
-    texts = tuple(dict.fromkeys(one for one in whole if one))  # no halves of surrogate pairs
-    return texts, None if texts else NO_TEXT if strange else NO_CAPTION
+    texts = tuple(dict.fromkeys(filter(sample.is_caption, whole)))  # no halves of surrogate pairs
+    return texts, None if texts else NO_TEXT if strange else sample.NO_CAPTION
 
 
 def _content(read: Callable[[], bytes | None] | None) -> tuple[bytes | None, str | None]:
@@ -162,7 +162,7 @@ def _content(read: Callable[[], bytes | None] | None) -> tuple[bytes | None, str
         data = read and read()
     except OSError as error:
         return None, f"cannot be read ({error.strerror})"
-    if not data:
+    if data is None:
         return None, NO_IMAGE
     whole = images.jpeg_size(data, images.DECODING)
     return data, None if whole else images.check(data, images.DECODING)

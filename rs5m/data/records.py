@@ -18,11 +18,12 @@ from typing import NamedTuple
 import numpy as np
 
 from rs5m import files
-from rs5m.data.sample import KINDS, PICTURES, READ, TEXTS, captions, joined, name, parts
+from rs5m.data.sample import KINDS, NO_CAPTION, PICTURES, READ, TEXTS, captions, joined, name, parts
 from rs5m.data.tar import Fault, walk
 
 LAYOUTS = ("webdataset", "rs5m")
 SECOND = "is a second image of a pair"
+EMPTY = "not_an_image"  # as `rs5m.data.images` calls what has no bytes
 NAMED = 100  # members of each reason that are named; the others are counted
 LONGEST_TEXT, LARGEST_IMAGE = 2**24, 2**28  # bytes of one member that are ever read
 MEMBER = re.compile(r"((?:.*/)?[^/]+)[.]([^./]*)", re.DOTALL)  # stem and kind, at the last dot
@@ -226,8 +227,10 @@ def _scan(file: int) -> _Scan:
     for stem, members in held.items():
         sample = {k: os.pread(file, n, at) if k in READ else b"" for k, (at, n) in members.items()}
         image, text, fault = parts(sample)
-        if fault or not any(one.strip() for one in captions(text, sample[text])):
-            faults.append(Fault(stem, fault or "has an empty caption"))
+        if not fault and not captions(text, sample[text]):
+            fault = NO_CAPTION
+        if fault := fault or EMPTY * (members[image][1] == 0):
+            faults.append(Fault(stem, fault))
             continue
         for kind in sorted({"img_content", *PICTURES} & sample.keys() - {image}):
             others[SECOND].append(f"{stem}.{kind}")

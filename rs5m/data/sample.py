@@ -17,6 +17,9 @@ PICTURES = (
 TEXTS = ("caption", "txt", "json", "text", "cap")
 PLAIN = ("txt", "caption", "text", "cap")  # that are a caption as they are; the first counts
 READ = (*TEXTS, "img_name")  # members whose bytes an index reads
+# how programs write that a value is missing, in small letters: SQL, pandas, Python, spreadsheets, R
+ABSENT = ("", "null", "nan", "none", "n/a", "na", "<na>")
+NO_CAPTION = "has no caption"
 KINDS = frozenset((*OFFICIAL, *PICTURES, *TEXTS))
 
 
@@ -69,20 +72,27 @@ def _no_text(data: bytes) -> str | None:
     return "has a pointer of Git LFS for a caption" if data.startswith(files.POINTER) else None
 
 
+def is_caption(text: str) -> bool:
+    """Whether a text says anything: it is neither empty nor one of ABSENT, in any case and between
+    any white space.
+    """
+    return text.strip().lower() not in ABSENT
+
+
 def captions(kind: str, data: bytes) -> tuple[str, ...]:
     """The captions in a member of that kind: one, or for a json those of its "captions", else of
-    its "caption" or "text", each a text or a list of texts.
+    its "caption" or "text", each a text or a list of texts; () where none `is_caption`.
     """
     text = spelled(data)
     if kind != "json":
-        return (text,)
+        return (text,) if is_caption(text) else ()
     value = _object(text)
     for key in ("captions", "caption", "text"):
         given = value.get(key)
         if isinstance(given, list):
-            given = [one for one in given if isinstance(one, str) and one.strip()]
+            given = [one for one in given if isinstance(one, str) and is_caption(one)]
         elif isinstance(given, str) and key != "captions":
-            given = [given]
+            given = [given] if is_caption(given) else []
         else:
             given = []
         if given:

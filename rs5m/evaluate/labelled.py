@@ -173,7 +173,7 @@ def _pairs(pairs: Iterable[Pair], left_out: LeftOut) -> Iterator[tuple[str, Call
         fault = pair.fault or ("" if given else NO_LABEL)
         if not fault and not isinstance(getattr(pair.read, "__self__", None), Path):
             data = pair.read and pair.read()
-            fault = "" if data else found.NO_IMAGE
+            fault = found.NO_IMAGE if data is None else ""
             pair = pair._replace(read=_spooled(spool, data or b""))
         if fault:
             left_out.setdefault(fault, []).append(pair.name)

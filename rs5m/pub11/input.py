@@ -16,13 +16,12 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rs5m import files, keywords
-from rs5m.data import runfolder, tables
+from rs5m.data import runfolder, sample, tables
 from rs5m.web.urls import normalise, unescape
 
-HITS = pa.schema(
-    [("row", pa.int64()), ("source", pa.string()), ("url", pa.string()), ("text", pa.string())]
-)
-UNMATCHED = pa.schema([("row", pa.int64()), ("reason", pa.string())])
+STRING = pa.string()
+HITS = pa.schema([("row", pa.int64()), ("source", STRING), ("url", STRING), ("text", STRING)])
+UNMATCHED = pa.schema([("row", pa.int64()), ("reason", STRING)])
 FAULTS = ("wrong_fields", "open_quote", "not_json", "not_text")  # of rows that do not parse
 URLS = ("url", "imageurl", "imgurl", "imagelink", "image")  # usual names, squeezed
 ENTITY = "&#?[0-9A-Za-z]+;"
@@ -147,7 +146,7 @@ def select(
     no text; kept on disk by file.
 
     The rows that stop here are in unmatched/, a file for each input, as row and reason (no_keyword,
-    trap, no_text, one of FAULTS).
+    trap, no_text for what is no caption, one of FAULTS).
 
     Args:
         paths: tables of listed pairs.
@@ -229,7 +228,7 @@ def batches(path: Path, url: str = "", caption: str = "") -> Iterator[pa.Table]:
         }
         source = held.get("source", pa.nulls(len(batch), pa.string()))
         held["source"] = pc.fill_null(source, path.stem)
-        held["text"] = _decoded(held["text"])
+        held["text"] = _said(_decoded(held["text"]))
         columns = [*(held[name] for name in HITS.names[1:]), batch[tables.FAULT]]
         yield pa.table(columns, [*HITS.names[1:], tables.FAULT])
 
@@ -241,6 +240,12 @@ def _decoded(texts: pa.Array) -> pa.Array:
         return texts
     decoded = pa.array([unescape(text) for text in texts.filter(some).to_pylist()], pa.string())
     return pc.replace_with_mask(texts, some, decoded)
+
+
+def _said(texts: pa.Array) -> pa.Array:
+    """Texts, null in place of what is no caption (`rs5m.data.sample.is_caption`)."""
+    plain = pc.ascii_lower(pc.utf8_trim_whitespace(texts))
+    return pc.if_else(pc.is_in(plain, pa.array(sample.ABSENT)), pa.scalar(None, STRING), texts)
 
 
 def shards(hits: pd.DataFrame, size: int) -> pd.DataFrame:

@@ -23,6 +23,7 @@ from tqdm.auto import tqdm
 
 from rs5m import dedup
 from rs5m.data import datasets, records
+from rs5m.data.sample import is_caption
 from rs5m.dedup.hamming import hash_pairs
 from rs5m.files import aside, whole
 
@@ -80,7 +81,7 @@ def split(folder: Path, name: str, part: str) -> Split:
             f"{missing[0]} is not there, one of {len(missing)} missing images of {name}'s {part} "
             "list"
         )
-    return Split(name, paths, [tuple(filter(None, texts)) for texts in captions.values()])
+    return Split(name, paths, [tuple(filter(is_caption, texts)) for texts in captions.values()])
 
 
 def _lists(folder: Path, root: Path, stem: str) -> tuple[Path, Path] | None:

@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from rs5m import files
 from rs5m.data import records, tar
 from rs5m.data.records import Record, index, read
+from rs5m.data.sample import is_caption
 
 IMAGE, TEXT = b"pixels", b"a farm"
 
@@ -322,7 +323,7 @@ def test_any_files_are_kept_or_counted(tmp_path_factory, members):
     whole = {}
     for stem, sample in samples.items():
         image, text, lacks = records.parts(sample)
-        if not lacks and any(one.strip() for one in records.captions(text, sample[text])):
+        if not lacks and sample[image] and records.captions(text, sample[text]):
             name = records.name(sample, stem)
             whole[name] = sample[image], records.captions(text, sample[text])[0]
             others += sum(kind in ("img_content", "jpg", "png") for kind in sample) - 1
@@ -360,10 +361,11 @@ def test_what_is_written_is_kept_or_counted(tmp_path_factory, rows, layout):
     path = tmp_path_factory.mktemp("tar") / "x.tar"
     written = [Record(image, f"{i}.v.jpg", text) for i, (image, text) in enumerate(rows)]
     assert records.write(path, written, layout) == len(rows)
-    good = {r.name: (r.image, r.caption) for r in written if r.caption.strip()}
+    says = [r for r in written if is_caption(r.caption)]
+    good = {r.name: (r.image, r.caption) for r in says if r.image}
     assert pairs(path) == good and [p.name for p in path.parent.iterdir()] == ["x.tar"]
-    empty = len(rows) - len(good)
-    assert index(path).left_out == ({"has an empty caption": empty} if empty else {})
+    counts = {"has no caption": len(rows) - len(says), "not_an_image": len(says) - len(good)}
+    assert index(path).left_out == {reason: n for reason, n in counts.items() if n}
 
 
 def test_pointers_and_other_encodings_of_a_caption(tmp_path):

@@ -114,6 +114,28 @@ def test_a_table_without_a_header(tmp_path, text, names, found):
     assert found in (None, read)
 
 
+@pytest.mark.parametrize(
+    ("text", "names", "rows"),
+    [
+        ("# made by me\n# on a day, really\n\n#\nurl,text\na,b\n\nc,d\n", ["url", "text"], 2),
+        ("\ufeff\r\n# made by me\r\nurl\ttext\r\na\tb\r\n", ["url", "text"], 1),
+        ('sep=;\n# made\nurl;text\na;"b\nc"\n', ["url", "text"], 1),
+        ("# of 2018\na view\thttp://x/1\na farm\thttp://x/2\n", ["text", "url"], 2),
+        ("#url,text\na,b\n", ["#url", "text"], 1),
+        ("url,text\n# a row, it is\na,b\n# end\n", ["url", "text"], 3),
+    ],
+)
+def test_comments_stand_above_a_header_alone(tmp_path, text, names, rows):
+    path = tmp_path / "a.csv"
+    path.write_text(text, newline="")
+    table = tables.look(path)
+    found = list(tables.rows(table, names))
+    assert (table.names, len(found)) == (names, rows)
+    assert [
+        row[tables.FAULT] for row in found if None in row.values() and row[names[0]] is None
+    ] == (["wrong_fields"] if "# end" in text else [])
+
+
 def test_a_quotation_mark_left_open_swallows_nothing_in_silence(tmp_path):
     path = tmp_path / "a.csv"
     path.write_text('url,text\nhttp://a,"open\nhttp://b,c\nhttp://d,"e"\nhttp://f,g\n')

@@ -174,6 +174,7 @@ def csv_of(folder: Path, content: bytes) -> Path:
         (b'FileName, TITLE \n0.jpg,"two\nlines"\n', "two\nlines"),
         (b"title,more,filename\na roof,,0.jpg\n", "a roof"),
         (b"filename,title\n0.jpg,a roof,\n", "a roof"),
+        (b"# made by me\n\nfilename,title\n\n0.jpg,a roof\n", "a roof"),
     ],
 )
 def test_a_csv_of_captions_as_programs_write_it(tmp_path, content, caption):
@@ -185,6 +186,8 @@ def test_a_csv_of_captions_as_programs_write_it(tmp_path, content, caption):
     ("content", "said"),
     [
         (b"filename,title\n0.jpg,a harbour, with boats\n", "line 2: 3 fields under 2 columns"),
+        (b"#\n\nfilename,title\n0.jpg,a\n0.jpg,a, b\n", "line 5: 3 fields under 2 columns"),
+        (b"filename,title\n0.jpg,a\n0.jpg,NULL\n", "line 3: a row needs a filename and a title"),
         (b"filename,title,title\n0.jpg,a,b\n", "has the column title more than once"),
         (b"filename,Title,TITLE\n0.jpg,a,b\n", "has the column title more than once"),
         (b"filename,title\n../0.jpg,a\n", "'../0.jpg' is not a file name"),

@@ -13,6 +13,8 @@ import numpy as np
 from rs5m import files
 from rs5m.data.datasets.labelled import Classes, Images, LeftOut, classes
 from rs5m.data.datasets.memory import Labelled
+from rs5m.data.sample import is_caption
+from rs5m.data.tables.kinds import ABOVE, LINE_END
 
 CAPTIONED = {  # folder of images, encodings of the csv in the order in which they are tried
     "rsitmd": ("images", ("UTF-8",)),
@@ -47,7 +49,7 @@ def captions(name: str, folder: Path) -> Captions:
         raise FileNotFoundError(f"{folder} has no {table}")
     rows: dict[str, list[str]] = {}
     for line, file, title in table_rows(base / table, encodings):
-        if not title:
+        if not is_caption(title):
             raise ValueError(f"{base / table}, line {line}: a row needs a filename and a title")
         rows.setdefault(file, []).append(title)
     paths = {file: base / name / held / file for file in sorted(rows)}
@@ -85,15 +87,19 @@ def table_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[int, str,
     ValueError names the line that has more or fewer fields than the header (a caption with a comma
     outside quotation marks), a file name that is a path, or a caption that never ends.
     """
-    reader = csv.reader(io.StringIO(text_of(path, encodings), newline=""))
+    text = text_of(path, encodings)
+    above = ABOVE.match(text)[0]
+    reader = csv.reader(io.StringIO(text[len(above) :], newline=""))
+    first = len(LINE_END.findall(above))
     try:
         places = _places(next(reader, []), path)
         empty = True
         for row in filter(None, reader):
-            empty = False
-            yield reader.line_num, *_fields(row, *places, f"{path}, line {reader.line_num}")
+            empty, line = False, first + reader.line_num
+            yield line, *_fields(row, *places, f"{path}, line {line}")
     except csv.Error as error:
-        raise ValueError(f"{path}, line {reader.line_num}: {error}; fetch it again") from error
+        line = first + reader.line_num
+        raise ValueError(f"{path}, line {line}: {error}; fetch it again") from error
     if empty:
         raise ValueError(f"{path} has no rows: fetch it again")
 

@@ -22,9 +22,9 @@ HEAD = 2**16  # bytes that tell what a file is
 SAMPLE = 1000  # objects of json that tell its columns
 SHOWN = 20  # columns that a sentence lists
 LINE_END = re.compile(r"\r\n|\r|\n")
-SEPARATOR = re.compile(
-    r'[\r\n]*"?sep=([^\w\s"]|\t)"?(?:\r\n|\r|\n)', re.IGNORECASE
-)  # Excel's first line
+ABOVE = re.compile(  # what may stand above a header: Excel's first line, comments, empty lines
+    r'(?:(?:"?sep=(?P<mark>[^\w\s"]|\t)"?|#(?:[ \t#!][^\r\n]*)?|)(?:\r\n|\r|\n))*', re.IGNORECASE
+)
 URL = re.compile(r"\s*https?://\S+\s*", re.IGNORECASE)
 CAPTION_NAMES = ("text", "caption", "captions", "alttext", "alt", "title", "description")
 BYTES = (
@@ -75,10 +75,12 @@ def look(path: Path) -> Table:
     zeros = (set(head[:64][start::2]) == {0} for start in (0, 1))  # Latin letters, without a mark
     if head[:2] in (b"\xff\xfe", b"\xfe\xff") or any(zeros):
         raise ValueError(f"{path} is UTF-16: save it as UTF-8")
-    text = head.decode("utf-8-sig", "replace").lstrip("\r\n")
+    text = head.decode("utf-8-sig", "replace")
+    told = ABOVE.match(text)
+    above, text = len(LINE_END.findall(told[0])), text[told.end() :]
     bare = next((delimiter for delimiter in "\t," if _bare(text, delimiter)), None)
     if bare:
-        return Table(path, "csv", _strings_of(_bare(text, bare)), bare, header=False)
+        return Table(path, "csv", _strings_of(_bare(text, bare)), bare, False, above)
     found = files.kind(head[:64])
     if found == "json":
         return Table(path, "jsonl", _json_schema(path))
@@ -86,11 +88,8 @@ def look(path: Path) -> Table:
         _parquet_schema(path)  # says what is wrong with it
     if not found.startswith("text"):
         raise ValueError(f"{path} is {found or 'neither text nor parquet'}: give {KINDS}")
-    told = SEPARATOR.match(head.decode("utf-8-sig", "replace"))
-    above = len(LINE_END.findall(told[0])) if told else 0
-    text = text[len(told[0].lstrip("\r\n")) :] if told else text
     first = LINE_END.split(text, 1)[0]
-    delimiter = told[1] if told else next((mark for mark in "\t,;|" if mark in first), ",")
+    delimiter = told["mark"] or next((mark for mark in "\t,;|" if mark in first), ",")
     return Table(path, "csv", _strings_of(_fields(text, delimiter)), delimiter, above=above)
 
 
