@@ -130,6 +130,17 @@ def test_an_index_of_numbers_without_a_name_is_left_out_and_any_other_kept():
     assert rows(two._repr_html_())[1:] == [["#1", "#2", "x"], ["#3", "y"]]
 
 
+def test_a_table_of_verdicts_can_be_cards():
+    why = "the paper gives no number for it"
+    frame = pd.DataFrame({"what": ["a", "b"], "verdict": ["yes", "no"], "reason": [why, why]})
+    said = tables.tidy(frame.to_html(index=False))
+    assert 'class="dataframe cards"' in said and '<td data-label="verdict">no</td>' in said
+    assert said.count('data-label="reason for all"') == 1 and "rowspan" in said
+    assert "cards" not in tables.tidy(frame.drop(columns="verdict").to_html(index=False))
+    spanned = frame.set_index(["reason", "what"]).to_html()
+    assert "cards" not in tables.tidy(spanned)
+
+
 def test_what_every_row_repeats_is_said_once_and_an_empty_column_left_out():
     why = "the paper gives no number for it"
     frame = pd.DataFrame({"claim": ["", ""], "what": ["a", "b"], "reason": [why, why]})

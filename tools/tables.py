@@ -40,6 +40,9 @@ def _table(text: str) -> str:
     if body and len(body[0]) >= MANY:
         table.set("class", "dataframe wide")
     _cells(table, [row.findall("td") for row in body])
+    names = head[-1] if head else []
+    if "verdict" in map(_said, names) and all(len(row) == len(names) for row in body):
+        _as_cards(table, names, body)
     _say_once(body)
     return ElementTree.tostring(table, encoding="unicode", method="html")
 
@@ -65,11 +68,21 @@ def _is_empty(head: list[ElementTree.Element], body: list[ElementTree.Element]) 
     return lone and all(row[0].tag == "td" and not _said(row[0]) for row in body)
 
 
+def _as_cards(table: ElementTree.Element, head: ElementTree.Element, body: list) -> None:
+    """Names its column in each cell: on a telephone a row is a card, its verdict in sight."""
+    table.set("class", f"{table.get('class')} cards")
+    for row in body:
+        for cell, name in zip(row, head, strict=True):
+            cell.set("data-label", _said(name))
+
+
 def _say_once(body: list[ElementTree.Element]) -> None:
     """A long text that the last cells of all rows repeat becomes one cell."""
     last = [row[-1] for row in body]
     if len(body) > 1 and len({_said(cell) for cell in last}) == 1 and len(_said(last[0])) > 20:
         last[0].set("rowspan", str(len(body)))
+        if label := last[0].get("data-label"):
+            last[0].set("data-label", f"{label} for all")
         for row, cell in zip(body[1:], last[1:], strict=True):
             row.remove(cell)
 
