@@ -23,8 +23,8 @@ PICTURE = re.compile(r'<img [^>]*src="(_images/[^"]+)"')
 DESCRIPTION = re.compile(r'<meta content="([^"]*)"[^>]* name="description"')
 MISSING = """<!doctype html><html lang="en"><meta charset="utf-8">
 <meta name="viewport" content="width=device-width, initial-scale=1"><title>No such page</title>
-<h1>No such page</h1><p>This book has no page of that name. <a href="index.html">Its first page</a>
-lists all there are.</p></html>
+<main><h1>No such page</h1><p>This book has no page of that name.
+<a href="index.html">Its first page</a> lists all there are.</p></main></html>
 """
 FIGURE = re.compile(r'(<figure [^>]*>\s*)(<img [^>]*src="(_images/[^"]+)"[^>]*>)')
 ROLES = re.compile(r' role="list"(?= class="citation-list")| role="doc-biblioentry"')

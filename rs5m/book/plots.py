@@ -115,7 +115,8 @@ def wrap(text: str, width: int = 18) -> str:
     """The text broken between words so that no line is much longer than `width`."""
     import textwrap
 
-    return "\n".join(textwrap.wrap(text, width, break_long_words=False)[:3])
+    lines = textwrap.wrap(text, width, break_long_words=False, max_lines=4, placeholder=" …")
+    return "\n".join(lines)
 
 
 def matrix(
