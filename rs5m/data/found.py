@@ -4,7 +4,6 @@ or with the reason why it is left out. Chapter: tune.
 
 from __future__ import annotations
 
-import json
 import os
 import unicodedata
 from collections import Counter
@@ -16,7 +15,7 @@ from typing import NamedTuple
 import pyarrow as pa
 
 from rs5m import files
-from rs5m.data import datasets, records, tables
+from rs5m.data import datasets, documents, records, tables
 from rs5m.data.tables import CAPTION_NAMES, FAULT
 
 METADATA = ("metadata.csv", "metadata.jsonl", "metadata.parquet")
@@ -26,10 +25,6 @@ CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 IMAGE = "--image-column"
 NO_IMAGE = "has no image"
 LONGEST = 1000  # characters of a path
-SHARED = "shares its id with another image"
-NO_COCO = (
-    "is not COCO's captions (images with id and file_name, annotations with image_id and caption)"
-)
 
 
 class Pair(NamedTuple):
@@ -55,15 +50,18 @@ class Column(NamedTuple):
     wanted: str
 
 
-def found(path: Path, image: str = "", caption: str = "") -> Iterator[Pair]:
-    """The pairs of a table, a folder or COCO's json; ValueError where it is none of these, or a
-    table has no such columns, before any image is read.
+def found(path: Path, image: str = "", caption: str = "", part: str = "train") -> Iterator[Pair]:
+    """The pairs of a table, a folder or a json of captions; ValueError where it is none of these,
+    or a table has no such columns, before any image is read.
 
-    image, caption: the names of a table's columns; guessed, and said, where not given.
+    Args:
+        image, caption: the names of a table's columns; guessed, and said, where not given.
+        part: of a json whose images have a split, the one that is taken: train, val or test.
     """
     if not path.is_dir():
-        if path.suffix.lower() == ".json" and (document := _json(path)):
-            return _coco(path, document)
+        if path.suffix.lower() == ".json" and (document := documents.read(path)):
+            rows, left_out = documents.listed(path, document, part)
+            return chain(_files(path, rows), (Pair(name, fault=why) for name, why in left_out))
         return of_table(path, image, caption)
     every = list(files.walk(path))
     hidden = [file for file in every if _is_hidden(file, path)]
@@ -253,45 +251,3 @@ def _base(path: Path, names: Sequence[str | PurePath]) -> Path:
     near = [one for top in (here, here.parent) for one in (top, *sorted(top.iterdir()))]
     holds = (one for one in near if one.is_dir() and any(_is_file(one / name) for name in names))
     return next(holds, here)
-
-
-def _json(path: Path) -> dict | None:
-    """A json that is one object, None for what may be jsonl."""
-    content = files.content(path)
-    try:
-        document = json.loads(content)
-    except (ValueError, RecursionError):
-        return None
-    coco = isinstance(document, dict) and {"images", "annotations"} & document.keys()
-    return document if coco else None
-
-
-def _coco(path: Path, document: dict) -> Iterator[Pair]:
-    """The captions of COCO's json; what names no image, or shares its id with another, has its
-    reason.
-    """
-    names: dict[object, str] = {}
-    strange, shared = [], set()
-    try:
-        for number, one in enumerate(document["images"]):
-            if not isinstance(name := one.get("file_name"), str) or "id" not in one:
-                strange.append(Pair(f"image {number}", fault="has no id, or no file_name"))
-            elif names.setdefault(one["id"], name) != name:
-                strange.append(Pair(name, fault=SHARED))
-                shared.add(one["id"])
-        strange += [Pair(names.pop(one), fault=SHARED) for one in shared]
-        captions: list[tuple[str, object]] = [(name, None) for name in names.values()]
-        written = [one.get("caption") for one in document["annotations"]]
-        for number, one in enumerate(document["annotations"]):
-            if one.get("image_id") in names:
-                captions.append((names[one["image_id"]], written[number]))
-            else:
-                strange.append(Pair(f"annotation {number}", fault="names no image"))
-    except (AttributeError, KeyError, TypeError) as error:
-        wrong = f"{error} is missing" if isinstance(error, KeyError) else error
-        raise ValueError(f"{path} {NO_COCO}: {wrong}") from error
-    if written and not any(written):
-        raise ValueError(f"{path} {NO_COCO}: 'caption' is missing")
-    if not names:
-        raise ValueError(f"{path} names no images")
-    return chain(_files(path, captions), strange)

@@ -4,7 +4,7 @@
   or the path of a file; img2dataset's parquet and RSICD's csv are such
 * a folder with metadata.csv, .jsonl or .parquet (Hugging Face's imagefolder)
 * a folder of images with a .txt or .json of the same name beside each (img2dataset's files)
-* captions of COCO, a json
+* captions in a json: COCO's, or Karpathy's form of them with a split, as RSICD has it
 
 What is found is packed, or left out for a reason under which it is named. Chapter: tune.
 """
@@ -50,7 +50,9 @@ def _holds_shards(path: Path) -> bool:
     return not (text or path.suffix.lower() in (*tables.ENDINGS, ".json"))
 
 
-def pack(given: Sequence[Path], out: Path, image: str = "", caption: str = "") -> list[Path]:
+def pack(
+    given: Sequence[Path], out: Path, image: str = "", caption: str = "", part: str = "train"
+) -> list[Path]:
     """The shards of what `given` holds, written into `out` once; it appears whole or not at all.
 
     out/left_out.json names what was left out by reason, out/data.json counts. ValueError or OSError
@@ -58,17 +60,21 @@ def pack(given: Sequence[Path], out: Path, image: str = "", caption: str = "") -
 
     Args:
         image, caption: the names of a table's columns; guessed, and said, where not given.
+        part: of a json with splits, see `rs5m.data.found.found`.
     """
-    return packer(given, image, caption)(out)
+    return packer(given, image, caption, part)(out)
 
 
 def packer(
-    given: Sequence[Path], image: str = "", caption: str = ""
+    given: Sequence[Path], image: str = "", caption: str = "", part: str = "train"
 ) -> Callable[[Path], list[Path]]:
     """`pack` in two steps: what is given is opened here, so that a wrong kind or column is named;
     images are read when the folder is named.
+
+    Args:
+        image, caption, part: as of `pack`.
     """
-    opened = [found(path, image, caption) for path in given]
+    opened = [found(path, image, caption, part) for path in given]
     note = {"data": [str(path.resolve()) for path in given], "columns": [image, caption]}
     return partial(_pack, chain.from_iterable(opened), note)
 

@@ -98,7 +98,7 @@ def _captions(
 ) -> tuple[Captions, Score, str]:
     shards = path
     if found := pairs.packable([path]):
-        shards = pairs.pack(found, out / "validation", image_column, caption_column)
+        shards = pairs.pack(found, out / "validation", image_column, caption_column, "val")
     source = Shards(shards, 1)  # read as files, not as squares
     groups = [source.captions(i) for i in range(len(source))]
     images = Images(source.names, source.content)

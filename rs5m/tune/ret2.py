@@ -22,7 +22,7 @@ import pandas as pd
 from tqdm.auto import tqdm
 
 from rs5m import dedup
-from rs5m.data import datasets, records
+from rs5m.data import datasets, documents, records
 from rs5m.data.sample import is_caption
 from rs5m.dedup.hamming import hash_pairs
 from rs5m.files import aside, whole
@@ -44,10 +44,11 @@ class Split(NamedTuple):
 
 
 def split(folder: Path, name: str, part: str) -> Split:
-    """The "train" or "test" part of rsicd or rsitmd under a folder, from its csv, else from its
-    text lists.
+    """The "train" or "test" part of rsicd or rsitmd under a folder, from its csv, else its json,
+    else its text lists.
 
-    NAME/NAME_PART.csv has the columns filename and title; captions/NAME_PART_{filename,caps}.txt
+    NAME/NAME_PART.csv has the columns filename and title; NAME/dataset_NAME.json is as Karpathy's
+    (the files' names, splits and sentences); captions/NAME_PART_{filename,caps}.txt
     have an image and a caption a line (five captions for each image). Images lie in
     rsicd/RSICD_images/ and rsitmd/images/. FileNotFoundError and ValueError that name a file which
     is missing or cannot be read.
@@ -61,8 +62,11 @@ def split(folder: Path, name: str, part: str) -> Split:
             f"{folder} has no {name}/{images}/: put {name.upper()}'s images there"
         )
     table, lists = root / f"{name}_{part}.csv", _lists(folder, root, f"{name}_{part}")
+    document = root / f"dataset_{name}.json"
     if table.is_file():
         rows = [row[1:] for row in datasets.table_rows(table, encodings)]
+    elif document.is_file():
+        rows = list(documents.of_part(document, part))
     elif lists:
         rows = _lines(*lists)
     else:

@@ -66,7 +66,7 @@ def test_an_image_that_fails_in_its_batch_is_counted_once(small_recipe, tmp_path
     shard, out = tmp_path / "a.tar", tmp_path / "out"
     with tarfile.open(shard, "w") as tar:
         for i in range(9):
-            image = encoded(np.full((40, 40, 3), 25 * i, np.uint8), "JPEG") if i else b""
+            image = encoded(np.full((40, 40, 3), 25 * i, np.uint8), "JPEG") if i else b"\0"
             for name, data in ((f"{i}.jpg", image), (f"{i}.txt", b"a colour")):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)

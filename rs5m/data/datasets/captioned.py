@@ -11,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 
 from rs5m import files
+from rs5m.data import documents
 from rs5m.data.datasets.labelled import Classes, Images, LeftOut, classes
 from rs5m.data.datasets.memory import Labelled
 from rs5m.data.sample import is_caption
@@ -44,13 +45,15 @@ def captions(name: str, folder: Path) -> Captions:
     if name == "ucm":
         return _ucm_test(folder)
     held, encodings = CAPTIONED[name]
-    table = f"{name}/{name}_test.csv"
-    if (base := base_of(folder, table)) is None:
-        raise FileNotFoundError(f"{folder} has no {table}")
+    tables = f"{name}/{name}_test.csv", f"{name}/dataset_{name}.json"
+    known = ((base_of(folder, table), table) for table in tables)
+    base, table = next(((base, table) for base, table in known if base), (None, tables[0]))
+    if base is None:
+        raise FileNotFoundError(f"{folder} has no {tables[0]}, nor {tables[1]}")
     rows: dict[str, list[str]] = {}
-    for line, file, title in table_rows(base / table, encodings):
+    for where, file, title in _test_rows(base / table, encodings):
         if not is_caption(title):
-            raise ValueError(f"{base / table}, line {line}: a row needs a filename and a title")
+            raise ValueError(f"{where}: a row needs a filename and a title")
         rows.setdefault(file, []).append(title)
     paths = {file: base / name / held / file for file in sorted(rows)}
     kept = [file for file, path in paths.items() if path.is_file()]
@@ -69,6 +72,18 @@ def captions(name: str, folder: Path) -> Captions:
     images = Images(kept, lambda i: paths[kept[i]].read_bytes())
     left_out = {"missing": missing} if missing else {}
     return Captions(name, images, [tuple(rows[file]) for file in kept], left_out)
+
+
+def _test_rows(path: Path, encodings: Sequence[str]) -> Iterator[tuple[str, str, str]]:
+    """Place, file and caption of every row of a set's test part, from its csv or json."""
+    if path.suffix == ".csv":
+        for line, file, title in table_rows(path, encodings):
+            yield f"{path}, line {line}", file, title
+    else:
+        for file, title in documents.of_part(path, "test"):
+            if file != PurePosixPath(file).name:
+                raise ValueError(f"{path}: {file!r} is not a file name")
+            yield f"{path}, image {file}", file, title
 
 
 def base_of(folder: Path, inside: str) -> Path | None:
