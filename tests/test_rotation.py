@@ -408,9 +408,17 @@ def test_wrong_images_captions_and_angles_are_named():
     ):
         with pytest.raises(ValueError, match=f"image 2 is .*{words}"):
             rotation.similarities(model, [*images[:2], bad], [["snow"]] * 3, batch=2, quiet=True)
+    with pytest.raises(ValueError, match="image 0 is .*NoneType"):
+        rotation.rotate([None, *images])
     for angles in ((), (0, math.nan), (math.inf,)):
         with pytest.raises(ValueError, match="angles are .*: give at least one, in degrees"):
             rotation.rotate(images, angles, SIZE)
+
+
+def test_views_have_clips_size_and_lie_where_they_are_asked_for():
+    images = random_images(1, 40, 40)
+    assert rotation.rotate(images, [0]).shape == (1, 1, 3, 224, 224)
+    assert rotation.rotate(images, [0], SIZE, device=torch.device("meta")).device.type == "meta"
 
 
 class Quarters(nn.Module):

@@ -1,14 +1,14 @@
 """How many changes of the code do its tests notice? One change at a time, in a copy of the tree.
 
-A change is a comparison, `and`, `or`, `not`, + or -, a number, a truth value, `min` or `max` turned
-into its neighbour. A module is tested by tests/.../test_<module>.py, else by its package's file or
-by the tests in its folder that name it: the quickest of them, until --seconds are full. What these
-do not notice goes through all others that use the module and are not marked slow. A survivor that
-computes the same has its reason in the JSON's `equal`, which later runs keep.
+The changes are those of tools/mutants.py. A module is tested by tests/.../test_<module>.py, else by
+its package's file or by the tests in its folder that name it: the quickest of them, until --seconds
+are full. What these do not notice goes through all others that use the module and are not marked
+slow. The JSON has each module's samples by their seed, with the seconds for a change (null: not
+noted): tests are written for what survives seed 0, and other seeds are fresh. A survivor that
+computes the same has its reason in `equal`, which later runs keep; others are open.
 """
 
 import argparse
-import ast
 import contextlib
 import json
 import math
@@ -23,12 +23,12 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from functools import cache
-from itertools import accumulate
 from operator import itemgetter
 from pathlib import Path
-from typing import NamedTuple
+
+from mutants import Change, changes
 
 ROOT = Path(__file__).parents[1]
 MODULES = (
@@ -41,75 +41,6 @@ MODULES = (
 SLOW_START = ("rs5m.clip.openclip", "pandas", "pyarrow.parquet", "scipy.ndimage", "pytest")
 STOP = ("-x",)  # at the first failure
 REPOSITORY = ("test_book", "test_layout", "test_readme")  # tests of files, not of what they do
-WORDS = (("min", "max"), ("minimum", "maximum"), ("any", "all"), ("floor", "ceil"))
-COMPARED = ((ast.Lt, ast.LtE), (ast.Gt, ast.GtE), (ast.Eq, ast.NotEq), (ast.In, ast.NotIn))
-COMPUTED = ((ast.Is, ast.IsNot), (ast.Add, ast.Sub), (ast.BitAnd, ast.BitOr), (ast.And, ast.Or))
-TEXTS = (str, ast.JoinedStr, ast.List)  # what is joined, not added
-OTHER = {one: two for pair in (*WORDS, *COMPARED, *COMPUTED) for one, two in (pair, pair[::-1])}
-
-
-class Change(NamedTuple):
-    """A piece of a line, and what comes in its place."""
-
-    line: int
-    start: int  # bytes from the beginning of the file
-    end: int
-    before: str
-    after: str
-
-
-def changes(source: str) -> list[Change]:
-    """Every change of a module's text, in order; texts, annotations and decorators stay."""
-    begins = [0, *accumulate(map(len, source.encode().splitlines(keepends=True)))]
-    found = []
-    for node, after in _mutated(ast.parse(source)):
-        start = begins[node.lineno - 1] + node.col_offset
-        end = begins[node.end_lineno - 1] + node.end_col_offset
-        before = source.encode()[start:end].decode()
-        found.append(Change(node.lineno, start, end, before, after))
-    return sorted(found, key=lambda change: change.start)
-
-
-def _mutated(node: ast.AST) -> Iterator[tuple[ast.AST, str]]:
-    """The nodes below one that can be changed, each with its new text."""
-    if isinstance(node, ast.JoinedStr):
-        return  # Python 3.11 does not say where its parts are
-    if (after := _changed(node)) is not None:
-        yield node, after
-    for field, value in ast.iter_fields(node):
-        if field in ("annotation", "returns", "decorator_list"):
-            continue
-        for child in value if isinstance(value, list) else [value]:
-            if isinstance(child, ast.AST):
-                yield from _mutated(child)
-
-
-def _changed(node: ast.AST) -> str | None:
-    """The new text of a node; None where there is nothing to change."""
-    match node:
-        case ast.Compare(left=left, ops=[op], comparators=right) if type(op) in OTHER:
-            return _text(ast.Compare(left, [OTHER[type(op)]()], right))
-        case ast.BinOp(left=left, op=op, right=right) if type(op) in OTHER:
-            if any(isinstance(getattr(s, "value", s), TEXTS) for s in (left, right)):
-                return None
-            return _text(ast.BinOp(left, OTHER[type(op)](), right))
-        case ast.BoolOp(op=op, values=values):
-            return _text(ast.BoolOp(OTHER[type(op)](), values))
-        case ast.UnaryOp(op=ast.Not(), operand=operand):
-            return _text(operand)
-        case ast.Constant(value=bool(value)):
-            return repr(not value)
-        case ast.Constant(value=int(value)):
-            return repr(value + 1)
-        case ast.Constant(value=float(value)):
-            return repr(value * 1.5 or 1.0)
-        case ast.Name(id=name) | ast.Attribute(attr=name) if name in OTHER:
-            return ast.unparse(node).removesuffix(name) + OTHER[name]
-    return None
-
-
-def _text(node: ast.AST) -> str:
-    return f"({ast.unparse(node)})"
 
 
 def tests_of(module: str) -> list[str]:
@@ -253,16 +184,24 @@ def measure(module: str, folder: Path, options: argparse.Namespace) -> dict:
         told = {"before": change.before, "after": change.after}
         survivors.append({"line": change.line, "code": lines[change.line - 1].strip()} | told)
         print(f"{module}:{change.line}: {change.before} -> {change.after}", flush=True)
-    found = {"changes": len(known), "tried": tried, "noticed": tried - len(survivors)}
-    print(f"{module}: {found['noticed']} of {tried} noticed", flush=True)
-    return found | {"tests": here.tests, "survivors": sorted(survivors, key=itemgetter("line"))}
+    print(f"{module}: {tried - len(survivors)} of {tried} noticed", flush=True)
+    sample = {"sampled": tried, "noticed": tried - len(survivors), "seconds": options.seconds}
+    sample |= {"survivors": sorted(survivors, key=itemgetter("line"))}
+    about = {"changes": len(known), "tests": here.tests}
+    return about | {"samples": {str(options.seed): sample}}
 
 
-def reasons(found: dict, before: dict) -> dict:
-    """A module's result with the reasons why survivors are equal from an earlier one."""
-    key = itemgetter("code", "before", "after")
-    known = {key(one): {"equal": one["equal"]} for one in before["survivors"] if "equal" in one}
-    return found | {"survivors": [one | known.get(key(one), {}) for one in found["survivors"]]}
+def joined(found: dict, before: dict) -> dict:
+    """A module's result, with its other samples and the reasons of survivors from before."""
+    key, samples = itemgetter("code", "before", "after"), before.get("samples", {})
+    old = [one for sample in samples.values() for one in sample["survivors"]]
+    known = {key(one): {"equal": one["equal"]} for one in old if "equal" in one}
+    samples = samples | found.get("samples", {})
+    for sample in samples.values():
+        sample["survivors"] = [one | known.get(key(one), {}) for one in sample["survivors"]]
+        equal = sum(bool(one.get("equal")) for one in sample["survivors"])
+        sample |= {"equal": equal, "open": len(sample["survivors"]) - equal}
+    return before | found | {"samples": samples}
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -285,14 +224,24 @@ def main(arguments: list[str] | None = None) -> None:
         folder = Path(temporary).resolve()
         copy(folder)
         for module in options.module:
-            if found := measure(module, folder, options):
-                before = held.get(module, {"survivors": ()})
-                held[module] = reasons(found, before) | {"seed": options.seed}
+            held[module] = joined(measure(module, folder, options), held.get(module, {}))
             if options.out:
                 options.out.write_text(json.dumps(held, indent=1, sort_keys=True) + "\n")
+    summary(held)
+
+
+def summary(held: dict) -> None:
+    """Print what each module's tests noticed, the sample they were written for and fresh ones."""
+    totals: dict[bool, Counter] = {False: Counter(), True: Counter()}
     for module, found in held.items():
-        equal = sum(bool(one.get("equal")) for one in found["survivors"])
-        print(f"{module:<24}{found['noticed']:>4} of {found['tried'] - equal:>4}, {equal} equal")
+        for seed, sample in found.get("samples", {}).items():
+            numbers = {name: sample[name] for name in ("sampled", "noticed", "equal", "open")}
+            totals[seed != "0"].update(numbers)
+            told = ", ".join(f"{number} {name}" for name, number in numbers.items())
+            print(f"{module:<20} seed {seed:>2}: {told}; {sample['seconds']} s for a change")
+    for fresh, total in totals.items():
+        share = total["noticed"] / max(1, total["sampled"] - total["equal"])
+        print(f"{'other seeds' if fresh else 'seed 0'}: {dict(total)}, {share:.0%} of what differs")
 
 
 if __name__ == "__main__":

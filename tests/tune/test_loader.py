@@ -521,6 +521,11 @@ def test_nothing_to_read_is_said(tmp_path):
         ValueError, match=r"and the other shards hold no whole pair \(b.tar is not a tar file"
     ):
         Shards(tmp_path, SIZE)
+    for name in "cdef":
+        (tmp_path / f"{name}.tar").write_bytes(b"<html>" * 300)
+    with pytest.raises(ValueError, match="no whole pair") as caught:
+        Shards(tmp_path, SIZE)  # of five faults, three
+    assert [f"{name}.tar is" in str(caught.value) for name in "bcdef"] == [True] * 3 + [False] * 2
 
 
 def test_what_the_shards_leave_out_is_counted(folder):
