@@ -141,6 +141,8 @@ def run(arguments: argparse.Namespace) -> None:
         found,
         f"{writer}, {judges}",
         settings,
+        # the answers of a chat model and its budget lie in one file
+        ("write",) if arguments.captioner_url else (),
     )
     if (out / "dropped.parquet").is_file():
         card.write(out)

@@ -1,7 +1,8 @@
 """Shards of a stage on a Ray cluster: the worker that makes a shard writes it, and the driver sees
 its number alone. Chapter: pub11.
 
-* the run's folder has to be on a disk that every machine of the cluster has under the same path
+* the run's folder has to be on a disk that every machine of the cluster has under the same path;
+  workers are in the driver's folder where they have it, so that relative paths mean the same
 * there are no waves: a shard that waits for a slow host holds up no other
 * near-copies are one task of one worker, for every picture may meet every other
 """
@@ -10,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sized
+from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from functools import partial
 from pathlib import Path
 from typing import NamedTuple
@@ -28,13 +29,15 @@ AHEAD = 2  # tasks for each that can run, so that no worker waits for the driver
 class Task(NamedTuple):
     """What a stage does to a shard: the stage's name; a function from the run's folder and a
     shard's number to the shard's file; one that writes the file, from the folder, the number and
-    what is given for it; the share of a core that one shard takes.
+    what is given for it; the share of a core that one shard takes; whether it takes a GPU of a
+    cluster that has any.
     """
 
     stage: str
     path: Callable[[Path, int], Path]
     write: Callable[[Path, int, Sized], None]
     cores: float
+    gpu: bool = False
 
 
 def table(stage: str, make: Callable[[Path, int, Sized], pa.Table], cores: float) -> Task:
@@ -51,7 +54,26 @@ def _save(make: Callable, path: Callable, out: Path, number: int, given: Sized) 
     runfolder.save(make(out, number, given), path(out, number))
 
 
-def work(task: Task, given: Mapping[int, Sized], out: Path) -> None:
+def places(cores: float, gpu: bool) -> float:
+    """How many such tasks the cluster that RAY_ADDRESS names takes at a time."""
+    found = _joined().cluster_resources()
+    return (gpu and found.get("GPU", 0)) or max(1, found.get("CPU", 1) / cores)
+
+
+def _joined():
+    """Ray, of the cluster."""
+    import ray
+
+    ray.init(os.environ["RAY_ADDRESS"], ignore_reinit_error=True, log_to_driver=False)
+    return ray
+
+
+def work(
+    task: Task,
+    given: Mapping[int, Sized],
+    out: Path,
+    shares: Mapping[int, Sequence[int]] | None = None,
+) -> None:
     """Make the shards that are missing: on the cluster that RAY_ADDRESS names, else here.
 
     OSError in one sentence where a worker fails, has another version of this package, or does not
@@ -61,6 +83,7 @@ def work(task: Task, given: Mapping[int, Sized], out: Path) -> None:
         task: the stage.
         given: of each shard, in order, what it is made of, an item for each image.
         out: the run's folder, held by this process.
+        shares: the shards that a task makes, by its last one, where they are several.
     """
     todo = deque(number for number in given if not task.path(out, number).is_file())
     total = sum(len(given[number]) for number in todo)
@@ -68,7 +91,8 @@ def work(task: Task, given: Mapping[int, Sized], out: Path) -> None:
     make = _on_cluster if os.environ.get("RAY_ADDRESS") else _here
     with tqdm(total=total, desc=task.stage, unit=" images", miniters=1, disable=not todo) as bar:
         for number in make(task, todo, given, out) if todo else ():
-            runfolder.log(out, task.stage, number)
+            for one in (shares or {}).get(number, [number]):
+                runfolder.log(out, task.stage, one)
             bar.update(len(given[number]))
 
 
@@ -80,17 +104,14 @@ def _here(task: Task, todo: deque, given: Mapping, out: Path) -> Iterator[int]:
 
 def _on_cluster(task: Task, todo: deque, given: Mapping, out: Path) -> Iterator[int]:
     """Numbers of shards as they are made."""
-    import ray
-
-    address = os.environ["RAY_ADDRESS"]
-    ray.init(address, ignore_reinit_error=True, log_to_driver=False)
-    cores = ray.cluster_resources().get("CPU", 1)
-    remote = ray.remote(num_cpus=task.cores, max_retries=3)(_write)
+    ray, address = _joined(), os.environ["RAY_ADDRESS"]
+    gpus = int(task.gpu and "GPU" in ray.cluster_resources())
+    remote = ray.remote(num_cpus=task.cores, num_gpus=gpus, max_retries=3)(_write)
     write, running = ray.put(task.write), {}
     while todo or running:
-        while todo and len(running) < AHEAD * max(1, cores / task.cores):
+        while todo and len(running) < AHEAD * places(task.cores, task.gpu):
             number = todo.popleft()
-            asked = write, str(out.resolve()), number, given[number], __version__
+            asked = write, str(out.resolve()), number, given[number], __version__, os.getcwd()
             running[remote.remote(*asked)] = number
         (done, *_), _ = ray.wait(list(running))
         number = running.pop(done)
@@ -124,7 +145,7 @@ def _failed(what: str, address: str, error: BaseException) -> OSError:
     )
 
 
-def _write(write: Callable, out: str, number: int, given: Sized, version: str) -> None:
+def _write(write: Callable, out: str, number: int, given: Sized, version: str, folder: str) -> None:
     """In a worker: write a shard, whole or not at all."""
     if version != __version__:
         raise ValueError(
@@ -132,4 +153,6 @@ def _write(write: Callable, out: str, number: int, given: Sized, version: str) -
         )
     if not Path(out).is_dir():
         raise OSError(f"a worker has no folder {out}: name one that all machines share")
+    if Path(folder).is_dir():
+        os.chdir(folder)
     write(Path(out), number, given)

@@ -4,7 +4,8 @@ drop.
 Paper: RS3. Chapter: rs3. Candidates are written, cleaned and ranked by two models; of the best five
 the one that fits steadily however the image is turned is joined with the sentence of the metadata.
 The work is divided into shards of images (`rs5m.data.runfolder`). The captioner has left the memory
-when the rankers enter it.
+when the rankers enter it. With RAY_ADDRESS set, workers of that Ray cluster make and write the
+shards (`rs5m.rs3.shares`): its machines then share the disks of images and output.
 
 * paper: 20 candidates, 10 by one model, 5 by another, one by rotation invariance; "meta caption +
   visual caption"
@@ -16,7 +17,8 @@ from __future__ import annotations
 
 import gc
 import hashlib
-from collections.abc import Callable, Iterable, Mapping
+import os
+from collections.abc import Callable, Collection, Iterable, Mapping
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -29,6 +31,7 @@ from rs5m.captions.sentences import Record, count_left_out, sentence
 from rs5m.data import images as pictures
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import save, shard_path
+from rs5m.rs3 import shares
 from rs5m.rs3.documents import Metadata
 from rs5m.rs3.input import content, facts, one_rendering, sorted_out, sources
 from rs5m.rs3.settings import DEFAULT, ORDERS, RENDERINGS, Settings
@@ -67,6 +70,7 @@ def run(
     records: Metadata | Mapping[str, Record] | None = None,
     identity: str = "",
     settings: Settings = DEFAULT,
+    here: Collection[str] = (),
 ) -> Path:
     """All stages from a folder of images into the folder `out`; resumes an interrupted run.
 
@@ -83,6 +87,7 @@ def run(
         records: what is known of the images, by name, or what `read_records` returned.
         identity: names the models in run.json.
         settings: how it is done.
+        here: of the stages "write" and "choose" those that no worker of Ray may do.
     """
     images, out = Path(images), Path(out)
     files, left_out = sorted_out(images)
@@ -98,7 +103,7 @@ def run(
         if not (out / "dropped.parquet").is_file():
             rows, size = list(files.items()), settings.shard_size
             shards = [rows[start : start + size] for start in range(0, len(rows), size)]
-            _work(shards, images, out, captioner, rankers, settings)
+            _work(shards, images, out, captioner, rankers, settings, here)
             missing = _missing(out, len(shards), settings.part[1])
             if missing:
                 print(f"rs3: {missing}")
@@ -116,11 +121,13 @@ def _work(
     captioner: Callable,
     rankers: Callable,
     settings: Settings,
+    here: Collection[str],
 ) -> None:
     """Both stages over the shards of this part; a stage's models are gone from memory at its
     end.
     """
-    turning = settings.criterion, settings.angles
+    turning, on_ray = (settings.criterion, settings.angles), os.environ.get("RAY_ADDRESS")
+    images, out = images.resolve(), out.resolve()  # workers may be in another folder
     for stage, load, do in (
         ("write", captioner, partial(write, shards, images, settings.candidates)),
         ("choose", rankers, partial(choose, shards, images, out, *turning)),
@@ -129,7 +136,10 @@ def _work(
         mine = runfolder.missing(out, stage, range(first, len(shards), parts))
         if mine:
             sizes = {number: len(shards[number]) for number in mine}
-            runfolder.work(out, stage, sizes, partial(do, load()))
+            if on_ray and stage not in here:
+                shares.work(stage, load, do, sizes, out)
+            else:
+                runfolder.work(out, stage, sizes, partial(do, load()))
             gc.collect()  # networks refer to themselves
             torch.cuda.empty_cache()  # does nothing without CUDA
 

@@ -4,11 +4,9 @@ import json
 import os
 import shutil
 import signal
-from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
 
-import fake_pub11
+import local_ray
 import on_workers
 import pytest
 from fake_pub11 import LIMITS, WHOLE, Cheap, child, contents
@@ -19,37 +17,16 @@ from rs5m import pub11
 from rs5m.data import runfolder
 from rs5m.pub11 import cluster, duplicates, outcome
 
-ray = pytest.importorskip("ray")
+pytest.importorskip("ray")
 pytestmark = pytest.mark.slow
 TAR = 8
-HERE = Path(fake_pub11.__file__).parent
-
-
-def started(workers, hook=None):
-    """Ray with so many workers, each of which calls `hook` first; returns its address."""
-    path = os.pathsep.join([str(HERE.parents[1]), str(HERE)])
-    environment = {"env_vars": {"PYTHONPATH": path}}
-    environment |= {"worker_process_setup_hook": f"on_workers.{hook}"} if hook else {}
-    ray.init(
-        num_cpus=workers, include_dashboard=False, log_to_driver=False, runtime_env=environment
-    )
-    return ray.get_runtime_context().gcs_address
-
-
-@contextmanager
-def own(workers, hook=None):
-    """A Ray for one test."""
-    try:
-        yield started(workers, hook)
-    finally:
-        ray.shutdown()
 
 
 @pytest.fixture(scope="module")
 def address():
     """A Ray of two workers whose clocks are wrong."""
-    yield started(2, "clock_is_wrong")
-    ray.shutdown()
+    with local_ray.running(2, "clock_is_wrong") as address:
+        yield address
 
 
 @pytest.fixture
@@ -90,7 +67,7 @@ def ends(out):
 def test_the_same_bytes_as_on_one_machine(workers, site, finished, tmp_path):
     """These three tests have a Ray of their own, before the others share one."""
     out = tmp_path / "out"
-    with own(workers) as address:
+    with local_ray.running(workers) as address:
         assert child(f"{site[1]}/*.parquet", out, RAY_ADDRESS=address).wait(600) == 0
     assert contents(out) == contents(finished)
     loads = (out / "loads.txt").read_text().split()
@@ -101,7 +78,7 @@ def test_the_same_bytes_as_on_one_machine(workers, site, finished, tmp_path):
 def test_killed_now_and_then_it_ends_with_the_same_bytes(site, finished, tmp_path):
     """Three kills; bench/kills.py makes twenty."""
     out, pairs = tmp_path / "out", f"{site[1]}/*.parquet"
-    with own(2) as address:
+    with local_ray.running(2) as address:
         start = partial(child, pairs, out, RAY_ADDRESS=address)
         dead = kills.disturb(start, out, kills.made(finished), 3, seed=2)
     assert {"driver", "worker"} <= {one["killed"] for one in dead}, dead
@@ -109,7 +86,7 @@ def test_killed_now_and_then_it_ends_with_the_same_bytes(site, finished, tmp_pat
 
 
 def test_workers_without_the_package_are_one_sentence(site, again, alone, monkeypatch):
-    with own(1, "has_no_rs5m") as address:
+    with local_ray.running(1, "has_no_rs5m") as address:
         monkeypatch.setenv("RAY_ADDRESS", address)
         with pytest.raises(OSError, match="install this version of rs5m on every machine") as told:
             go(site, again)
@@ -214,4 +191,4 @@ def test_a_disk_that_is_not_shared_is_one_sentence(site, again, alone, on_ray, m
         with pytest.raises(OSError, match="wrote pub11-train-000..tar to a disk of its own"):
             go(site, again)
     with pytest.raises(OSError, match="a worker has no folder /none: name one"):
-        cluster._write(None, "/none", 0, [], cluster.__version__)
+        cluster._write(None, "/none", 0, [], cluster.__version__, "/")

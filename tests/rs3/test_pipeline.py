@@ -9,7 +9,6 @@ import random
 import shutil
 import tarfile
 import zipfile
-import zlib
 from pathlib import Path
 
 import killed
@@ -17,6 +16,7 @@ import numpy as np
 import pyarrow.parquet as pq
 import pytest
 import torch
+from cheap_rs3 import Cheap, cheap_rankers
 from PIL import Image
 from small_disk import small_disk
 
@@ -48,57 +48,6 @@ PATCH = {
     "projection": 'PROJCS["WGS 84 / UTM zone 29N"]',
 }  # fmt: skip
 AIRPORT, PASTURE = "airport_0_0_rgb", "S2A_MSIL2A_36_85"
-NOUNS = "river forest harbour runway field road lake bridge quarry desert".split()
-
-
-class Cheap:
-    """Writes captions from a checksum of the pixels; of a black image nothing that is a caption."""
-
-    calls = 0
-
-    def generate(self, images, n):
-        Cheap.calls += 1
-        captions.check(images, n)
-        return [self._texts(image, n) for image in images]
-
-    def _texts(self, image, n):
-        if not image.any():
-            return ["", "  ", "卫星图像", "...", "cut \ud800 here"][:n]
-        generator = random.Random(zlib.crc32(image.tobytes()))
-        texts = [
-            f"a {generator.choice(NOUNS)}  near a {generator.choice(NOUNS)}" for _ in range(n - 2)
-        ]
-        return [*texts, "", "спутниковый снимок"]
-
-
-class Net(torch.nn.Module):
-    """Random towers that see where in the image something is, so that a turned image has another
-    vector.
-    """
-
-    def __init__(self, seed):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.image = torch.nn.Parameter(torch.randn(48, 8, generator=generator))
-        self.words = torch.nn.Parameter(torch.randn(64, 8, generator=generator))
-
-    def encode_image(self, pixels):
-        return (
-            torch.nn.functional.adaptive_avg_pool2d(pixels.contiguous(), 4).flatten(1) @ self.image
-        )
-
-    def encode_text(self, tokens):
-        return self.words[tokens].mean(1)
-
-
-def tokens(texts):
-    return torch.tensor(
-        [[zlib.crc32(f"{text} {i}".encode()) % 64 for i in range(4)] for text in texts]
-    )
-
-
-def cheap_rankers():
-    return tuple(clip.Model(Net(seed), tokens, (0.5,) * 3, (0.5,) * 3, 16) for seed in (1, 2))
 
 
 def small_run(images, out, found=None, **options):
