@@ -32,6 +32,7 @@ READERS = {
     "evaluate/suites.toml": {"rs5m.evaluate.cards"},
     "evaluate/contact.toml": {"rs5m.evaluate.contact"},
     "evaluate/protocols.toml": {"rs5m.evaluate.protocols"},
+    "evaluate/printed.csv": {"rs5m.evaluate.reporting"},
     "pocket/webtexts.toml": {"rs5m.pocket.webtexts"},
     "pocket/continents.csv": {"rs5m.pocket.world"},
     "pocket/land_cover.csv": {"rs5m.pocket.world", "rs5m.book.testing"},

@@ -15,7 +15,7 @@ from rs5m.book import domain, models, plots, testing, together, weights
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
 from rs5m.data.datasets import Labelled
-from rs5m.evaluate import frozen, prompts, protocols, stored
+from rs5m.evaluate import frozen, prompts, protocols, reporting, stored
 from rs5m.intervals import in_words
 
 FAMILIES = together.FAMILIES
@@ -121,6 +121,38 @@ def table(values: dict[str, dict]) -> pd.DataFrame:
             for key, by in columns(values).items()
         }
     ).fillna("")
+
+
+def beside_theirs(values: dict[str, dict]) -> pd.DataFrame:
+    """Top-1 in % of zero-shot and of all images at once, ours and what RS-TransCLIP's authors got
+    from the same vectors; a row for each model of which they have both.
+    """
+    rows = reporting.printed_by_others()
+    theirs = rows[rows["dataset"] == "WHU-RS19"].set_index(["release", "metric"])["value"]
+    found = {}
+    for name, of in values.items():
+        release = name.replace(" ", "-")
+        if (release, "top-1") in theirs:
+            zero, all_of = theirs[release, "top-1"], theirs[release, "transductive top-1"]
+            found[name] = {
+                "zero-shot, ours": of["zeroshot"][weights.MANY]["top1"],
+                "zero-shot, theirs": zero,
+                "all at once, ours": of["frozen"][ALL]["top1"],
+                "all at once, theirs": all_of,
+            }
+    return pd.DataFrame(found).T
+
+
+def apart(both: pd.DataFrame) -> dict[str, float]:
+    """Of `beside_theirs`: models; same: those of equal zero-shot, to two digits; zero: the most
+    points between the two; low and high: ours less theirs of all images at once. NaN for none.
+    """
+    if both.empty:
+        return dict.fromkeys(("models", "same", "zero", "low", "high"), np.nan)
+    zero = (both["zero-shot, ours"] - both["zero-shot, theirs"]).round(2)
+    gap = both["all at once, ours"] - both["all at once, theirs"]
+    told = {"models": len(both), "same": int((zero == 0).sum()), "zero": float(zero.abs().max())}
+    return told | {"low": float(gap.min()), "high": float(gap.max())}
 
 
 def ranks(values: dict[str, dict]) -> pd.DataFrame:

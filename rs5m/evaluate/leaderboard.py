@@ -30,7 +30,7 @@ th[aria-sort=ascending] button::after { content: " \\2191" }
 tr > :first-child { position: sticky; left: 0; z-index: 1; background: Canvas; min-width: 7rem;
   max-width: 16rem; white-space: normal; overflow-wrap: anywhere }
 td { vertical-align: top } td.words { min-width: 14rem; white-space: normal }
-small { opacity: .75; display: block }
+small { opacity: .75; display: block; font-weight: 400 }
 @media (max-width: 40rem) { tr > :first-child { max-width: 8rem } }
 """.strip()
 SCRIPT = """
@@ -54,12 +54,13 @@ CONTACT = (
 
 
 class Number(NamedTuple):
-    """A value with its 95 % interval, and what is printed of the same weights."""
+    """A value with its 95 % interval, what is printed of the same weights, and chance."""
 
     value: float
     low: float
     high: float
     printed: float | None = None
+    chance: float | None = None
 
 
 class Entry(NamedTuple):
@@ -86,7 +87,7 @@ def entries(report: dict) -> list[Entry]:
     found = []
     for name, told in report.items():
         numbers = {
-            protocol: Number(row["top1"], row["low"], row["high"])
+            protocol: Number(row["top1"], row["low"], row["high"], None, told.get("chance"))
             for protocol, row in told["protocols"].items()
         }
         images = f"{told['images']:,} images, top-1 in %"
@@ -100,8 +101,9 @@ def _of_model(report: dict) -> Entry:
     theirs = report.get("paper", {})
     same = theirs.get("same_model") or theirs.get("named_like_release")
     printed = theirs["values"] if same else {}
+    alike = report.get("chance", {})
     numbers = {
-        name: Number(value, *report["intervals"][name], printed.get(name))
+        name: Number(value, *report["intervals"][name], printed.get(name), alike.get(name))
         for name, value in report["metrics"].items()
     }
     notes = [
@@ -112,7 +114,8 @@ def _of_model(report: dict) -> Entry:
     for name, apart in report["not_comparable"].items():
         by_reason.setdefault("; ".join(apart["why"]), []).append(name)
         for key, value in apart["values"].items():
-            numbers[f"{name}, {key}"] = Number(value, *apart["intervals"][key])
+            by_chance = apart.get("chance", {}).get(key)
+            numbers[f"{name}, {key}"] = Number(value, *apart["intervals"][key], None, by_chance)
         numbers |= _by_protocol(report, name)  # beside its own set
     notes += [
         f"{', '.join(some)}: not comparable with published numbers, {why}"
@@ -149,6 +152,14 @@ def _by_protocol(report: dict, name: str) -> dict[str, Number]:
 def columns(lines: list[Entry]) -> list[str]:
     """The names of all numbers, in the order in which they come."""
     return list(dict.fromkeys(name for line in lines for name in line.numbers))
+
+
+def chance(lines: list[Entry], column: str) -> str:
+    """What chance is in a column, in words; "" where no model's report has it, or they differ."""
+    known = {line.numbers[column].chance for line in lines if column in line.numbers}
+    if len(known) != 1 or known == {None}:
+        return ""
+    return f"chance {known.pop():.{_digits(column)}f}"
 
 
 def leaders(lines: list[Entry], column: str) -> set[str]:
@@ -189,7 +200,9 @@ def _cells(lines: list[Entry]) -> list[list[tuple[str, str, bool, float | None]]
 
 def markdown(lines: list[Entry]) -> str:
     """The table, then the notes."""
-    heads = ["model", "activation", *columns(lines), "contact"]
+    told = [(name, chance(lines, name)) for name in columns(lines)]
+    heads = [f"{name} ({by_chance})" if by_chance else name for name, by_chance in told]
+    heads = ["model", "activation", *heads, "contact"]
     rows = [heads, ["---"] * 2 + ["---:"] * (len(heads) - 3) + ["---"]]
     for line, cells in zip(lines, _cells(lines), strict=True):
         told = [
@@ -217,7 +230,11 @@ def _notes(lines: list[Entry]) -> list[str]:
 def page(lines: list[Entry]) -> str:
     """The table as HTML; a click on a column's name sorts by it."""
     heads = ["model, activation", *columns(lines), "contact", "weights"]
-    head = "".join(f'<th aria-sort="none"><button>{escape(name)}</button></th>' for name in heads)
+    by_chance = ["", *(chance(lines, name) for name in columns(lines)), "", ""]
+    head = "".join(
+        f'<th aria-sort="none"><button>{escape(name)}</button><small>{told}</small></th>'
+        for name, told in zip(heads, by_chance, strict=True)
+    )
     rows = []
     for line, cells in zip(lines, _cells(lines), strict=True):
         first = f"<td>{escape(line.model)}<small>{escape(line.activation)}</small></td>"

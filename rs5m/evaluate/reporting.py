@@ -5,6 +5,8 @@ Chapter: zeroshot, retrieval, selo.
 """
 
 import json
+from functools import cache
+from importlib.resources import files
 from pathlib import Path
 from typing import NamedTuple
 
@@ -113,21 +115,33 @@ def published(task: str, name: str, at: Column) -> dict[str, float]:
     }
 
 
+@cache
+def printed_by_others() -> pd.DataFrame:
+    """What other authors print of released models and of CLIP's: release and the columns of
+    `printed`.
+    """
+    return pd.read_csv(files("rs5m.evaluate") / "printed.csv", encoding="utf-8")
+
+
 def printed(release: str) -> pd.DataFrame:
-    """What the paper prints of a released model: task, dataset, metric, value, unit, source and the
-    protocol; empty where no printed number of it was checked.
+    """What is printed of a released model, by the paper and others: task, dataset, metric, value,
+    unit, source and the protocol; empty where no printed number of it was checked.
     """
     rows, about = paper.table("results"), TUNED.get(release, ("", ""))
     rows = rows[(rows["model"] == about[0]) & (rows["tuned_on"] == about[1])]
     columns = ["task", "dataset", "metric", "value", "unit", "source"]
-    return rows[columns].assign(protocol=rows["task"].map(PRINTED)).reset_index(drop=True)
+    own, others = rows[columns].assign(protocol=rows["task"].map(PRINTED)), printed_by_others()
+    others = others[others["release"] == release].drop(columns="release")
+    return (
+        pd.concat([own, others], ignore_index=True) if len(own) else others.reset_index(drop=True)
+    )
 
 
 def sorted_out(scored: dict, why: dict, at: Column) -> dict:
     """Values of whole official sets under their official names; all others, with the reasons, under
     not_comparable.
     """
-    report = {key: {} for key in ("metrics", "intervals", "not_comparable", "extra")}
+    report = {key: {} for key in ("metrics", "intervals", "chance", "not_comparable", "extra")}
     report["paper"] = {
         "model": at.model,
         "tuned_on": at.tuned_on,
@@ -139,13 +153,15 @@ def sorted_out(scored: dict, why: dict, at: Column) -> dict:
         report["extra"][f"{task} {name}"] = result.extra
         if reasons := why[task, name]:
             told = {"why": reasons, "values": result.values, "intervals": result.intervals}
-            report["not_comparable"][f"{task} {name}"] = told
+            report["not_comparable"][f"{task} {name}"] = told | {"chance": result.chance}
             continue
         for key, official in names(task, name).items():
             report["metrics"][official], report["intervals"][official] = (
                 result.values[key],
                 result.intervals[key],
             )
+            if key in result.chance:
+                report["chance"][official] = result.chance[key]
         report["paper"]["values"] |= published(task, name, at)
     return report
 
@@ -201,6 +217,7 @@ def show(report: dict) -> None:
             "metric": name,
             "this run": _text(name, value),
             "95 %": _between(name, report["intervals"][name]),
+            "chance": _chance(name, report["chance"]),
         }
         published = at["values"].get(name)
         gap = "" if published is None else _text(name, value - published, "+")
@@ -213,10 +230,10 @@ def show(report: dict) -> None:
             print(f"{known['title']}: compared with the published set by {known['known_by']}")
     for name, told in report["not_comparable"].items():
         print(f"\n{name}: not comparable with the paper, {'; '.join(told['why'])}")
-        values = told["values"].items()
         rows = [
             {"value": k, "this run": _text(k, v), "95 %": _between(k, told["intervals"][k])}
-            for k, v in values
+            | {"chance": _chance(k, told["chance"])}
+            for k, v in told["values"].items()
         ]
         print(pd.DataFrame(rows).to_string(index=False))
     for name, rows in report.get("protocols", {}).items():
@@ -238,6 +255,10 @@ def _files(entry: dict) -> str:
 def _text(name: str, value: float, sign: str = "") -> str:
     """Percents to two digits as published, ratios (of semantic localization) to four."""
     return f"{value:{sign}.{4 if name in SELO or name in SELO.values() else 2}f}"
+
+
+def _chance(name: str, known: dict[str, float]) -> str:
+    return _text(name, known[name]) if name in known else ""
 
 
 def _between(name: str, interval: tuple[float, float]) -> str:

@@ -34,6 +34,7 @@ class Scored(NamedTuple):
     could not be used, and other files that lay beside them, by reason.
 
     protocols: values and intervals by other papers' protocols, `by_protocol` of each.
+    chance: what a model that gives every pair the same score has, of the values that have it.
     """
 
     values: dict[str, float]
@@ -43,6 +44,7 @@ class Scored(NamedTuple):
     strays: LeftOut
     predictions: pd.DataFrame | None = None
     protocols: dict[str, dict] = {}
+    chance: dict[str, float] = {}
 
 
 def score_classes(
@@ -103,7 +105,10 @@ def _several(store, found, words, encoded) -> Scored:
     }
     extra = {"images": len(encoded.kept), "labels": int(data.labels[encoded.kept].sum())}
     extra["average_precision"] = shown
-    return Scored(values, between, extra, by_reason(encoded), data.left_out)
+    labels = data.labels[encoded.kept]
+    alike = multilabel.measure(np.zeros(labels.shape), labels, draws=1)
+    scored = Scored(values, between, extra, by_reason(encoded), data.left_out)
+    return scored._replace(chance={key: alike[key] for key in values})
 
 
 def _one(store, found, words, encoded) -> Scored:
@@ -121,7 +126,8 @@ def _one(store, found, words, encoded) -> Scored:
     values = {"top1": round(extra["rs5m_top1"], 2)}
     top1 = intervals.stratified_share(hit["rs5m"], label)
     table = by_image(data, encoded, zeroshot.classifier(text))
-    return Scored(values, {"top1": top1}, extra, by_reason(encoded), data.left_out, table)
+    scored = Scored(values, {"top1": top1}, extra, by_reason(encoded), data.left_out, table)
+    return scored._replace(chance={"top1": 100 / len(data.classes)})
 
 
 def by_image(data: Classes, encoded: features.Encoded, classifier: np.ndarray) -> pd.DataFrame:
@@ -168,7 +174,10 @@ def score_captions(
         for name in others
         if name in protocols.retrieval()
     }
-    return Scored(retrieval.summary(hits, KS), between, extra, skipped, {}, protocols=rows)
+    alike = np.ones((len(captions), 1)), np.ones((len(text), 1))
+    chance = retrieval.recall(*alike, image_of_text, KS)
+    values = retrieval.summary(hits, KS)
+    return Scored(values, between, extra, skipped, {}, protocols=rows, chance=chance)
 
 
 def _recalls(store, found: Found, captions: list, encoded, name: str) -> dict:

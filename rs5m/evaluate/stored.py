@@ -247,13 +247,16 @@ def run(paths: list[str | Path], out: str | Path, tasks: str = "zeroshot") -> di
     report, asked = {}, chosen(tasks)
     for vectors in map(read, paths):
         rows = measured(vectors, asked)
+        text = next(iter(classifiers(vectors).values()))
         about = {"images": len(vectors.label), "dim": vectors.image.shape[1]}
+        about["chance"] = 100 / len(text)
         report[vectors.name] = about | {"protocols": rows, "notes": list(vectors.notes)}
         for name, row in rows.items():
             print(
                 f"{vectors.name:<24} {name:<16} top-1 {row['top1']:6.2f} % "
                 f"[{row['low']:.1f}, {row['high']:.1f}]{_beside(row)}"
             )
+        print(f"{vectors.name}: {len(text)} classes, chance {about['chance']:.2f} %")
         for note in vectors.notes:
             print(f"{vectors.name}: {note}")
     with files.whole(out) as temporary:

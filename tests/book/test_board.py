@@ -69,3 +69,20 @@ def test_models_without_an_architecture_share_a_panel():
     figure = board.curves({"general": one, "tuned on pub11+rs3": one})
     assert len(figure.axes) == 1
     assert len({line.get_color() for line in figure.axes[0].lines}) == 2
+
+
+def test_ours_stand_beside_what_the_vectors_authors_got():
+    def of(zero, together):
+        return {
+            "zeroshot": {board.weights.MANY: {"top1": zero}},
+            "frozen": {board.ALL: {"top1": together}},
+        }
+
+    values = {"CLIP ViT-B-32": of(81.2935, 87.35), "no such model": of(1.0, 2.0)}
+    both = board.beside_theirs(values)
+    assert list(both.index) == ["CLIP ViT-B-32"]
+    assert both.loc["CLIP ViT-B-32"].tolist() == [81.2935, 81.29, 87.35, 90.35]
+    told = board.apart(both)
+    assert told["models"] == told["same"] == 1 and told["zero"] == 0
+    assert told["low"] == told["high"] == pytest.approx(-3.0)
+    assert np.isnan(list(board.apart(board.beside_theirs({})).values())).all()

@@ -8,7 +8,7 @@ import pytest
 
 from rs5m import cli
 from rs5m.clip import known
-from rs5m.evaluate import contact, leaderboard, official
+from rs5m.evaluate import contact, leaderboard, official, reporting
 from rs5m.evaluate.leaderboard import Entry, Number
 
 
@@ -64,6 +64,19 @@ def test_what_is_printed_of_the_same_weights_stands_beside():
     )
     assert "59.0 to 61.0; printed 61.4</small>" in leaderboard.page(leaderboard.entries(told))
     assert "printed" not in reference, "of another model"
+
+
+def test_chance_stands_over_its_column_where_all_reports_agree():
+    told = report("m", 60.0)
+    told["chance"] = {"EuroSAT-zeroshot-acc": 10.0}
+    told["not_comparable"]["zeroshot own"]["chance"] = {"top1": 100 / 21}
+    lines = leaderboard.entries(told)
+    head = leaderboard.markdown(lines).splitlines()[0]
+    assert "| EuroSAT-zeroshot-acc (chance 10.0) | zeroshot own, top1 (chance 4.8) |" in head
+    assert "EuroSAT-zeroshot-acc</button><small>chance 10.0</small>" in leaderboard.page(lines)
+    other = report("n", 50.0)
+    other["chance"] = {"EuroSAT-zeroshot-acc": 5.0}  # of another number of classes
+    assert leaderboard.chance(lines + leaderboard.entries(other), "EuroSAT-zeroshot-acc") == ""
 
 
 def test_one_reason_and_one_spread_are_said_once():
@@ -122,11 +135,22 @@ def test_a_model_by_name_shows_what_is_printed_of_it(capsys):
     assert re.search(r"activation +quickgelu", said) and re.search(r"Rsu +0\.755636 ratio", said)
     assert cli.main(["models", "FarSLIP2-ViT-B-16", "--json"]) == 0
     (row,) = json.loads(capsys.readouterr().out)
-    assert row["printed"] == [] and row["activation"] == "quickgelu"
+    assert [one["value"] for one in row["printed"]] == [62.24] and row["activation"] == "quickgelu"
     assert cli.main(["models", "RS-M-CLIP"]) == 0
     assert "no number that its authors printed was checked" in capsys.readouterr().out
     assert cli.main(["models", "FarSLIP"]) == 2
     assert "did you mean FarSLIP1-ViT-B-32 or FarSLIP2-ViT-B-16? " in capsys.readouterr().err
+
+
+def test_what_others_print_is_of_known_models_and_names_protocol_and_source():
+    rows = reporting.printed_by_others()
+    assert (
+        not rows.isna().any().any() and not rows.duplicated(["release", "dataset", "metric"]).any()
+    )
+    plain = {name for name in rows["release"] if name.startswith("CLIP-")}
+    assert set(rows["release"]) - plain <= known.models().keys()
+    both = reporting.printed("GeoRSCLIP-ViT-B-32")
+    assert {"EuroSAT", "WHU-RS19"} <= set(both["dataset"]) and both["protocol"].notna().all()
 
 
 def test_several_models_give_a_json_each_and_one_board(tmp_path, monkeypatch):

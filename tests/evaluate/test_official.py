@@ -222,6 +222,9 @@ def test_known_features_give_the_known_result(data, whole, capsys):
     for key, name in reporting.SELO.items():
         assert metrics[name] == pytest.approx(np.mean([query[key] for query in queries]))
     assert report["not_comparable"] == {} and set(metrics) == set(intervals)
+    alike = report["chance"]
+    assert alike["EuroSAT-zeroshot-acc"] == pytest.approx(100 / len(CLASSES))
+    assert alike["retrieval-text2image-R@5-rsitmd"] == pytest.approx(100 * 5 / 14), "of 14 images"
     for name, value in metrics.items():
         assert intervals[name][0] - 1e-9 <= value <= intervals[name][1] + 1e-9
     missing = {(entry["task"], entry["set"]) for entry in report["left_out"]}
