@@ -78,8 +78,9 @@ def named(name: str, tag: str | None, bare: bool, length: int | None = None) -> 
 
 def _not_loaded(name: str, tag: str | None, error: Exception) -> str:
     """What could not be loaded, and the cure."""
-    lines = str(error).strip().splitlines()
-    why = f"{type(error).__name__}: {lines[0][:150]}" if lines else type(error).__name__
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = " ".join(lines[: 2 if lines and lines[0].endswith(":") else 1])[:200]
+    why = f"{type(error).__name__}: {said}" if said else type(error).__name__
     if name.startswith("local-dir:"):
         return f"{name} could not be loaded: {_of_folder(Path(name[len('local-dir:') :]), why)}"
     if name.startswith("hf-hub:"):
@@ -102,7 +103,7 @@ def _of_folder(folder: Path, why: str) -> str:
     if not folder.is_dir():
         return f"{folder} is not a folder: name one that holds a configuration and weights"
     if (folder / CONFIG).is_file():
-        return f"its {CONFIG} or its weights are not whole ({why}): fetch both again"
+        return f"its {CONFIG} and its weights are not whole, or of two networks ({why}): fetch both"
     if (folder / huggingface.CONFIG).is_file():
         found = huggingface.model_type(folder) or "no model"
         known = " and ".join(huggingface.NETWORKS)

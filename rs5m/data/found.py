@@ -23,6 +23,7 @@ IMAGES = ("image", "img", "jpg", "jpeg", "png", "webp", "picture")  # usual name
 IMAGES += ("imagepath", "path", "filepath", "imagefile", "file", "filename")
 CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 IMAGE = "--image-column"
+PLACES = "paths, bytes or a struct with a field bytes"
 NO_IMAGE = "has no image"
 LONGEST = 1000  # characters of a path
 
@@ -141,7 +142,7 @@ def of_table(
     if column is CAPTION and alone and not (image or words):
         named = datasets.table_rows(path, ("UTF-8", "gb18030"))  # RSICD's is in either
         return _files(path, ((file, title) for _, file, title in named))
-    where = tables.column(table, image, IMAGES, IMAGE, _is_image, "paths, bytes or a struct")
+    where = tables.column(table, image, IMAGES, IMAGE, _is_image, PLACES)
     beside = tables.column(table, words, column.usual, column.option, column.fits, column.wanted)
     if where != image or beside != words:
         print(

@@ -1,5 +1,6 @@
 """Folders that open_clip and transformers load, with the same features; and what is refused."""
 
+import json
 from dataclasses import replace
 
 import numpy as np
@@ -81,6 +82,17 @@ def test_a_folder_of_open_clip_has_the_features_and_the_normalisation(tmp_path, 
     export.openclip(again, tmp_path / "again")
     third = clip.load(f"local-dir:{tmp_path / 'again'}")
     assert torch.equal(small_clip.logits(third.net), small_clip.logits(model.net))
+
+
+def test_weights_beside_the_configuration_of_another_network_are_one_sentence(tmp_path):
+    export.openclip(small_clip.random(True), tmp_path)
+    path = tmp_path / "open_clip_config.json"
+    config = json.loads(path.read_text())
+    config["model_cfg"]["embed_dim"] += 8
+    path.write_text(json.dumps(config))
+    with pytest.raises(OSError, match="of two networks .*size mismatch for .*fetch both") as caught:
+        clip.load(f"local-dir:{tmp_path}")
+    assert "\n" not in str(caught.value)
 
 
 def test_transformers_does_not_take_open_clips_folder_for_its_own(tmp_path):

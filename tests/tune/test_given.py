@@ -136,7 +136,7 @@ def test_a_struct_without_bytes_is_one_sentence(tmp_path):
     image = [{"path": "0.jpg"}, {"path": "1.jpg"}]
     table = tmp_path / "pairs.parquet"
     pq.write_table(pa.table({"image": image, "caption": ["a", "b"]}), table)
-    with pytest.raises(ValueError, match="pairs.parquet has struct<path: string> in its column"):
+    with pytest.raises(ValueError, match="struct<path: string> in .*give .* with a field bytes"):
         run.shards("shards", [str(table)], tmp_path / "out")
     for paths, why in ((("0.jpg", "1.jpg"), "is missing"), ((None, None), "has no image")):
         image = pa.array([{"path": one, "bytes": None} for one in paths], STRUCT)
