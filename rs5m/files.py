@@ -64,7 +64,8 @@ def whole(path: str | Path) -> Iterator[Path]:
     """A temporary path beside `path` to write to; it takes the name `path` when the block ends.
 
     The bytes are on the disk before the name is, no two processes share a temporary name, and a
-    block that fails leaves nothing behind. OSError names the file and, for a full disk, the cure.
+    block that fails leaves nothing behind. OSError names the file and, for a full disk, the cure;
+    that another file is gone, which the block reads, stays as it is.
     """
     path = Path(path)
     temporary = aside(path, ".")
@@ -77,6 +78,9 @@ def whole(path: str | Path) -> Iterator[Path]:
         temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that nobody else can read
         temporary.replace(path)
     except OSError as error:
+        ours = not error.filename or str(error.filename) in (str(path), str(temporary))
+        if error.errno == errno.ENOENT and not ours:
+            raise
         raise unwritten(path, error) from error
     finally:
         with suppress(OSError):  # a disk that is read-only would hide why

@@ -108,6 +108,14 @@ def test_a_read_only_disk_is_said_with_the_files_own_name(tmp_path, monkeypatch)
         refuse(temporary)
 
 
+def test_an_input_that_is_gone_is_not_the_outputs_fault(tmp_path):
+    with pytest.raises(FileNotFoundError) as raised, files.whole(tmp_path / "x"):
+        (tmp_path / "input").read_bytes()
+    assert raised.value.filename == str(tmp_path / "input") and not list(tmp_path.iterdir())
+    with pytest.raises(OSError, match="/x could not be written"), files.whole(tmp_path / "x") as it:
+        it.read_bytes()
+
+
 def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     ended = subprocess.Popen([sys.executable, "-c", ""])
     ended.wait()

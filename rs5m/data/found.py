@@ -24,7 +24,7 @@ IMAGES += ("imagepath", "path", "filepath", "imagefile", "file", "filename")
 CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 IMAGE = "--image-column"
 PLACES = "paths, bytes or a struct with a field bytes"
-NO_IMAGE = "has no image"
+NO_IMAGE, UNREAD = "has no image", "cannot be read ({})"
 LONGEST = 1000  # characters of a path
 
 
@@ -119,7 +119,13 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
         else:
             samples.setdefault(stem, {})[kind] = file
     for stem, paths in samples.items():
-        sample = {k: path.read_bytes() if k in records.TEXTS else b"" for k, path in paths.items()}
+        try:
+            sample = {
+                k: path.read_bytes() if k in records.TEXTS else b"" for k, path in paths.items()
+            }
+        except OSError as error:  # it went, or may not be read
+            yield Pair(f"{stem}.{next(iter(paths))}", fault=UNREAD.format(error.strerror))
+            continue
         image, text, fault = records.parts(sample)
         captions = () if fault else records.captions(text, sample[text])
         name = f"{stem}.{image or next(iter(paths))}"

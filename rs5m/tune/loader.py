@@ -143,11 +143,17 @@ class Shards(data.Dataset):
 
     def _read(self, i: int, start: int, length: int) -> bytes:
         shard = int(self._shard[i])
-        if shard not in self._open:
-            if len(self._open) == OPEN_FILES:
-                self._open.pop(next(iter(self._open))).close()
-            self._open[shard] = self.paths[shard].open("rb", buffering=0)
-        content = os.pread(self._open[shard].fileno(), int(length), int(start))
+        try:
+            if shard not in self._open:
+                if len(self._open) == OPEN_FILES:
+                    self._open.pop(next(iter(self._open))).close()
+                self._open[shard] = self.paths[shard].open("rb", buffering=0)
+            content = os.pread(self._open[shard].fileno(), int(length), int(start))
+        except OSError as error:
+            raise OSError(
+                f"{self.paths[shard]} cannot be read ({error.strerror}): put it back, then run the "
+                "same command again"
+            ) from error
         if len(content) < length:
             raise ValueError("the shard has become shorter since it was indexed")
         return content
@@ -222,6 +228,7 @@ def stream(source: data.Dataset, items: Iterable[tuple], workers: int = 0) -> It
     """The batches of the items in their order, the same whatever the number of worker processes.
 
     items: (index, draws or None, view) each, read lazily. Takes no number from torch's generator.
+    An error in a worker comes with its own words, without the worker's traceback.
     """
     loader = data.DataLoader(
         source,
@@ -233,7 +240,13 @@ def stream(source: data.Dataset, items: Iterable[tuple], workers: int = 0) -> It
         worker_init_fn=_alone,
         generator=torch.Generator(),
     )
-    yield from loader
+    try:
+        yield from loader
+    except Exception as error:
+        _, _, told = str(error).partition("Original Traceback")
+        if not told:
+            raise
+        raise type(error)(told.strip().splitlines()[-1].partition(": ")[2]) from error
 
 
 def _as_it_is(batch: Batch) -> Batch:

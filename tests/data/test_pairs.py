@@ -317,6 +317,46 @@ def test_a_pipe_and_a_dead_link_beside_images_are_left_out(tmp_path):
     }
 
 
+@pytest.mark.parametrize("kind", ["beside", "a.csv", "a.jsonl", "bytes.parquet"])
+def test_what_goes_between_listing_and_reading_is_counted_or_named(tmp_path, monkeypatch, kind):
+    folder, names = tmp_path / "set", [f"{i}.jpg" for i in range(4)]
+    pictures(folder, *names)
+    path = folder if kind == "beside" else folder / kind
+    rows = [{"image": name, "caption": "a"} for name in names]
+    if kind == "beside":
+        for name in names:
+            (folder / name).with_suffix(".txt").write_text("a")
+    elif kind == "bytes.parquet":
+        pq.write_table(pa.table({"image": [jpeg(0)], "caption": ["a"]}), path)
+    elif kind == "a.csv":
+        pd.DataFrame(rows).to_csv(path, index=False)
+    else:
+        path.write_text("\n".join(map(json.dumps, rows)))
+    opened = pairs.packer([path])
+    if kind != "beside":
+        path.unlink()
+        with pytest.raises((ValueError, OSError)) as raised:
+            opened(tmp_path / "out")
+        assert raised.value.__class__ is FileNotFoundError or (
+            str(raised.value) == f"{path} is no longer there: put it back, then run it again"
+        )
+        assert not (tmp_path / "out").exists()
+        return
+    real = Path.read_bytes
+
+    def read_bytes(self):
+        if self == folder / "0.jpg":  # the images of the listed pairs and the texts of others go
+            for name in ("1.txt", "2.jpg"):
+                (folder / name).unlink()
+        return real(self)
+
+    monkeypatch.setattr(Path, "read_bytes", read_bytes)
+    opened(tmp_path / "out")
+    left_out = json.loads((tmp_path / "out/left_out.json").read_text())
+    assert left_out == {"cannot be read (No such file or directory)": ["1.jpg", "2.jpg"]}
+    assert json.loads((tmp_path / "out/data.json").read_text())["packed"] == 2
+
+
 @pytest.mark.parametrize("encoding", ["utf-8", "gb18030"])
 def test_rsicds_csv(tmp_path, encoding):
     pictures(tmp_path / "rsicd/RSICD_images", "0.jpg")

@@ -510,6 +510,22 @@ def test_a_shard_that_shrinks_or_changes_after_the_index(folder):
     assert len(batch.index) + len(batch.damaged) == 11
 
 
+@pytest.mark.parametrize("workers", [0, 1])
+def test_a_shard_that_is_gone_is_one_sentence_from_a_worker_too(tmp_path, workers):
+    for name in ("a.tar", "b.tar"):
+        records.write(tmp_path / name, [Record(encoded(picture(40, 40)), "0.jpg", "a")])
+    source = Shards(tmp_path, SIZE)
+    (tmp_path / "b.tar").unlink()
+    batches = stream(source, [(np.array([i]), None, None) for i in (0, 1)], workers)
+    assert next(batches).captions == ["a"]
+    with pytest.raises(OSError) as raised:
+        next(batches)
+    assert str(raised.value) == (
+        f"{tmp_path / 'b.tar'} cannot be read (No such file or directory): put it back, then run "
+        "the same command again"
+    )
+
+
 def test_nothing_to_read_is_said(tmp_path):
     with pytest.raises(ValueError, match="^no shard was given"):
         Shards([], SIZE)

@@ -55,6 +55,8 @@ def _parquet(table: Table, names: list[str]) -> Iterator[pa.Table]:
 
 
 def _why(error: Exception) -> str:
+    if isinstance(error, FileNotFoundError):
+        return "is no longer there: put it back, then run it again"
     said = str(error).strip().partition("\n")[0]
     if "UTF8" in said:
         return f"is not UTF-8 ({said}): save it as UTF-8"
