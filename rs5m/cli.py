@@ -73,7 +73,7 @@ def parser() -> argparse.ArgumentParser:
 def _said(error: Exception) -> str:
     """An error's words; those of the system, which name no cure, as a sentence."""
     if str(error).startswith("[Errno") and getattr(error, "filename", None):
-        return f"{error.filename} cannot be used ({error.strerror}): name another, or mend that"
+        return f"{error.filename} cannot be used ({error.strerror}): name another, or fix that"
     return str(error)
 
 

@@ -43,8 +43,8 @@ def hits(image: np.ndarray, classifier: np.ndarray, label: np.ndarray, k: int = 
     if np.isnan(scores).any():
         count = np.isnan(scores).any(1).sum()
         raise ValueError(
-            f"{count} of {len(scores)} images have no numbers for scores: the model's vectors are "
-            "broken"
+            f"{count} of {len(scores)} images have scores that are not numbers: "
+            "the model's vectors are broken"
         )
     best = np.argsort(-scores, axis=1, kind="stable")[:, :k]
     return (best == np.asarray(label)[:, None]).any(1)

@@ -147,7 +147,7 @@ def test_a_tie_counts_once():
 def test_vectors_without_numbers_are_no_hits_but_an_error(small):
     image, text, label = small
     image[2] = np.nan
-    with pytest.raises(ValueError, match="1 of 11 images have no numbers for scores"):
+    with pytest.raises(ValueError, match="1 of 11 images have scores that are not numbers"):
         zeroshot.accuracy(image, zeroshot.classifier(text), label)
 
 

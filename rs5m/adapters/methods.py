@@ -147,7 +147,7 @@ def places(net: nn.Module, method: str, size: int, towers: tuple[str, ...]) -> l
         raise ValueError(f"size is {size!r}: give a whole number, at least 1")
     if any(hasattr(module, "base_layer") for module in net.modules()):
         raise ValueError(
-            "the network holds adapters already: merge them, or load the general model again"
+            "the network already holds adapters: merge them, or load the general model again"
         )
     names = [name for tower in towers for name in _places(net, method, tower)]
     if method == "full":
@@ -231,7 +231,7 @@ def adapted_of(net: nn.Module) -> tuple[nn.Module, Adapted]:
     plain = net.get_base_model() if hasattr(net, "get_base_model") else net
     if not hasattr(plain, "adapted"):
         raise ValueError(
-            "the network was not prepared for tuning, or its adapters are merged: there are none"
+            "the network has no adapters: it was not prepared for tuning, or they have been merged"
         )
     return plain, plain.adapted
 

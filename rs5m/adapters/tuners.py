@@ -4,7 +4,7 @@ Chapter: adapters.
 * Pfeiffer adapter (Pfeiffer et al. 2021): one bottleneck per layer, behind the feed-forward
   sublayer
 * prefix-tuning (Li and Liang 2021): trainable keys and values in every attention; without the
-  network that makes them in the paper, which holds many times the numbers of the prefix and is
+  network that makes them in the paper, which holds many times the parameters of the prefix and is
   thrown away after training
 * UniPELT (Mao et al. 2022): both, and LoRA of query and value, each behind a learned gate per layer
 * not in the papers: the adapter adds to the sublayer's output before the residual and its

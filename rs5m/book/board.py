@@ -1,4 +1,4 @@
-"""Models beside one another by every protocol and every use of the same frozen vectors, and what
+"""Models side by side by every protocol and every use of the same frozen vectors, and what
 their order depends on. Chapter: leaderboard.
 """
 

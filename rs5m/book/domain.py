@@ -242,7 +242,7 @@ def chunked(model: Model, chosen: Settings) -> Settings:
     share = -(-chosen.batch_size // world())
     chunk = memory.need(model, chosen).chunk(share, bytes_here)
     if chunk and not rank():
-        print(f"{chunk} of {share} pairs at once: more do not fit {bytes_here / 2**30:.0f} GiB")
+        print(f"{chunk} of {share} pairs at once: no more fit into {bytes_here / 2**30:.0f} GiB")
     return replace(chosen, chunk=chunk)
 
 

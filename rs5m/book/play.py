@@ -1,4 +1,4 @@
-"""The book's parts to play with: what a chapter has found as JSON in the page, a still picture that
+"""The book's interactive parts: what a chapter has found as JSON in the page, a still picture that
 needs no script, and plain JavaScript that makes it answer. No network, no framework.
 
 Each function gives a `Part`, which a notebook shows by itself. The scripts lie in scripts/.

@@ -1,4 +1,4 @@
-"""Real captions: a head tuned on RSICD's training half, tested on three sets that it never met.
+"""Real captions: a head tuned on RSICD's training half, tested on three sets it has never seen.
 Chapter: tune.
 
 The captions are human, five an image. Training images of which a test set holds a copy are left

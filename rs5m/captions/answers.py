@@ -38,7 +38,7 @@ class Answers:
         except sqlite3.Error as error:
             raise OSError(
                 f"{self.path} cannot be read or written ({error}): free some space, or delete it "
-                "and ask anew"
+                "and ask again"
             ) from error
 
     def get(self, keys: Iterable[str]) -> dict[str, str | None]:

@@ -29,7 +29,7 @@ class Captioner(Protocol):
     """
 
     def generate(self, images: Images, n: int = CANDIDATES) -> list[list[str]]:
-        """n strings for each image; see `check` for what is no image."""
+        """n strings for each image; see `check` for what is not an image."""
 
 
 def check(images: Images, n: int) -> None:

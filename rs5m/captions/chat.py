@@ -41,9 +41,9 @@ class Prompts:
 
     def __post_init__(self):
         if not self.prompts or not _all(str, self.prompts) or not isinstance(self.system, str):
-            raise ValueError("prompts is a list of texts, and system is a text")
+            raise ValueError("prompts must be a list of texts, and system a text")
         if not _all(int, self.sides) or sorted([1, *self.sides])[-2:] != self.sides:
-            raise ValueError("sides are two numbers of pixels such as 224 and 1024")
+            raise ValueError("sides must be two numbers of pixels, such as 224 and 1024")
         if not isinstance(self.request, dict) or OURS & self.request.keys():
             raise ValueError(f"request is a table without {', '.join(sorted(OURS))}")
 
@@ -67,7 +67,7 @@ def read_prompts(path: str | Path = "") -> Prompts:
     except (ValueError, TypeError) as error:  # of TOML, of UTF-8, of names that are none of ours
         said = str(error).replace("Prompts.__init__() ", "")
         raise ValueError(
-            f"{path} is no file of prompts ({said}): write one as rs5m/captions/questions.toml is"
+            f"{path} is not a file of prompts ({said}): write one like rs5m/captions/questions.toml"
         ) from error
 
 
@@ -111,7 +111,7 @@ class ChatCaptioner:
         quiet: bool = False,
     ):
         if workers < 1:
-            raise ValueError(f"workers is {workers}: name 1 or more")
+            raise ValueError(f"workers is {workers}: give 1 or more")
         self.endpoint, self.answers, self.prompts = endpoint, answers, prompts
         self.budget, self.workers, self.quiet = budget or Budget(), workers, quiet
         self._lock, self._open = Lock(), 0

@@ -81,7 +81,7 @@ def read_fmow(source: str | Path | bytes | dict, name: str | None = None) -> Rec
     object). With several objects the position is left out, and the category too where they differ.
     Coordinates, UTM zone and country code check each other, so swapped coordinates do not place the
     image somewhere else. A timestamp's hour is turned to solar time. ValueError names a file that
-    is no json object.
+    is not a json object.
     """
     document, name = _load(source, name)
     boxes = document.get("bounding_boxes")
@@ -176,7 +176,7 @@ def read_bigearthnet(source: str | Path | bytes | dict, name: str | None = None)
     """The record of one BigEarthNet `*_labels_metadata.json`; the name is the patch's unless given.
 
     The patch's centre goes from UTM to degrees. One label that is not text leaves all labels out.
-    ValueError names a file that is no json object.
+    ValueError names a file that is not a json object.
     """
     document, name = _load(source, name)
     labels = document.get("labels")

@@ -1,6 +1,6 @@
 """Records of metadata and the sentences they become. Chapter: captions.
 
-The wording stands in ``data/metadata.toml``. `rs5m.captions.metadata` reads the records.
+The wording stands in ``metadata.toml``. `rs5m.captions.metadata` reads the records.
 """
 
 import datetime as dt

@@ -1,4 +1,4 @@
-"""What the `rs5m` command can do: a module a subcommand, each with `add` (its options) and `run`.
+"""What the `rs5m` command can do: a module for each subcommand, with `add` (its options) and `run`.
 
 Chapter: setup.
 """

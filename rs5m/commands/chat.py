@@ -49,7 +49,7 @@ def check(arguments: argparse.Namespace) -> None:
     if url and (arguments.captioner or arguments.adapter):
         raise ValueError("--captioner-url takes the place of --captioner and --adapter: drop them")
     if file and not Path(file).is_file():
-        raise FileNotFoundError(f"--captioner-prompts {file} is no file: check its spelling")
+        raise FileNotFoundError(f"--captioner-prompts {file} is not a file: check its spelling")
     for option, least in {"max_requests": 0, "max_tokens": 0, "workers": 1, "retries": 0}.items():
         if getattr(arguments, option) < least:
             said = f"--{option.replace('_', '-')} is {getattr(arguments, option)}"

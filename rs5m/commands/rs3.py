@@ -162,9 +162,13 @@ def _typed(arguments: argparse.Namespace) -> tuple[int, int]:
     chat.check(arguments)
     name = arguments.captioner
     if name not in ("", POCKET) and not Path(name).is_dir() and not HUB.fullmatch(name):
-        raise FileNotFoundError(f"--captioner {name} is no folder, and no OWNER/NAME of the hub")
+        raise FileNotFoundError(
+            f"--captioner {name} is neither a folder nor an OWNER/NAME of the hub"
+        )
     if arguments.adapter and name != POCKET and not Path(arguments.adapter).is_dir():
-        raise FileNotFoundError(f"--adapter {arguments.adapter} is no folder: check its spelling")
+        raise FileNotFoundError(
+            f"--adapter {arguments.adapter} is not a folder: check its spelling"
+        )
     if arguments.metadata and not Path(arguments.metadata).exists():
         raise FileNotFoundError(
             f"--metadata {arguments.metadata} does not exist: check its spelling"
@@ -172,7 +176,7 @@ def _typed(arguments: argparse.Namespace) -> tuple[int, int]:
     for option in ("checkpoint", "second_checkpoint"):
         file = getattr(arguments, option)
         if file and not Path(file).is_file():
-            said = f"--{option.replace('_', '-')} {file} is no file: check its spelling"
+            said = f"--{option.replace('_', '-')} {file} is not a file: check its spelling"
             raise FileNotFoundError(said)
     check_upload(arguments.upload)
     return _part(arguments.part)
@@ -232,7 +236,7 @@ def _ask_hub(name: str) -> None:
         told = hub.ask(partial(HfApi().model_info, name, files_metadata=True, timeout=10))
     except Exception as error:  # the hub's own, its HTTP client's and plain ones
         raise OSError(
-            f"{name} is no folder here, and the hub does not give it ({hub.why(error)}): "
+            f"{name} is not a folder here, and the hub does not give it ({hub.why(error)}): "
             "name a folder of BLIP-2 with --captioner, connect to the hub, or try --captioner "
             "pocket"
         ) from error
@@ -255,7 +259,7 @@ def _pocket_captioner() -> tuple[Callable, str]:
     from rs5m.book import runs, scales
 
     scale = scales.get("mini")
-    print("the small captioner knows the book's made web alone; trained once, then kept")
+    print("the small captioner knows only the book's made-up web; it is trained once, then kept")
     return lambda: _quiet(runs.captioner(scale)), runs.captioner_folder(scale).name
 
 
@@ -270,7 +274,7 @@ def _rankers(arguments: argparse.Namespace) -> tuple[Callable, str]:
         from rs5m.book import runs, scales
 
         scale = scales.get("mini")
-        print("the small rankers know the book's made web alone; tuned once, then kept")
+        print("the small rankers know only the book's made-up web; they are tuned once, then kept")
         return partial(runs.rankers, scale), runs.rankers_folder(scale).name
     from rs5m.clip import hub
 

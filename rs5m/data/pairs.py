@@ -29,7 +29,7 @@ from rs5m.data.found import NO_IMAGE, UNREAD, Pair, found
 from rs5m.data.runfolder import NOTE, save_left_out
 
 TAR = 1000  # pairs of a shard
-NO_TEXT = "has a caption that is no text"
+NO_TEXT = "has a caption that is not text"
 
 
 def packable(given: Sequence[str]) -> list[Path]:

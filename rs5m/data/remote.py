@@ -53,7 +53,9 @@ def _told(url: str):
 
 def _opened(url: str) -> tuple[fs.FileSystem, str]:
     if not url.startswith(STORES):
-        raise ValueError(f"{url} is no address of an object store: begin it with s3:// or gs://")
+        raise ValueError(
+            f"{url} is not the address of an object store: begin it with s3:// or gs://"
+        )
     with _told(url):
         return fs.FileSystem.from_uri(url.rstrip("/"))
 
@@ -130,7 +132,7 @@ def from_hub(url: str, endings: Iterable[str]) -> dict[str, Path]:
     """
     match = HUB.fullmatch(url.rstrip("/"))
     if not match:
-        raise ValueError(f"{url} is no address of the hub: write hf://datasets/OWNER/NAME/FILE")
+        raise ValueError(f"{url} is not an address of the hub: write hf://datasets/OWNER/NAME/FILE")
     repo, revision, path = match[1], match[2], match[3] or ""
     try:
         names = _on_hub(repo, revision, path, tuple(endings))

@@ -1,4 +1,4 @@
-"""Cards of the test sets (data/cards.toml): what a set should be, and in what a folder differs.
+"""Cards of the test sets (cards.toml): what a set should be, and in what a folder differs.
 Chapter: data.
 """
 

@@ -1,4 +1,4 @@
-"""Whether a released model met a test set's images while it was trained, as far as its authors tell
+"""Whether a released model saw a test set's images while it was trained, as far as its authors tell
 (contact.toml). Chapter: leaderboard.
 
 Compared by the names of sets: pixels are compared by `rs5m.dedup`, where both sets are at hand.

@@ -138,7 +138,9 @@ def read(path: str | Path) -> Index:
     arrays = _of_table(path) if path.suffix == ".parquet" else stored.arrays(path)
     about = stored.about(arrays, path)
     if not {"image", "names"} <= arrays.keys() or not isinstance(about.get("folder"), str):
-        raise ValueError(f"{path} is no index of images: write one with rs5m embed --data FOLDER")
+        raise ValueError(
+            f"{path} is not an index of images: write one with rs5m embed --data FOLDER"
+        )
     vectors = stored.vectors(arrays["image"], "image", 2, path).astype(np.float32, copy=False)
     names = list(map(str, arrays["names"].ravel()))
     if len(names) != len(vectors):

@@ -291,7 +291,7 @@ def _writable(out: Path, predictions: str | Path | None) -> Path:
         except OSError as error:
             reason = error.strerror.lower()
             raise ValueError(
-                f"--predictions {predictions} cannot be made a folder ({reason}): name another"
+                f"--predictions {predictions} cannot be used as a folder ({reason}): name another"
             ) from error
     out.parent.mkdir(parents=True, exist_ok=True)
     return out

@@ -49,7 +49,7 @@ def read(path: str | Path) -> Stored:
     if missing or not forms:
         lacks = missing or [" or ".join(FORMS)]
         has = ", ".join(sorted(held)) or "nothing"
-        raise ValueError(f"{path} lacks {', '.join(lacks)} (it has {has}): save the vectors anew")
+        raise ValueError(f"{path} lacks {', '.join(lacks)} (it has {has}): save the vectors again")
     about(held, path)
     axes = {"image": 2} | {form: 3 if form == "text" else 2 for form in forms}
     checked = {name: vectors(held[name], name, n, path) for name, n in axes.items()}
@@ -67,7 +67,7 @@ def read(path: str | Path) -> Stored:
     if len(held.get("classes", ())) not in (0, counts[forms[0]]):
         raise ValueError(
             f"{path} names {len(held['classes'])} classes and has texts of {counts[forms[0]]}: "
-            "save the vectors anew"
+            "save the vectors again"
         )
     if counts[forms[0]] < 2:
         raise ValueError(f"{path} has one class: classification needs two or more")

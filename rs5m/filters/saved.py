@@ -66,7 +66,9 @@ def load_detector(path: Path) -> tuple[Detector, Thresholds]:
             f"{path} holds numbers that are not finite, or a spread of 0: fit the detector again"
         )
     if str(kept["rule"]) not in RULES:
-        raise ValueError(f"{path} joins by {kept['rule']}: choose one of {', '.join(RULES)}")
+        raise ValueError(
+            f"{path} has the unknown rule {kept['rule']}: choose one of {', '.join(RULES)}"
+        )
     return detector, Thresholds(*map(float, kept["thresholds"]), str(kept["rule"]))
 
 
@@ -81,7 +83,7 @@ def about_detector(path: Path) -> dict:
     except (json.JSONDecodeError, AttributeError):
         whole = False
     if not whole:
-        raise ValueError(f"{path} is damaged in what it says of itself: fit the detector again")
+        raise ValueError(f"{path} has a damaged description: fit the detector again")
     return about
 
 

@@ -80,7 +80,8 @@ def _pictures(counts: dict, generator: np.random.Generator) -> pd.DataFrame:
     windows = blue_marble_windows("web", generator)
     if need > len(windows):
         raise ValueError(
-            f"{need} views are asked of {len(windows)} windows of the Blue Marble: list fewer pairs"
+            f"{need} views are needed, and the Blue Marble has {len(windows)} windows: "
+            "list fewer pairs"
         )
     roles = np.repeat(["view", "quiet"], [counts["view"], counts["quiet"]])
     drawn = DRAWN[generator.integers(len(DRAWN), size=counts["drawn"])]

@@ -108,7 +108,7 @@ def _checked(pairs: str | Path | list, paths: list[Path], left_out: Mapping) -> 
 def columns(path: Path, url: str = "", caption: str = "") -> dict[str, str]:
     """The names in a table of `url`, `text` and, where there is one, `source`, in any case.
 
-    ValueError for a file that is no table, and for a column that is not there, is there twice or
+    ValueError for a file that is not a table, and for a column that is not there, is there twice or
     holds something else.
     """
     return _named(tables.look(path), url, caption)

@@ -78,7 +78,7 @@ def run(
         layout, asked: names of members, one of `records.LAYOUTS`; filters beyond the paper.
     """
     if workers < 1:
-        raise ValueError(f"workers is {workers}: name 1 or more")
+        raise ValueError(f"workers is {workers}: give 1 or more")
     out, columns, terms = Path(out), (url_column, caption_column), terms or keywords.choose()
     paths = inputs(pairs, *columns)
     check_labels(paths if labels else [], labels)

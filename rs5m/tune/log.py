@@ -136,7 +136,7 @@ def load_checkpoint(out: str | Path | None, data: str, run) -> State:
         header = kept.metadata()
     except Exception as error:
         raise ValueError(
-            f"{path} is not a whole checkpoint ({error}): remove it to begin anew"
+            f"{path} is not a whole checkpoint ({error}): remove it to start over"
         ) from error
     there, here = json.loads(header.get("base", "{}")), _base(run.net)
     same = there.keys() == here.keys() and all(

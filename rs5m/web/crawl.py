@@ -60,7 +60,7 @@ def fetch_many(
         window: results that are held, read or being read: at most `window * max_bytes` bytes.
     """
     if workers < 1:
-        raise ValueError(f"workers is {workers}: name 1 or more")
+        raise ValueError(f"workers is {workers}: give 1 or more")
     crawl, source, more = _Crawl(limits, workers, window), enumerate(urls), True
     try:
         while more or crawl.outstanding:

@@ -72,7 +72,7 @@ def _cure(url: str, stop: Stop) -> str:
             "a file on this machine"
         )
     if stop.status == "http_403" and unsigned(url) != url:
-        return "its signature has expired or is another file's: sign the address anew"
+        return "its signature has expired or is another file's: sign the address again"
     return "check the address, or name a file on this machine"
 
 
@@ -137,7 +137,7 @@ class _Came:
         return self.tag.read_text() if self.tag.is_file() else ""
 
     def forget(self) -> None:
-        """Begin anew."""
+        """Start over."""
         self.path.unlink(missing_ok=True)
         self.tag.unlink(missing_ok=True)
 

@@ -34,9 +34,9 @@ class Limits:
         least = {"per_host": 1, "silent": 1, "max_bytes": 1, "retries": 0, "redirects": 0}
         for name, bound in least.items():
             if getattr(self, name) < bound:
-                raise ValueError(f"{name} is {getattr(self, name)}: name {bound} or more")
+                raise ValueError(f"{name} is {getattr(self, name)}: give {bound} or more")
         if not self.timeout > 0:  # NaN, too
-            raise ValueError(f"timeout is {self.timeout}: name a number of seconds above 0")
+            raise ValueError(f"timeout is {self.timeout}: give a number of seconds above 0")
 
 
 LIMITS = Limits()

@@ -3,7 +3,7 @@ on it. Chapter: pub11.
 
 Every read has the time that is left until the deadline, so nothing needs to watch it.
 
-aiohttp 3.14 was tried in the place of this module and of the threads, and not taken. Its pool knows
+aiohttp 3.14 was tried in place of this module and the threads, and not taken. Its pool knows
 a host by name, not by checked address, and only its private methods let anybody look at the peer
 before a request is sent. Seven of 31 faults of the tests ended otherwise: a body cut short and a
 broken encoding look the same, and a reset connection is asked again unseen. It took as much

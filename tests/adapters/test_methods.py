@@ -498,7 +498,7 @@ def test_a_merged_network_can_be_prepared_again():
     expected = logits(net)
     again = adapters.prepare(net, "dora", SIZE, ("image", "text"))
     torch.testing.assert_close(logits(again), expected, rtol=0, atol=1e-5)
-    with pytest.raises(ValueError, match="holds adapters already"):
+    with pytest.raises(ValueError, match="already holds adapters"):
         adapters.prepare(net, "lora")
 
 

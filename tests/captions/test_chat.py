@@ -181,29 +181,29 @@ def test_the_packages_prompts():
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("prompts = [", "p.toml is no file of prompts"),
-        ("prompts = []", "prompts is a list of texts"),
-        ("prompts = 'a'", "prompts is a list of texts"),
+        ("prompts = [", "p.toml is not a file of prompts"),
+        ("prompts = []", "prompts must be a list of texts"),
+        ("prompts = 'a'", "prompts must be a list of texts"),
         ("system = 'a'", "missing 1 required positional argument: 'prompts'"),
         ("prompts = ['a']\nprompt = 'b'", "unexpected keyword argument 'prompt'"),
-        ("prompts = ['a']\nsides = [9, 3]", "sides are two numbers of pixels"),
-        ("prompts = ['a']\nsides = [0, 3]", "sides are two numbers of pixels"),
-        ("prompts = ['a']\nsides = [3]", "sides are two numbers of pixels"),
+        ("prompts = ['a']\nsides = [9, 3]", "sides must be two numbers of pixels"),
+        ("prompts = ['a']\nsides = [0, 3]", "sides must be two numbers of pixels"),
+        ("prompts = ['a']\nsides = [3]", "sides must be two numbers of pixels"),
         ("prompts = ['a']\n[request]\nstream = true", "request is a table without"),
         ("prompts = ['a']\nrequest = 3", "request is a table without"),
-        (b"\xff\xfe", "p.toml is no file of prompts"),
+        (b"\xff\xfe", "p.toml is not a file of prompts"),
     ],
 )
 def test_a_file_of_prompts_that_is_none(text, words, tmp_path):
     (tmp_path / "p.toml").write_bytes(text if isinstance(text, bytes) else text.encode())
-    with pytest.raises(ValueError, match="p.toml is no file of prompts") as error:
+    with pytest.raises(ValueError, match="p.toml is not a file of prompts") as error:
         chat.read_prompts(tmp_path / "p.toml")
     assert words in str(error.value)
 
 
 @pytest.mark.parametrize("url", ["", "localhost:8000", "ftp://x/v1", "http://", "file:///etc"])
 def test_an_address_that_is_none(url):
-    with pytest.raises(ValueError, match="is no address of a chat model"):
+    with pytest.raises(ValueError, match="is not the address of a chat model"):
         endpoint.Endpoint(url, "tiny")
 
 

@@ -208,7 +208,7 @@ def test_a_folder_with_metadata(tmp_path, name):
     assert found == [("0.jpg", ("a",)), ("1.jpg", ("b",))]
     expected = {"is in no table": ["train/2.jpg"]}
     if name.endswith("jsonl"):
-        expected = {"has a caption that is no text": ["2.jpg"], "not_json": [f"{name} row 3"]}
+        expected = {"has a caption that is not text": ["2.jpg"], "not_json": [f"{name} row 3"]}
     assert left_out == expected
 
 
@@ -311,7 +311,7 @@ def test_a_pipe_and_a_dead_link_beside_images_are_left_out(tmp_path):
     found, left_out = packed(tmp_path)
     assert found == [("0.jpg", ("a",))]
     assert left_out == {
-        "is no file, or a link to none": ["1.jpg", "2.txt"],
+        "is not a file, or a broken link": ["1.jpg", "2.txt"],
         "lacks an image": ["1.txt"],
         "lacks a caption (txt or json)": ["2.jpg"],
     }

@@ -207,12 +207,14 @@ def test_what_the_hub_does_not_have_is_one_sentence(on_hub, tmp_path):
         ("om/gone/in", OSError, "could not be fetched from the hub .404.: check the name"),
         ("om/set/in/c.csv", OSError, "could not be fetched from the hub .404.: check the name"),
         ("om/set/out", FileNotFoundError, "matches no file of the data set"),
-        ("om", ValueError, "is no address of the hub"),
+        ("om", ValueError, "is not an address of the hub"),
     ):
         with pytest.raises(error, match=f"^hf://datasets/{path} {words}"):
             remote.fetch(f"hf://datasets/{path}", tmp_path / "here", endings)
     on_hub.status = 403
     with pytest.raises(OSError, match="403.*HF_TOKEN"):
         remote.fetch("hf://datasets/om/set", tmp_path / "here", endings)
-    with pytest.raises(ValueError, match="hf://datasets/om/set is no address of an object store"):
+    with pytest.raises(
+        ValueError, match="hf://datasets/om/set is not the address of an object store"
+    ):
         remote.check("hf://datasets/om/set")

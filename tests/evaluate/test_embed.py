@@ -194,7 +194,7 @@ def test_an_index_of_another_model_is_refused(photos, model, capsys):
     assert "made by another model (its weights differ)" in capsys.readouterr().err
     np.savez("i.npz", image=arrays["image"])
     assert command(*given) == 2
-    assert "i.npz is no index of images: write one with" in capsys.readouterr().err
+    assert "i.npz is not an index of images: write one with" in capsys.readouterr().err
 
 
 DAMAGED = {  # what is changed in an index, and what is said of it
@@ -203,9 +203,9 @@ DAMAGED = {  # what is changed in an index, and what is said of it
     "none": (lambda a: a["image"][:0], "image", "give floats with 2 axes"),
     "nan": (lambda a: a["image"] * np.nan, "image", "6 of 6 rows of image are zeros or not"),
     "names": (lambda a: a["names"][1:], "names", "has 5 names and 6 vectors: run rs5m embed again"),
-    "no json": (lambda a: "{", "about", "is no index of images"),
-    "another json": (lambda a: "[]", "about", "is no index of images"),
-    "a folder": (lambda a: '{"folder": 3}', "about", "is no index of images"),
+    "no json": (lambda a: "{", "about", "is not an index of images"),
+    "another json": (lambda a: "[]", "about", "is not an index of images"),
+    "a folder": (lambda a: '{"folder": 3}', "about", "is not an index of images"),
     "version": (lambda a: '{"version": 2}', "about", "has vectors of version 2"),
 }
 

@@ -386,7 +386,7 @@ BAD = {
     "out is a folder": ({"out": "empty"}, "empty is a folder: name a file"),
     "predictions in a file": (
         {"predictions": "data/rsitmd/rsitmd_test.csv"},
-        "rsitmd_test.csv cannot be made a folder (file exists): name another",
+        "rsitmd_test.csv cannot be used as a folder (file exists): name another",
     ),
     "checkpoint": ({"checkpoint": "absent.pt"}, "absent.pt is not there: give a checkpoint"),
     "model": ({"model": "ViT-B-33"}, "unknown model 'ViT-B-33': did you mean ViT-B-32 or "),

@@ -118,7 +118,7 @@ ARRAYS = {  # arrays that are no detector's, and what is said
     "thresholds": ({"thresholds": np.ones(3)}, "differ in length"),
     "number": ({"weight": np.array(1.0)}, "differ in length"),
     "spread": ({"spread": np.zeros(32)}, "a spread of 0"),
-    "rule": ({"rule": np.array("neither")}, "joins by neither: choose one of both"),
+    "rule": ({"rule": np.array("neither")}, "has the unknown rule neither: choose one of both"),
 }
 
 
@@ -126,7 +126,7 @@ ARRAYS = {  # arrays that are no detector's, and what is said
 def test_a_damaged_detector_is_named_before_any_work(case, site, small_model, tmp_path, capsys):
     path, out = tmp_path / "detector.npz", tmp_path / "out"
     fitted(path, small_model)
-    changed, says = ARRAYS.get(case, ({}, "is damaged in what it says of itself"))
+    changed, says = ARRAYS.get(case, ({}, "has a damaged description"))
     changed |= {"about": np.array(SAID[case])} if case in SAID else {}
     np.savez(path, **dict(np.load(path)) | changed)
     assert cli.main(command(site, out, "--model", small_model, "--detector", path)) == 2
@@ -193,7 +193,7 @@ def test_a_wrong_detector_is_refused_before_any_work(case, site, small_model, tm
         (("--keep-by", "detector"), "needs a detector: name its file by --detector"),
         (("--score-threshold", "7"), "the score threshold is 7.0: give a number from 0 to 1"),
         (("--detector-threshold", "nan"), "the detector threshold is nan: give a number"),
-        (("--workers", "0", "--keep-by", "none"), "workers is 0: name 1 or more"),
+        (("--workers", "0", "--keep-by", "none"), "workers is 0: give 1 or more"),
         (("--model", "RN50"), "RN50 needs weights: name their file with --checkpoint"),
         (("--model", "VitB32", "--checkpoint", "x.pt"), "unknown model 'VitB32'"),
     ],

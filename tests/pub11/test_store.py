@@ -43,7 +43,7 @@ def test_from_a_bucket_to_a_bucket(store, site, tmp_path, capsys):
     ("options", "words"),
     [
         (["--pairs", "s3://crawl/none"], "s3://crawl/none holds no such object"),
-        (["--upload", "ftp://x"], "ftp://x is no address of an object store"),
+        (["--upload", "ftp://x"], "ftp://x is not the address of an object store"),
         (["--upload", "s3://gone/x"], "s3://gone/x refuses"),
     ],
 )

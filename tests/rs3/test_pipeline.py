@@ -597,13 +597,13 @@ def test_bad_input_is_one_sentence_that_names_the_file(case, tmp_path, capsys, m
     if case == "part":
         more, named = ["--part", "2/2"], "2/2"
     if case == "captioner":
-        more, named = ["--captioner", "nowhere"], "nowhere is no folder"
+        more, named = ["--captioner", "nowhere"], "nowhere is neither a folder"
     if case in ("captioner", "no adapter", "checkpoint", "part"):
         monkeypatch.setattr(input, "listed", lambda *_: pytest.fail("before any image is read"))
     if case == "no adapter":
-        more, named = ["--adapter", "lora"], "lora is no folder"
+        more, named = ["--adapter", "lora"], "lora is not a folder"
     if case == "checkpoint":
-        more, named = ["--second-checkpoint", "b.pt"], "--second-checkpoint b.pt is no file"
+        more, named = ["--second-checkpoint", "b.pt"], "--second-checkpoint b.pt is not a file"
     if case == "model":
         monkeypatch.setattr(rs3_command, "_captioner", lambda *_: (Cheap, "cheap"))
         more, named = ["--model", "ViT-B-16"], "ViT-B-16 needs weights"

@@ -110,9 +110,9 @@ CAPTIONS = {
     "lists": (["a", "b"], {"pairs": 4}),
     "null": (None, {"has no caption": 1}),
     "empty": ("  ", {"has no caption": 1}),
-    "a number": (3, {"has a caption that is no text": 1}),
-    "numbers": ([1, 2], {"has a caption that is no text": 1}),
-    "an object": ({"a": 1}, {"has a caption that is no text": 1}),
+    "a number": (3, {"has a caption that is not text": 1}),
+    "numbers": ([1, 2], {"has a caption that is not text": 1}),
+    "an object": ({"a": 1}, {"has a caption that is not text": 1}),
 }
 
 

@@ -66,7 +66,7 @@ class Table(NamedTuple):
 
 
 def look(path: Path) -> Table:
-    """What a file holds, by its first bytes. ValueError for what is no table or is cut off."""
+    """What a file holds, by its first bytes. ValueError for what is not a table or is cut off."""
     with path.open("rb") as stream:
         head = stream.read(HEAD)
     files.refuse_pointer(path, head)
