@@ -1,5 +1,6 @@
 """Files that are whole or not there, every file of a folder, and what tells one content from
-another."""
+another.
+"""
 
 import codecs
 import errno
@@ -22,8 +23,6 @@ os.umask(UMASK)
 POINTER = b"version https://git-lfs"  # how the text begins that a clone without Git LFS has
 CURES = {errno.ENOSPC: "free some space, then run it again"}  # what helps where nothing was written
 CURES |= dict.fromkeys((errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS), "name another place")
-
-
 HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a drive may be that of several machines
 
 
@@ -72,9 +71,7 @@ def whole(path: str | Path) -> Iterator[Path]:
     try:
         yield temporary
         with temporary.open("rb") as stream:
-            os.fsync(
-                stream.fileno()
-            )  # else a power cut after the rename leaves a name without bytes
+            os.fsync(stream.fileno())  # else a power cut may leave a name without bytes
         temporary.chmod(0o666 & ~UMASK)  # safetensors makes files that nobody else can read
         temporary.replace(path)
     except OSError as error:
@@ -85,6 +82,36 @@ def whole(path: str | Path) -> Iterator[Path]:
     finally:
         with suppress(OSError):  # a disk that is read-only would hide why
             temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def whole_folder(path: Path, resumes: bool = False) -> Iterator[Path]:
+    """A temporary folder beside `path` to fill; it takes the name `path` when the block ends,
+    unless another process has made the same meanwhile.
+
+    A block that fails leaves nothing behind, or, with `resumes`, what the next one goes on from:
+    then all processes get one folder, and the block has to keep the others out of it.
+    """
+    temporary = path.with_name(f"{path.name}.part.tmp") if resumes else aside(path)
+    if not resumes:
+        shutil.rmtree(temporary, ignore_errors=True)
+    try:
+        temporary.mkdir(parents=True, exist_ok=resumes)
+    except OSError as error:
+        raise unwritten(temporary, error) from error
+    try:
+        yield temporary
+        try:
+            temporary.replace(path)
+        except OSError:
+            if not path.is_dir():
+                raise
+    finally:
+        if resumes:
+            with suppress(OSError):
+                temporary.rmdir()  # an empty one
+        else:
+            shutil.rmtree(temporary, ignore_errors=True)
 
 
 def unwritten(path: str | Path, error: OSError) -> OSError:

@@ -6,18 +6,17 @@ import hashlib
 import json
 import os
 import platform
-import shutil
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
 from rs5m import reach
-from rs5m.files import aside, cache_folder, unwritten, whole
+from rs5m.files import cache_folder, whole, whole_folder
 
 SHIPPED = Path(__file__).parent / "stored"  # a wheel has the project's results here
 PACKAGES = ("torch", "open_clip_torch", "timm", "peft", "transformers", "numpy")
@@ -223,28 +222,10 @@ def artefact(
     if folder.is_dir():
         print(f"{stage}: loaded {shown}", file=sys.stderr)  # the rendered book leaves it out
         return folder
-    temporary = folder.with_name(f"{folder.name}.part.tmp") if resumes else aside(folder)
-    if not resumes:
-        shutil.rmtree(temporary, ignore_errors=True)
-    try:
-        temporary.mkdir(parents=True, exist_ok=resumes)
-    except OSError as error:
-        raise unwritten(temporary, error) from error
-    if resumes and any(temporary.iterdir()):
-        print(f"{stage}: goes on in {temporary}", file=sys.stderr)
-    try:
+    with whole_folder(folder, resumes) as temporary:
+        if resumes and any(temporary.iterdir()):
+            print(f"{stage}: goes on in {temporary}", file=sys.stderr)
         make(temporary)
-        try:
-            temporary.replace(folder)
-        except OSError:
-            if not folder.is_dir():  # else another process has made the same meanwhile
-                raise
-    finally:  # of a run that failed, only what the next one can go on from is kept
-        if resumes:
-            with suppress(OSError):
-                temporary.rmdir()  # an empty one
-        else:
-            shutil.rmtree(temporary, ignore_errors=True)
     print(f"{stage}: computed, kept in {shown}", file=sys.stderr)
     return folder
 

@@ -133,3 +133,19 @@ def test_leftovers_of_dead_processes_go_and_those_of_living_ones_stay(tmp_path):
     with files.whole(tmp_path / "b.txt") as temporary:
         temporary.write_text("whole")
     assert set(tmp_path.iterdir()) == {tmp_path / "b.txt", *kept}
+
+
+@pytest.mark.parametrize("resumes", [False, True])
+def test_a_folder_is_whole_or_not_there(tmp_path, resumes):
+    path = tmp_path / "made"
+    with pytest.raises(KeyError), files.whole_folder(path, resumes) as temporary:
+        (temporary / "half").touch()
+        raise KeyError
+    left = [one.name for folder in tmp_path.iterdir() for one in folder.iterdir()]
+    assert not path.exists() and left == ["half"] * resumes
+    with files.whole_folder(path, resumes) as temporary:
+        (temporary / "rest").touch()
+    assert [one.name for one in sorted(path.iterdir())] == ["half"] * resumes + ["rest"]
+    with files.whole_folder(path) as temporary:  # another process has been faster
+        (temporary / "late").touch()
+    assert not (path / "late").exists() and list(tmp_path.iterdir()) == [path]

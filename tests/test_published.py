@@ -76,8 +76,4 @@ def test_small_networks_keep_the_sizes_that_must_fit():
     }
     made = rehearse.small(config)
     assert made["embed_dim"] == 512 and made["text_cfg"]["context_length"] == 77
-    assert made["vision_cfg"] == config["vision_cfg"] | {
-        "layers": 2,
-        "width": 64,
-        "head_width": 32,
-    }
+    assert made["vision_cfg"] == config["vision_cfg"] | {"layers": 2, "width": 64, "head_width": 32}

@@ -51,7 +51,7 @@ class Numbers:
 
 
 class Net(torch.nn.Module):
-    """Towers of one random matrix each."""
+    """Towers of one random matrix each, which see where in an image something is."""
 
     def __init__(self, seed: int):
         super().__init__()

@@ -79,8 +79,7 @@ def agree(listed: pd.DataFrame) -> None:
         facts.quantity.unique()
     ]
     by = listed.assign(
-        over=listed.tokens > MAX_TOKENS,
-        position=listed.caption.str.contains(published.POSITION),
+        over=listed.tokens > MAX_TOKENS, position=listed.caption.str.contains(published.POSITION)
     ).groupby("subset")
     measured = by.agg(
         captions=("tokens", "size"),

@@ -16,11 +16,7 @@ JUDGED, INVENTED = "web/cc3m_judged.npz", "web/invented_captions.tsv"  # in RS5M
 CORPORA = {"CC3M": "web/cc3m_val.tsv", "LAION": "web/laion_10k.parquet"}
 # V: vertical view or satellite, G: map made of satellite images, O: oblique view from the air
 READINGS = {"wide": "VGO", "strict": "VG"}
-COLUMNS = {
-    "first": "the list",
-    "both": "with the second list",
-    "no traps": "both, traps dropped",
-}
+COLUMNS = {"first": "the list", "both": "with the second list", "no traps": "both, traps dropped"}
 # What only the second list finds was read once: texts, and those that describe a view from above.
 READ = {"CC3M": (6, 5), "LAION": (2, 0)}
 

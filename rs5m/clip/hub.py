@@ -23,11 +23,7 @@ WAYS_OUT = (
 
 @cache
 def model_of(
-    name: str,
-    checkpoint: str,
-    size: int = 0,
-    ways_out: str = WAYS_OUT,
-    option: str = OPTION,
+    name: str, checkpoint: str, size: int = 0, ways_out: str = WAYS_OUT, option: str = OPTION
 ):
     """A model by name, loaded once for the check and the run. ValueError for a name that needs a
     file of weights; OSError with the ways out where its weights are not available.

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import zlib
 from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -83,17 +82,10 @@ def _pack(opened: Iterable[Pair], note: dict, out: Path) -> list[Path]:
     total = hashlib.sha256()
     opened = _noted(opened, total)
     if made := not out.is_dir():
-        temporary = files.aside(out)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+        with files.whole_folder(out) as temporary:
             _fill(temporary, opened, note)
             with files.whole(temporary / NOTE) as path:
                 path.write_text(json.dumps(note | {"content": total.hexdigest()}, indent=1))
-            if not out.is_dir():  # another process may have been faster
-                temporary.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
     if not made:
         deque(opened, maxlen=0)
     known = json.loads((out / NOTE).read_text())

@@ -149,12 +149,7 @@ def missing(out: Path, stage: str, numbers: Iterable[int]) -> list[int]:
     return [number for number in numbers if not shard_path(out, stage, number).is_file()]
 
 
-def work(
-    out: Path,
-    stage: str,
-    sizes: Mapping[int, int],
-    make: Callable[[int], pa.Table],
-) -> None:
+def work(out: Path, stage: str, sizes: Mapping[int, int], make: Callable[[int], pa.Table]) -> None:
     """Make and keep the shards that are missing.
 
     Args:

@@ -28,8 +28,6 @@ ROADS = ("fine structure", "fine structure of the subject", "coarse structure")
 def exact(blobs) -> np.ndarray:
     """Cluster ids (n,) of equal `blobs` (bytes; or digests as bytes or str), equal meaning the same
     SHA-256.
-
-
     """
     keys = [
         hashlib.sha256(b).digest() if isinstance(b, bytes | bytearray | memoryview) else b
@@ -107,7 +105,7 @@ def sides(n: int, i: np.ndarray, j: np.ndarray) -> np.ndarray:
     return np.where(tree & (leads[child] == 0), smaller, 0)
 
 
-def _joined(pairs: pd.DataFrame, n: int, min_score: float) -> tuple[pd.DataFrame, np.ndarray]:
+def _joined(pairs: pd.DataFrame, min_score: float) -> tuple[pd.DataFrame, np.ndarray]:
     """The accepted pairs, and which of them are cut, see `groups_of`."""
     pairs = pairs[pairs.score >= min_score]
     ids, place = np.unique(pairs[["i", "j"]], return_inverse=True)
@@ -123,16 +121,13 @@ def groups_of(pairs: pd.DataFrame, n: int, min_score: float = MIN_SCORE) -> np.n
     Weak links are cut: where two groups of two pictures or more hang together by one pair alone,
     and its score is below WEAK, they stay apart. Copies in both groups would have met more often.
     """
-    pairs, cut = _joined(pairs, n, min_score)
+    pairs, cut = _joined(pairs, min_score)
     pairs = pairs[~cut]
     return components(n, pairs.i.to_numpy(), pairs.j.to_numpy())
 
 
 def links(
-    pairs: pd.DataFrame,
-    n: int,
-    names: Sequence | None = None,
-    min_score: float = MIN_SCORE,
+    pairs: pd.DataFrame, n: int, names: Sequence | None = None, min_score: float = MIN_SCORE
 ) -> pd.DataFrame:
     """What joined the clusters, to be printed: every accepted pair of `scored_pairs` within one set
     of n pictures, DataFrame first, second, score, road, distance, proposed, orientation, outcome.
@@ -143,7 +138,7 @@ def links(
         names: of the pictures; without them their positions stand in the table.
         min_score: from which a pair is accepted.
     """
-    accepted, cut = _joined(pairs, n, min_score)
+    accepted, cut = _joined(pairs, min_score)
     named = np.arange(n) if names is None else np.asarray(names)
     return pd.DataFrame(
         {

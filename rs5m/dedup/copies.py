@@ -165,8 +165,7 @@ def _looked(a: dict, b: dict, pair: np.ndarray, how: int, limits: Thresholds, le
         return []
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         found = pool.map(
-            lambda some: _look(a, b, some, how, limits),
-            np.split(pair, range(512, len(pair), 512)),
+            lambda some: _look(a, b, some, how, limits), np.split(pair, range(512, len(pair), 512))
         )
         return [table[table.score >= least] if least else table for table in found]
 

@@ -47,7 +47,6 @@ def isolated(x: np.ndarray) -> np.ndarray:
 def bold(x: np.ndarray) -> np.ndarray:
     """Pixels far from the picture's common grey, and their neighbours: one text on two lakes makes
     no copies.
-
     """
     far = np.abs(x - median(x))
     far = maximum_filter(far > 6 * median(far) + 15, (0, 3, 3))

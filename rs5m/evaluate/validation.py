@@ -22,11 +22,7 @@ Score = Callable[[Model], dict[str, float]]
 
 
 def of(
-    path: str,
-    out: str | Path,
-    every: int = 0,
-    image_column: str = "",
-    caption_column: str = "",
+    path: str, out: str | Path, every: int = 0, image_column: str = "", caption_column: str = ""
 ) -> Validation:
     """The validation on a set: the balanced accuracy of a folder with a folder of images for each
     class, else the mean recall of pairs; all in %.

@@ -12,7 +12,6 @@ shards. Chapter: tune.
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Iterable
 from pathlib import Path
 from typing import NamedTuple
@@ -25,7 +24,7 @@ from rs5m import dedup
 from rs5m.data import datasets, documents, records
 from rs5m.data.sample import is_caption
 from rs5m.dedup.hamming import hash_pairs
-from rs5m.files import aside, whole
+from rs5m.files import whole, whole_folder
 
 PARTS = {"rsicd": ("rsicd",), "rsitmd": ("rsitmd",), "ret2": ("rsicd", "rsitmd")}
 BASES = (".", "rs5m_test_data")
@@ -183,19 +182,10 @@ def shards(folder: str | Path, data: str, out: str | Path, seed: int = 0) -> lis
     """
     out, folder = Path(out), Path(folder)
     if not out.is_dir():
-        temporary = aside(out)
-        shutil.rmtree(temporary, ignore_errors=True)
-        temporary.mkdir(parents=True)
-        try:
+        with whole_folder(out) as temporary:
             _fill(temporary, folder, data, seed)
-            if not out.is_dir():  # another process may have been faster
-                temporary.replace(out)
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    kept, asked = (
-        json.loads((out / "data.json").read_text()),
-        {"data": data, "folder": str(folder.resolve())},
-    )
+    kept = json.loads((out / "data.json").read_text())
+    asked = {"data": data, "folder": str(folder.resolve())}
     if other := [f"{kept[key]}, not of {asked[key]}" for key in asked if kept[key] != asked[key]]:
         raise ValueError(f"{out} holds the shards of {other[0]}: name another folder")
     return sorted(out.glob("*.tar"))

@@ -582,8 +582,7 @@ def test_an_adapter_for_another_base_model_is_refused(tmp_path, method):
     _, wrapped = prepared("vit", "text", method)
     adapters.save(wrapped, tmp_path)
     with pytest.raises(
-        ValueError,
-        match=r"another base model: positional_embedding has other values, and 60 more",
+        ValueError, match=r"another base model: positional_embedding has other values, and 60 more"
     ):
         adapters.load(vit(1), tmp_path)
     net = vit()

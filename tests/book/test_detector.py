@@ -67,11 +67,7 @@ def test_labels_without_meaning_give_chance():
     vectors, label, photographs = world()
     shuffled = np.random.default_rng(1).permutation(label)
     score, _ = detector.cross_validated(
-        vectors,
-        shuffled,
-        np.arange(100),
-        photographs,
-        lambda x, y: fitted(x, y, photographs),
+        vectors, shuffled, np.arange(100), photographs, lambda x, y: fitted(x, y, photographs)
     )
     assert 0.3 < filters.auc(score, shuffled) < 0.7
 

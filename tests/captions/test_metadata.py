@@ -814,12 +814,7 @@ def test_the_real_patches():
         "Finland",
         "spring",
     )
-    assert {r.country for r in records.values()} == {
-        "Portugal",
-        "Ireland",
-        "Finland",
-        "Serbia",
-    }
+    assert {r.country for r in records.values()} == {"Portugal", "Ireland", "Finland", "Serbia"}
     assert {r.extent for r in records.values()} == {(1.2, 1.2)} and {
         r.hour for r in records.values()
     } == {11, 12}

@@ -239,10 +239,7 @@ def test_ucm_splits_share_no_image(ucm_scale, ucm_folder):
     )
     assert test.names[:2] == ["agricultural00.jpg", "agricultural10.jpg"] and np.bincount(
         test.labels
-    ).tolist() == [
-        10,
-        10,
-    ]
+    ).tolist() == [10, 10]
     decoded = datasets.decode(ucm_files()["UCMerced_LandUse/Images/tenniscourt/tenniscourt10.jpg"])[
         0
     ]

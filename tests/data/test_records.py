@@ -83,13 +83,7 @@ def test_a_shard_in_the_official_names(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "kept",
-    [
-        "inside the last image",
-        "inside the last header",
-        "after the first sample",
-        "1 byte",
-    ],
+    "kept", ["inside the last image", "inside the last header", "after the first sample", "1 byte"]
 )
 def test_a_truncated_shard_is_named(shard, kept):
     whole = shard.read_bytes()

@@ -106,10 +106,7 @@ def test_scenes_keep_the_order_of_the_json(made):
     first, second = testsets.scenes("air_slt", made)
     assert [first.name, second.name] == ["0.jpg", "1.jpg"] and [
         q.caption for q in first.queries
-    ] == [
-        "a pond 0.",
-        "a pond 1.",
-    ]
+    ] == ["a pond 0.", "a pond 1."]
     assert first.queries[0].regions[0].shape == (3, 2) and first.read().shape == (600, 900, 3)
 
 

@@ -101,11 +101,7 @@ class Browser:
     def run(self, code: str, seconds: float = 60):
         """What a JavaScript expression, or the promise that it is, comes to."""
         answer = self.ask(
-            "Runtime.evaluate",
-            seconds,
-            expression=code,
-            awaitPromise=True,
-            returnByValue=True,
+            "Runtime.evaluate", seconds, expression=code, awaitPromise=True, returnByValue=True
         )
         assert "exceptionDetails" not in answer, answer["exceptionDetails"]
         return answer["result"].get("value")

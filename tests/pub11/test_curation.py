@@ -41,9 +41,7 @@ def own(tmp_path_factory):
 def curated(site, own, small_model, tmp_path_factory):
     """A run with every filter that needs no further library."""
     source = sorted(site[0].pairs.source.unique())[0]
-    asked = Curation(
-        *(40, 3.0, (), 0.999, "my_scorer:bright", 0.2, 0.5, (source,), small_model),
-    )
+    asked = Curation(*(40, 3.0, (), 0.999, "my_scorer:bright", 0.2, 0.5, (source,), small_model))
     out = tmp_path_factory.mktemp("curated") / "out"
     pairs = f"{site[1]}/*.parquet"
     return pub11.run(pairs, out, Cheap(), LIMITS, 8, asked=asked), asked, pairs

@@ -41,12 +41,7 @@ def test_every_setting_has_a_value_of_its_type_a_mark_and_a_reason(name):
     for setting, (value, known, source) in recipe.marks.items():
         assert known in recipes.MARKS and isinstance(source, str) and len(source) > 2, setting
         assert value != "" or setting == "pretrained", setting
-    assert {
-        "model",
-        "pretrained",
-        "data",
-        "normalisation",
-    } <= recipe.marks.keys()
+    assert {"model", "pretrained", "data", "normalisation"} <= recipe.marks.keys()
     assert recipe.data == "shards" or recipe.data in ret2.PARTS
 
 

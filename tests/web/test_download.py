@@ -69,10 +69,7 @@ def kept(site) -> list[str]:
 
 @pytest.mark.parametrize(
     "versions",
-    [
-        {"ETag": '"first"'},
-        {"ETag": 'W/"weak"', "Last-Modified": "Thu, 01 Oct 2026 10:00:00 GMT"},
-    ],
+    [{"ETag": '"first"'}, {"ETag": 'W/"weak"', "Last-Modified": "Thu, 01 Oct 2026 10:00:00 GMT"}],
 )
 def test_each_byte_comes_once(site, versions):
     site.versions = versions  # a weak tag names no bytes: then the date is what is asked with
