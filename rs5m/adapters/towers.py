@@ -78,8 +78,8 @@ def anatomy(net: nn.Module, tower: str) -> Tower:
     if mobile and all(hasattr(block, "conv_pwl") for _, block in _blocks(trunk)):
         return _convolutional(module)
     raise ValueError(
-        f"there is no known place for adapters in the {tower} tower ({type(module).__name__}): "
-        "choose full or head"
+        f"adapters have no known place in the {tower} tower ({type(module).__name__}): choose full "
+        "or head"
     )
 
 
