@@ -850,6 +850,6 @@ def test_an_architecture_without_known_places_is_refused():
     resnet, normed = {"layers": (1, 1, 1, 1), "width": 8}, {"layers": 1, "qk_norm": True}
     for vision in (resnet, normed):
         net = small.vit(text=TEXT, **vision)
-        with pytest.raises(ValueError, match="no known place in the image tower .*: choose full or head"):
+        with pytest.raises(ValueError, match="no known place in the image tower .*: choose full"):
             adapters.prepare(net, "lora")
         adapters.prepare(net, "lora", SIZE, ("text",))
