@@ -55,7 +55,8 @@ class Endpoint:
         parts = urlsplit(url)
         if parts.scheme not in ("http", "https") or not parts.hostname:
             raise ValueError(
-                f"{url!r} is not the address of a chat model: give one such as http://localhost:8000/v1"
+                f"{url!r} is not the address of a chat model: give one such as "
+                "http://localhost:8000/v1"
             )
         self.url = f"{url.rstrip('/').removesuffix('/chat/completions')}/chat/completions"
         self.model, self.timeout, self.retries, self.backoff = model, timeout, retries, backoff
