@@ -25,8 +25,9 @@ def add_weights(parser) -> None:
 def add_upload(parser) -> None:
     """--upload of a command that makes a run's folder."""
     there = (
-        "An address such as s3://bucket/run to which the finished run is copied: tables, shards, "
-        "card and report, not what it rests on; what is there is not sent again (default: none)."
+        "An address such as s3://bucket/run or hf://datasets/OWNER/NAME/run to which the finished "
+        "run is copied: tables, shards, card and report, not what it rests on; what is there is "
+        "not sent again (default: none)."
     )
     parser.add_argument("--upload", default="", metavar="URL", help=there)
 
@@ -34,20 +35,23 @@ def add_upload(parser) -> None:
 def check_upload(url: str) -> None:
     """OSError, before any work, where nothing can be sent to the address of --upload."""
     if url:
-        from rs5m.data import remote
+        _store(url).check(url)
 
-        remote.check(url)
+
+def _store(url: str):
+    """The module that copies to an address."""
+    from rs5m.data import remote, tohub
+
+    return tohub if url.startswith("hf://") else remote
 
 
 def upload(out: Path, url: str) -> None:
     """Copy what a run ends with to an object store."""
     if url:
-        from rs5m.data import remote
-
         made = [*sorted(out.iterdir()), *sorted(out.glob("unmatched/*"))]
         shown = [path for path in made if path.is_file() and path.name[0] != "."]
         names = [path.relative_to(out).as_posix() for path in shown if path.name not in WORK]
-        sent = remote.send(out, names, url)
+        sent = _store(url).send(out, names, url)
         print(f"{url}: {sent:,} of {len(names) + 1:,} files sent, the others were there")
 
 

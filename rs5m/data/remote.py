@@ -54,7 +54,7 @@ def _told(url: str):
 def _opened(url: str) -> tuple[fs.FileSystem, str]:
     if not url.startswith(STORES):
         raise ValueError(
-            f"{url} is not the address of an object store: begin it with s3:// or gs://"
+            f"{url} is not the address of an object store: begin it with s3://, gs:// or hf://"
         )
     with _told(url):
         return fs.FileSystem.from_uri(url.rstrip("/"))

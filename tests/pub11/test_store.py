@@ -4,6 +4,7 @@ import loopback_hub
 import loopback_store
 import pandas as pd
 import pytest
+import written_hub
 
 from rs5m import cli
 
@@ -55,15 +56,25 @@ def test_a_wrong_address_is_one_sentence(options, words, store, site, tmp_path, 
     assert not (tmp_path / "o").exists()
 
 
-def test_from_the_hub(site, tmp_path, monkeypatch):
+def test_from_the_hub_and_to_it(site, tmp_path, monkeypatch, capsys):
     listed = pd.concat(map(pd.read_parquet, sorted(site[1].glob("*.parquet"))))
     held = tmp_path / "hub/om/crawl/data"
     held.mkdir(parents=True)
     listed.iloc[:60].to_parquet(held / "some.parquet")
-    with loopback_hub.served(tmp_path / "hub") as server:
+    (tmp_path / "hub/om/made").mkdir()
+    monkeypatch.setenv("HF_TOKEN", "hf_x")
+    with written_hub.served(tmp_path / "hub") as server:
         loopback_hub.at(server.address, tmp_path, monkeypatch)
         command = ["pub11", "--keep-by", "none", "--allow-loopback", "--retries", "0"]
         for pairs, out in (("hf://datasets/om/crawl/data", "out"), (str(held), "plain")):
-            assert cli.main([*command, "--pairs", pairs, "--out", str(tmp_path / out)]) == 0
+            typed = [*command, "--pairs", pairs, "--out", str(tmp_path / out)]
+            assert cli.main([*typed, "--upload", f"hf://datasets/om/made/{out}"]) == 0
+        assert capsys.readouterr().out.count("files sent, the others were there") == 2
+        wrong = ["--upload", "hf://datasets/om/none", "--out", str(tmp_path / "never")]
+        assert cli.main([*command, "--pairs", str(held), *wrong]) == 2
+        assert "hf://datasets/om/none refuses (404): check" in capsys.readouterr().err
+    assert not (tmp_path / "never").exists()
     for name in ("run.json", "kept.parquet", "dropped.parquet", "pub11-train-0000.tar"):
-        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "plain" / name).read_bytes()
+        made = (tmp_path / "out" / name).read_bytes()
+        assert made == (tmp_path / "plain" / name).read_bytes()
+        assert made == (tmp_path / "hub/om/made/out" / name).read_bytes()
