@@ -6,7 +6,9 @@ The official side is its plain twin, which the tests hold to its numbers
 (`tests/helpers/plain_official.py`: torchvision's transforms file by file, batches of 100, the texts
 of each class). Ours is what `rs5m evaluate` does after the model is loaded, from an empty cache.
 Pictures and models are those of EuroSAT in `bench.evaluate`. Each side runs in a process of its
-own, in turn, in the other order every other round; loading the model counts for neither.
+own, in turn, in the other order every other round; loading the model counts for none. Where
+clip_benchmark can be imported, its zero-shot classification is a third side: float32 as in the
+others, batches of 64, no worker processes, whose time would not be seen.
 
 Target: ours at most two thirds of the official processor time. Chapter: zeroshot.
 """
@@ -14,6 +16,7 @@ Target: ours at most two thirds of the official processor time. Chapter: zerosho
 from __future__ import annotations
 
 import argparse
+import importlib.util
 import json
 import os
 import re
@@ -27,7 +30,7 @@ from pathlib import Path
 import torch
 
 from bench import evaluate
-from rs5m import clip, results
+from rs5m import clip, paper, results
 from rs5m.evaluate import official
 
 TARGET, FOLDER = 2 / 3, "eurosat-rgb/2750"
@@ -39,6 +42,24 @@ def written(what: official.Found, folder: Path) -> None:
         path = folder / FOLDER / what.data.classes[label] / f"{i:05d}.jpg"
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(what.data.images.read(i))
+
+
+def sides() -> list[str]:
+    third = ["clip_benchmark"] if importlib.util.find_spec("clip_benchmark") else []
+    return ["ours", "official", *third]
+
+
+def by_clip_benchmark(model: clip.Model, root: Path, prepare) -> None:
+    """CLIP_benchmark's own loop over a folder of class folders, with the paper's prompts."""
+    from clip_benchmark.metrics import zeroshot_classification
+    from torch.utils.data import DataLoader
+    from torchvision.datasets import ImageFolder
+
+    pictures = ImageFolder(root, prepare)
+    names = [paper.class_name(folder) for folder in pictures.classes]
+    templates = [prompt.replace("{}", "{c}") for prompt in paper.prompts()]
+    given = model.net, DataLoader(pictures, 64), model.tokenizer, names, templates
+    zeroshot_classification.evaluate(*given, "cpu", amp=False)
 
 
 def alone(side: str, name: str, folder: Path) -> None:
@@ -53,6 +74,9 @@ def alone(side: str, name: str, folder: Path) -> None:
     run = {
         "ours": lambda: evaluate.ours(model, what),
         "official": lambda: plain_official.classes(model, folder / FOLDER),
+        "clip_benchmark": lambda: by_clip_benchmark(
+            model, folder / FOLDER, plain_official.transform(model)
+        ),
     }[side]
     told = evaluate.timed(run)
     peak = int(re.search(r"VmHWM:\s+(\d+)", Path("/proc/self/status").read_text())[1]) / 1024
@@ -63,7 +87,7 @@ def alone(side: str, name: str, folder: Path) -> None:
 def one_round(name: str, folder: Path, number: int) -> dict[str, dict[str, float]]:
     call = [sys.executable, "-m", "bench.official", "--model", name, "--data", str(folder)]
     found = {}
-    for side in ("ours", "official")[:: -1 if number % 2 else 1]:
+    for side in sides()[:: -1 if number % 2 else 1]:
         child = subprocess.run(
             [*call, "--side", side], stdout=subprocess.PIPE, check=True, text=True
         )
@@ -91,7 +115,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--rounds", type=int, default=3)
     parser.add_argument("--data", type=Path, default=os.environ.get("RS5M_DATA"))
-    parser.add_argument("--side", choices=("ours", "official"), help="used by itself")
+    parser.add_argument("--side", choices=sides(), help="used by itself")
     parser.add_argument("--model", help="used by itself")
     args = parser.parse_args()
     if args.side:

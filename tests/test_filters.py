@@ -39,7 +39,7 @@ def test_detector_equals_scikit_learns_own_probabilities():
 def test_a_probability_is_never_nought_and_its_logarithm_finite():
     detector = filters.Detector(np.ones(1), np.zeros(1), np.zeros(1), np.ones(1))
     p = filters.probability(detector, np.array([[-900.0], [-50], [0], [50], [900]]))
-    assert p.tolist() == pytest.approx([np.exp(-50)] * 2 + [0.5, 1, 1], rel=1e-9)
+    assert p.tolist() == pytest.approx([np.exp(-50)] * 2 + [0.5, 1, 1], rel=1e-9, abs=0)
 
 
 @pytest.mark.parametrize("weighted", [False, True])

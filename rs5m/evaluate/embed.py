@@ -16,6 +16,7 @@ import pandas as pd
 
 from rs5m import files
 from rs5m.clip import Model
+from rs5m.data import tables
 from rs5m.data.datasets import Images, in_words
 from rs5m.evaluate import features, prompts, search, stored, testsets
 from rs5m.vectors import normalise
@@ -63,7 +64,7 @@ def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) 
 
     An npz of images has image, names and about; with `classes` also label and text, as `rs5m
     evaluate --features` reads them; one of texts has text and texts. ValueError for another ending,
-    for texts with classes, and for no image or line.
+    for texts with classes, a table, and for no image or line.
 
     Args:
         model: whose vectors.
@@ -80,6 +81,8 @@ def run(model: Model, data: str | Path, out: str | Path, classes: bool = False) 
     about = {key: store.identity[key] for key in (*SAME, "architecture")}
     about["version"] = stored.VERSION
     if data.is_file():
+        if data.suffix.lower() in tables.ENDINGS:
+            raise ValueError(f"{data} is a table: name a folder of images, or a text file")
         lines = [line.strip() for line in files.text(data).split("\n")]
         if not (lines := [line for line in lines if line]):
             raise ValueError(f"{data} has no text: write one on each line")

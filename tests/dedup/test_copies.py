@@ -511,3 +511,12 @@ def test_leaks_are_sorted_by_test_image_best_first(mixed):
     assert found.index.tolist() == list(range(6)) and not found.orientation.any()
     exact = dedup.leaks(same, same, min_score=1.0)
     assert len(exact) == 5 and (exact.score == 1).all()
+
+
+def test_no_candidate_makes_no_row():
+    one = dedup.signatures([texture(0)])
+    for table in (dedup.scored_pairs(one), dedup.scored_pairs(one, dedup.signatures([]))):
+        assert table.empty and table.dtypes.to_dict() == {
+            k: np.dtype(v) for k, v in copies.COLUMNS.items()
+        }
+    assert dedup.groups(one).tolist() == [0] and dedup.leaks([], []).empty

@@ -172,6 +172,7 @@ BAD = {
     "texts": (("--data", "e.txt", "--out", "a.npz"), "e.txt has no text: write one on each"),
     "classes of texts": (("--data", "e.txt", "--classes", "--out", "a.npz"), "needs a folder of"),
     "no classes": (("--data", "photos/river", "--classes", "--out", "a.npz"), "no class folders"),
+    "table": (("--data", "t.CSV", "--out", "a.npz"), "t.CSV is a table: name a folder of images"),
     "no folder": (("--data", "absent", "--out", "a.npz"), "absent is not a folder: name one"),
 }
 
@@ -180,6 +181,7 @@ BAD = {
 def test_what_cannot_be_embedded_is_one_sentence(photos, capsys, what):
     given, says = BAD[what]
     Path("e.txt").write_text("\n \n")
+    Path("t.CSV").write_text("path,caption\na.jpg,a river\n")
     assert command("embed", *given) == 2
     assert says in capsys.readouterr().err and not list(Path().glob("a.*"))
 
