@@ -99,7 +99,7 @@ def chip_grid(
     """
     rows = -(-len(images) // columns)
     side = min(1.6, 7.5 / columns)  # inches: a wider figure is made small, its titles too
-    size = (side * columns, (side + 0.65) * rows)
+    size = (side * columns, (side + 0.8) * rows)
     figure, axes = plt.subplots(rows, columns, figsize=size, squeeze=False)
     for axis in axes.flat:
         axis.axis("off")
