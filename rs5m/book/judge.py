@@ -80,7 +80,7 @@ class Model:
 def worth() -> str:
     """What the pocket's judge is worth on photographs of a real crawl, as far as that is stored."""
     record = results.load("detector", "local")
-    said = "judge: pocket, fitted on one small made web"
+    said = "judge: pocket, fitted on one small made-up web"
     if not record:
         return f"{said}; what it is worth on photographs is not stored here"
     area = record["values"]["readings"]["wide"]["pocket web"]["auc"]

@@ -41,7 +41,7 @@ def network(folder: Path, name: str) -> tuple[nn.Module, object, int, str]:
     if not name or len(acts) > 1 or None in acts:
         raise ValueError(
             f"{folder} holds a SiglipModel of {image.image_size} pixels and {text.hidden_size} "
-            f"numbers with {image.hidden_act} and {text.hidden_act}, and open_clip has none such"
+            f"numbers with {image.hidden_act} and {text.hidden_act}, which open_clip does not have"
         )
     net = open_clip.create_model(name, load_weights=False)
     for module in net.modules():

@@ -15,7 +15,7 @@ def add(parser) -> None:
     )
     name = "The name by which --captioner-url knows the model (default: none)."
     prompts = (
-        "A TOML file of prompts and settings of a request, of the form of "
+        "A TOML file of prompts and settings of a request, in the form of "
         "rs5m/captions/questions.toml (default: that one)."
     )
     requests = (

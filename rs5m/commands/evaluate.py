@@ -56,8 +56,8 @@ def _add_data(add) -> None:
         "parquet), Hugging Face's imagefolder, or webdataset's shards (default: none, for "
         "--features)."
     )
-    image = "A table's column of paths or images (default: guessed by its name, and said)."
-    label = "A table's column of labels, or of lists of them (default: guessed, and said)."
+    image = "A table's column of paths or images (default: guessed by its name, and printed)."
+    label = "A table's column of labels, or of lists of them (default: guessed, and printed)."
     protocol = (
         "The protocol of other papers that is measured beside the paper's: rs5m for the paper's "
         "alone, clip, skyscript, remoteclip, or all of them side by side (default: %(default)s)."

@@ -14,7 +14,7 @@ def add(commands) -> None:
     """Add `rs5m export` to a parser's commands."""
     add = commands.add_parser("export", help="a model as a folder that another library loads")
     to = (
-        "The library that shall load it, open_clip by local-dir:OUT, or transformers by CLIPModel "
+        "The library that will load it, open_clip by local-dir:OUT, or transformers by CLIPModel "
         "(default: %(default)s)."
     )
     add.add_argument("--model", required=True, metavar="NAME", help=NAME)

@@ -48,7 +48,7 @@ def add(commands) -> None:
     parser = commands.add_parser(
         "fetch", help="published test sets, pairs and weights by name", epilog=NAMES
     )
-    names = "What to fetch; what is there in whole is not fetched again."
+    names = "What to fetch; what is complete is not fetched again."
     out = "The folder to put it into (default: what RS5M_DATA names, else data)."
     shards = "The tars of each half of RS5M, of at most 32 (default: %(default)s)."
     parser.add_argument("names", nargs="+", metavar="NAME", help=names)

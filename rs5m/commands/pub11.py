@@ -16,7 +16,7 @@ from rs5m.commands.options import (
 )
 
 ABOUT = """Keywords choose among listed pairs of URL and text, their pictures are downloaded,
-copies and what a model does not take for remote sensing are dropped. The folder --out gets
+and copies and what a model does not take for remote sensing are dropped. The folder --out gets
 shards of the pairs kept, tables of all that was kept and dropped and why, and report.html with
 samples of both, to be judged by eye. The same command goes on with a run that was cut off."""
 EXAMPLE = """
@@ -35,8 +35,8 @@ def add(commands) -> None:
         "pattern in quotes, or a folder; from s3://, gs:// or hf:// they are copied once to "
         "OUT-pairs."
     )
-    url = "The column of the image's URL (default: the one that is called url, image_url or alike)."
-    caption = "The column of the text (default: the one that is called text, caption or alike)."
+    url = "The column of the image's URL (default: the one called url, image_url or similar)."
+    caption = "The column of the text (default: the one called text, caption or similar)."
     add.add_argument("--pairs", required=True, nargs="+", metavar="PATH", help=pairs)
     add.add_argument("--url-column", default="", metavar="NAME", help=url)
     add.add_argument("--caption-column", default="", metavar="NAME", help=caption)
@@ -53,7 +53,7 @@ def add(commands) -> None:
 def _add_judge(add) -> None:
     model = (
         "The CLIP model that judges the pictures: a name of open_clip, a released GeoRSCLIP, or "
-        "pocket, which knows one small made web (default: %(default)s with OpenAI's weights)."
+        "pocket, which knows one small made-up web (default: %(default)s with OpenAI's weights)."
     )
     weights = "A file with the model's weights (default: those of the hub)."
     detector = (

@@ -70,8 +70,8 @@ def add(commands) -> None:
     add.add_argument("--captions", type=int, default=1, metavar="N", help=several)
     forms = ("all", "rgb", "msrgb")
     rendering = (
-        "What is taken of an fMoW view that is there as NAME_rgb and as NAME_msrgb, rgb or msrgb, "
-        "or all, as the published RS3 has it (default: %(default)s)."
+        "What to take of an fMoW view that comes as NAME_rgb and NAME_msrgb: rgb, msrgb, or all, "
+        "as the published RS3 has it (default: %(default)s)."
     )
     add.add_argument("--rendering", default=forms[0], choices=forms, metavar="FORM", help=rendering)
     add.add_argument("--part", default="0/1", metavar="I/N", help=part)
@@ -81,7 +81,7 @@ def add(commands) -> None:
 def _add_models(add) -> None:
     captioner = (
         "A folder of BLIP-2 or of rs5m.captions.prefix, BLIP-2's name on the hub, or pocket, the "
-        "small captioner that this book trains on its own made web (default: "
+        "small captioner that this book trains on its own made-up web (default: "
         "Salesforce/blip2-opt-6.7b, 31 GB)."
     )
     adapter = "A folder with peft's adapter for BLIP-2 (default: none)."

@@ -8,9 +8,9 @@ from pathlib import Path
 from rs5m.commands.options import NEW
 
 ABOUT = """A model learns from pairs of image and text as the recipe says. The folder --out is
-one that open_clip and rs5m load as local-dir:OUT, and `rs5m export --to transformers` makes the
-other one of it; adapters lie in OUT/adapter, as peft loads them. run.json there counts the pairs
-used and left out. The same command goes on with a run that was cut off."""
+one that open_clip and rs5m load as local-dir:OUT, and `rs5m export --to transformers` makes
+one for transformers of it; adapters lie in OUT/adapter, as peft loads them. run.json there
+counts the pairs used and left out. The same command goes on with a run that was cut off."""
 EXAMPLE = """
   rs5m tune --recipe list
   rs5m tune --data 'pairs/*.tar' --out run
@@ -87,8 +87,8 @@ def _add_data(add) -> None:
         "Let URLs of shards reach this machine and private networks, such as 10.0.0.0/8 (default: "
         "refused)."
     )
-    image = "The table's column of images or paths (default: the one called image, path or alike)."
-    caption = "The table's column of captions (default: the one called text, caption or alike)."
+    image = "The table's column of images or paths (default: one called image, path or similar)."
+    caption = "The table's column of captions (default: the one called text, caption or similar)."
     add.add_argument("--data", required=True, nargs="+", metavar="PATH", help=data)
     add.add_argument("--allow-private", action="store_true", help=private)
     add.add_argument("--image-column", default="", metavar="NAME", help=image)

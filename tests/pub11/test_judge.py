@@ -227,4 +227,4 @@ def test_the_pocket_judge_says_what_it_is_worth(capsys):
     from rs5m.book.judge import Model
 
     assert Model("mini").identity() == Model("mini", spoken=True).identity()
-    assert capsys.readouterr().out.count("one small made web") == 1
+    assert capsys.readouterr().out.count("one small made-up web") == 1
