@@ -417,7 +417,10 @@ def test_which_pictures_are_grey():
 
 def test_edges_as_numbers():
     i, j = np.array([0, 3, 2, 1]), np.array([1, 0, 2, 3])
-    numbers = lambda how, same: [x.tolist() for x in copies._numbers([(i, j)], how, same, 5)]  # noqa: E731
+
+    def numbers(how, same):
+        return [x.tolist() for x in copies._numbers([(i, j)], how, same, 5)]
+
     assert numbers(0, True) == numbers(4, True) == [[1, 3, 8]]  # either way round
     assert numbers(1, True) == [[1, 15, 8]]  # a quarter turn has a direction
     assert numbers(0, False) == numbers(1, False) == [[1, 15, 12, 8]]
