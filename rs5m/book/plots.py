@@ -93,7 +93,7 @@ def chip_grid(
 
     Args:
         images: (h, w, 3).
-        titles: one for each; they wrap at 18 letters.
+        titles: one for each; they wrap at 18 letters, earlier where pictures are narrow.
         columns: of the grid.
         lift: dark ones are `lifted`; not where their brightness is what is compared.
     """
@@ -106,7 +106,7 @@ def chip_grid(
     for axis, image, title in zip(axes.flat, images, titles, strict=False):
         shown = lifted(np.asarray(image)) if lift else image
         axis.imshow(shown, interpolation="nearest")
-        axis.set_title(wrap(title), fontsize=9)
+        axis.set_title(wrap(title, min(18, int(13 * side))), fontsize=9)
     figure.tight_layout()
     return figure
 
