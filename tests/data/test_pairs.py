@@ -12,6 +12,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from rs5m import files
@@ -484,3 +486,63 @@ def test_an_encrypted_parquet_is_called_so(tmp_path):
     (tmp_path / "a.parquet").write_bytes(b"PARE" + b"x" * 200 + b"PARE")
     with pytest.raises(ValueError, match="is encrypted parquet"):
         packed(tmp_path / "a.parquet")
+
+
+# ---------------------------------------------------------------- whatever is put in
+
+FEW = settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+WHOLE = jpeg(0)
+BYTES = st.sampled_from([WHOLE, WHOLE, WHOLE[:200], b"", b"<html>", files.POINTER, None])
+WORDS = st.sampled_from(["a view", "b", " ", "NaN", None])
+IMAGES = {
+    "binary": (pa.binary(), lambda data: data),
+    "large": (pa.large_binary(), lambda data: data),
+    "numbers": (pa.list_(pa.uint8()), lambda data: data and list(data)),
+    "struct": (
+        pa.struct([("bytes", pa.binary()), ("path", pa.string())]),
+        lambda data: {"bytes": data, "path": None},
+    ),
+}
+
+
+@FEW
+@given(st.lists(st.tuples(BYTES, WORDS), min_size=1, max_size=8), st.sampled_from(sorted(IMAGES)))
+def test_every_row_of_a_parquet_is_packed_or_has_a_reason(tmp_path_factory, rows, kind):
+    folder, (arrow, stored) = tmp_path_factory.mktemp("rows"), IMAGES[kind]
+    images = pa.array([stored(data) for data, _ in rows], arrow)
+    pq.write_table(pa.table({"image": images, "caption": [t for _, t in rows]}), folder / "a.pq")
+    whole = [i for i, (data, text) in enumerate(rows) if data == WHOLE and text in ("a view", "b")]
+    if not whole:
+        with pytest.raises(ValueError, match="a.pq has no whole pair: "):
+            pairs.pack([folder / "a.pq"], folder / "out")
+        return
+    found, left_out = packed(folder / "a.pq")
+    assert [name for name, _ in found] == [f"a-{i}.jpg" for i in whole]
+    assert len(found) + sum(map(len, left_out.values())) == len(rows)
+
+
+TREE = st.tuples(
+    st.sampled_from(["", "in/", "in/deep.er/", ".hidden/"]),
+    st.sampled_from(["a", "b.c", "._d", "\u00fc"]),
+    st.sampled_from([".jpg", ".JPG", ".png", ".txt", ".json", ".zip", ".tsv", ""]),
+)
+
+
+@FEW
+@given(st.dictionaries(TREE, st.booleans(), min_size=1, max_size=12))
+def test_every_file_of_a_folder_is_packed_or_has_a_reason(tmp_path_factory, tree):
+    folder = tmp_path_factory.mktemp("tree") / "set"
+    names = {"".join(parts): good for parts, good in tree.items()}
+    names |= {"first.jpg": True, "first.txt": True}  # which make it a folder of this kind
+    for name, good in names.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        text = b'{"caption": "a"}' if name.endswith(".json") else b"a view"
+        picture = name.lower().endswith((".jpg", ".png"))
+        (folder / name).write_bytes((WHOLE if picture else text) if good else b"")
+    found, left_out = packed(folder)
+    told = [name for name, _ in found] + [name for some in left_out.values() for name in some]
+    stems = {name.rpartition(".")[0] for name in told}
+    assert all(name in told or name.rpartition(".")[0] in stems for name in names)
+    assert len(told) == len(set(told)), "nothing is told twice"
