@@ -62,6 +62,11 @@ def bootstrap(
     return float(statistic(*rows)), float(low), float(high)
 
 
+def named(statistic: Callable, *columns: Sequence[float]) -> dict[str, float]:
+    """`bootstrap` by name: value, low, high."""
+    return dict(zip(("value", "low", "high"), bootstrap(statistic, *columns), strict=True))
+
+
 def in_words(found: dict[str, float], key: str = "value", digits: int = 1, sign: str = "") -> str:
     """A value with its interval, as in "1.2 [0.9, 1.6]".
 

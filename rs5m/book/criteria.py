@@ -69,8 +69,7 @@ def added(detector: np.ndarray, both: np.ndarray, label: np.ndarray) -> dict[str
     def difference(a, b, truth):
         return filters.auc(b, truth) - filters.auc(a, truth)
 
-    found = intervals.bootstrap(difference, detector, both, label)
-    return dict(zip(("value", "low", "high"), found, strict=True))
+    return intervals.named(difference, detector, both, label)
 
 
 def words(values: dict | None) -> str:

@@ -115,16 +115,11 @@ def figures(score: np.ndarray, label: np.ndarray, photographs: np.ndarray) -> di
     """
     threshold = float(np.quantile(score[label], 1 - RECALL))
     return {
-        "auc": _auc(score, label),
+        "auc": intervals.named(filters.auc, score, label),
         "precision": _share(label[score >= threshold]),
         "photographs": _share(photographs >= threshold),
         "threshold": round(threshold, 6),  # further digits are the processor's
     }
-
-
-def _auc(score: np.ndarray, label: np.ndarray) -> dict[str, float]:
-    found = intervals.bootstrap(filters.auc, score, label)
-    return dict(zip(("value", "low", "high"), found, strict=True))
 
 
 def _share(hit: np.ndarray) -> dict[str, float]:
@@ -216,7 +211,8 @@ def measure(scale: Scale) -> dict:
     x, near = hits[asked], like[asked]
 
     def auc(way: Callable, size: int = 0) -> dict[str, float]:
-        return _auc(cross_validated(x, label, near, unseen[:1], way, size)[0], label)
+        score, _ = cross_validated(x, label, near, unseen[:1], way, size)
+        return intervals.named(filters.auc, score, label)
 
     _keep(learn(x, label), readings["wide"]["judged hits too"])
     return {

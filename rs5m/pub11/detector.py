@@ -173,8 +173,7 @@ def worth(likely: np.ndarray, labels: np.ndarray, threshold: float) -> dict[str,
     """Precision, recall and AUC with intervals over pictures: value, low, high from 0 to 1."""
     kept = likely >= threshold
     found = {"precision": _share(labels[kept]), "recall": _share(kept[labels])}
-    area = intervals.bootstrap(filters.auc, likely, labels)
-    return found | {"AUC": dict(zip(("value", "low", "high"), area, strict=True))}
+    return found | {"AUC": intervals.named(filters.auc, likely, labels)}
 
 
 def _share(hit: np.ndarray) -> dict[str, float]:
