@@ -40,6 +40,7 @@ REPOSITORY = {"test_book.py", "test_layout.py", "test_reading.py", "test_readme.
 ROOMS = {
     "start",
     "book/pages",
+    "commands/interrupted",
     "data/absent",
     "data/bands",
     "data/members",

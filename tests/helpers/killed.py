@@ -24,15 +24,16 @@ def ready() -> ForkServerContext:
     return context
 
 
-def at(step: int, folder: Path) -> None:
-    """Kill this process when it opens or renames a file of a folder for the step-th time, from 1;
-    the file is not there yet, or is half there, or has its temporary name.
+def at(step: int, folder: Path, number: int = signal.SIGKILL) -> None:
+    """Send this process a signal, its death unless another is named, when it opens or renames a
+    file of a folder for the step-th time, from 1; the file is not there yet, or is half there, or
+    has its temporary name.
     """
     steps, below = count(1), str(folder)
 
     def watch(event: str, arguments: tuple) -> None:
         ours = event in ("open", "os.rename") and str(arguments[0]).startswith(below)
         if ours and next(steps) == step:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os.kill(os.getpid(), number)
 
     sys.addaudithook(watch)
