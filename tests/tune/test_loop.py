@@ -160,6 +160,99 @@ def test_gains_biases_and_the_temperature_do_not_decay():
     assert {"visual.conv1.weight", "visual.proj", "token_embedding.weight"} <= decay
 
 
+def test_a_batch_is_cut_into_chunks_of_at_most_so_many():
+    batch = a_batch()
+    for chunk, sizes in ((0, [13]), (5, [5, 5, 3]), (12, [12, 1]), (13, [13]), (100, [13])):
+        parts = loop.split(batch, chunk)
+        assert [len(part.captions) for part in parts] == sizes
+        assert sum((list(part.captions) for part in parts), []) == list(batch.captions)
+        assert torch.equal(torch.cat([part.pixels for part in parts]), batch.pixels)
+        assert torch.equal(torch.cat([part.draws for part in parts]), batch.draws)
+    plain = loop.split(batch._replace(draws=None), 5)
+    assert [part.draws for part in plain] == [None] * 3
+    assert [len(part.captions) for part in loop.split(a_batch(1), 1)] == [1]
+    none = batch._replace(captions=[], pixels=batch.pixels[:0], draws=None)
+    assert [len(part.captions) for part in loop.split(none, 5)] == [0]
+
+
+@pytest.mark.parametrize("lock_text", [True, False])
+def test_chunks_have_the_loss_and_the_gradient_of_the_whole(lock_text):
+    settings, batch = Settings(method="full", lock_text=lock_text), a_batch(7)
+    loss, whole = gradients(tiny(), settings, batch)
+    cached, parts = gradients(tiny(), replace(settings, chunk=3), batch)
+    assert cached == pytest.approx(loss, abs=1e-6) and parts.keys() == whole.keys()
+    assert lock_text == (not any(name.startswith("transformer.") for name in whole))
+    for name, gradient in whole.items():
+        torch.testing.assert_close(parts[name], gradient, atol=2e-6, rtol=2e-4)
+
+
+def test_images_that_are_turned_already_are_pixels_over_255():
+    model, batch = tiny(), a_batch(4)
+    settings = Settings(lock_text=False)
+    texts = loop.TextEncoder(model, settings)
+    pixels = augment.warp(batch.pixels, batch.draws, batch.view).mul(255).round().to(torch.uint8)
+    turned = batch._replace(pixels=pixels, draws=None)
+    with torch.no_grad():
+        image, text = loop.encode(model, texts, turned, settings)
+        there = clip.normalise_pixels(pixels.float() / 255, model)
+        expected = functional.normalize(model.net.encode_image(there), dim=-1)
+        known = functional.normalize(
+            model.net.encode_text(clip.tokenize(model, batch.captions)), dim=-1
+        )
+    torch.testing.assert_close(image, expected)
+    torch.testing.assert_close(text, known)
+    assert text.shape == (4, image.shape[1])
+
+
+def test_the_optimizer_is_open_clips():
+    defaults = tune.adamw(tiny().net, Settings()).defaults
+    assert (defaults["betas"], defaults["eps"]) == ((0.9, 0.98), 1e-6)
+    assert pytest.approx(4.6051702) == loop.MAX_LOGIT_SCALE
+
+
+@pytest.mark.parametrize(
+    ("loss", "slope", "precision", "count", "said"),
+    [
+        (1.0, 1.0, "float32", 8, None),
+        (1.0, float("inf"), "float32", 9, "0, 1, 2, 3, 4, 5, 6, 7, ...."),
+        (float("nan"), 1.0, "float32", 8, "0, 1, 2, 3, 4, 5, 6, 7. "),
+        (float("nan"), 1.0, "fp16", 8, "0, 1, 2, 3, 4, 5, 6, 7. "),
+        (1.0, float("inf"), "fp16", 8, None),  # the scaler leaves the step out
+    ],
+)
+def test_what_is_not_finite_stops(monkeypatch, loss, slope, precision, count, said):
+    names = [str(i) for i in range(13)]
+    run = loop.Run(tiny(), names, Settings(precision=precision), None)
+
+    def backward(model, texts, batch, settings, scaler):
+        scaler.scale(torch.ones(()))  # as each loss is
+        for p in run.net.parameters():
+            if p.requires_grad:
+                p.grad = torch.full_like(p, slope)
+        return loss
+
+    monkeypatch.setattr(loop, "backward", backward)
+    before = snapshot(run.net)
+    if said:
+        with pytest.raises(FloatingPointError, match=f"Pairs of the batch: {said}"):
+            run.step(3, a_batch(count), 0.1)
+    else:
+        assert run.step(3, a_batch(count), 0.1)[0] == loss
+    assert bool(changed(before, run.net.state_dict())) == (loss == slope == 1)
+    assert [group["lr"] for group in run.optimizer.param_groups] == [0.1, 0.1]
+
+
+def test_checkpoints_are_written_when_they_are_due_and_at_the_end(monkeypatch, tmp_path):
+    due = []
+    monkeypatch.setattr(loop, "save_checkpoint", lambda out, data, step, run: due.append(step))
+    settings = replace(QUICK, batch_size=8, epochs=2, checkpoint_every=3)
+    _, losses = tune.fit(tiny(), memory(32), settings, tmp_path)
+    assert due == [3, 6, 8] and len(losses) == 8
+    assert (tmp_path / "adapter").is_dir()
+    tune.fit(tiny(), memory(32), replace(settings, method="full"), tmp_path / "full")
+    assert not (tmp_path / "full/adapter").exists()
+
+
 # ---------------------------------------------------------------- order and chance
 
 
