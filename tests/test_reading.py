@@ -136,6 +136,7 @@ def test_a_table_of_verdicts_can_be_cards():
     said = tables.tidy(frame.to_html(index=False))
     assert 'class="dataframe cards"' in said and '<td data-label="verdict">no</td>' in said
     assert said.count('data-label="reason for all"') == 1 and "rowspan" in said
+    assert "cards" in tables.tidy(frame.rename(columns={"verdict": "outcome"}).to_html(index=False))
     assert "cards" not in tables.tidy(frame.drop(columns="verdict").to_html(index=False))
     spanned = frame.set_index(["reason", "what"]).to_html()
     assert "cards" not in tables.tidy(spanned)

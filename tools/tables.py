@@ -41,7 +41,8 @@ def _table(text: str) -> str:
         table.set("class", "dataframe wide")
     _cells(table, [row.findall("td") for row in body])
     names = head[-1] if head else []
-    if "verdict" in map(_said, names) and all(len(row) == len(names) for row in body):
+    judged = {"verdict", "outcome"} & set(map(_said, names))
+    if judged and all(len(row) == len(names) for row in body):
         _as_cards(table, names, body)
     _say_once(body)
     return ElementTree.tostring(table, encoding="unicode", method="html")
