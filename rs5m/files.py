@@ -22,6 +22,7 @@ UMASK = os.umask(0)  # there is no way to read it without setting it
 os.umask(UMASK)
 POINTER = b"version https://git-lfs"  # how the text begins that a clone without Git LFS has
 CURES = {errno.ENOSPC: "free some space, then run it again"}  # what helps where nothing was written
+CURES[errno.EFBIG] = "raise the limit of a file's size (ulimit -f), then run it again"
 CURES |= dict.fromkeys((errno.EISDIR, errno.EACCES, errno.EPERM, errno.EROFS), "name another place")
 HOST = f"{zlib.crc32(platform.node().encode()):08x}"  # a drive may be that of several machines
 

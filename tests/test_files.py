@@ -98,12 +98,20 @@ def test_what_is_no_text_is_named(tmp_path):
             files.text(path)
 
 
-def test_a_read_only_disk_is_said_with_the_files_own_name(tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("number", "cure"),
+    [
+        (errno.EROFS, "Read-only file system.*name another place"),
+        (errno.ENOSPC, "No space left on device.*free some space, then run it again"),
+        (errno.EFBIG, "File too large.*raise the limit of a file's size"),
+    ],
+)
+def test_what_a_disk_refuses_is_said_with_the_files_own_name(tmp_path, monkeypatch, number, cure):
     def refuse(self, *_, **__):
-        raise OSError(errno.EROFS, "Read-only file system", str(self))
+        raise OSError(number, os.strerror(number), str(self))
 
     monkeypatch.setattr(Path, "unlink", refuse)
-    said = pytest.raises(OSError, match=r"/x could not be written \(Read-only.*name another")
+    said = pytest.raises(OSError, match=rf"/x could not be written \({cure}")
     with said, files.whole(tmp_path / "x") as temporary:
         refuse(temporary)
 
