@@ -86,6 +86,12 @@ def test_tune_writes_a_model_that_open_clip_loads_and_its_run(
     course = f"loss {losses[0]:.3f} at the first of 4 steps, {losses[-1]:.3f} at the last"
     assert f"{out}/open_clip_model.safetensors: {course}" in said
     assert about["data"]["pairs"] == 20 and about["recipe"] == "georsclip-b32"
+    named = json.loads((out / "left_out.json").read_text())
+    assert named == {"beside the shards that are read": ["pub11-val-0000.tar"]}
+    assert (
+        about["data"]["beside"] == 1
+        and "other files beside the shards that are read: 1, named" in said
+    )
     assert about["versions"]["torch"] and about["precision"] in ("float32", "bf16", "fp16")
     assert about["settings"]["batch_size"] == {
         "value": 8,

@@ -9,11 +9,13 @@ from pathlib import Path
 from braceexpand import braceexpand
 
 from rs5m import files
-from rs5m.data import remote
+from rs5m.data import remote, tables
+from rs5m.data.sample import PICTURES
 from rs5m.web.download import LIMITS, fetch, folder
 from rs5m.web.limits import Limits
 
 ENDINGS = (".tar", ".tgz", *(f".tar.{packed}" for packed in ("gz", "bz2", "xz", "zst", "lz4")))
+HOLD = (*ENDINGS, *tables.ENDINGS, *(f".{kind}" for kind in PICTURES))  # of what may hold pairs
 SHARD = re.compile(r".*[.](tar([.](gz|bz2|xz|zst|lz4))?|tgz)", re.IGNORECASE | re.DOTALL)
 
 
@@ -45,6 +47,22 @@ def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) ->
                 " double"
             )
     return paths
+
+
+def beside(given: Iterable[str | Path], read: Iterable[Path]) -> list[str]:
+    """What else lies in the folders given of which shards are read: other shards, tables and
+    pictures, which nobody opens.
+    """
+    there, found = {path.resolve() for path in read}, []
+    for top in (Path(one) for one in given if Path(one).is_dir()):
+        whole = top.resolve()
+        if any(path.is_relative_to(whole) for path in there):
+            found += [
+                path.relative_to(top).as_posix()
+                for path in files.walk(top)
+                if path.name.lower().endswith(HOLD) and path.resolve() not in there
+            ]
+    return found
 
 
 def _named(shard: str | Path, limits: Limits) -> list[Path]:

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from rs5m.tune.kept import Validation
 
 BROKEN = "is an image that cannot be read"  # left out for it, found when its batch came
+BESIDE = "beside the shards that are read"  # tables, pictures and other shards of a folder
 
 
 def run(
@@ -68,7 +69,7 @@ def run(
     tuned, losses = fit(model, source, settings, out, workers, board, validate=judge)
     if rank():
         return ""
-    record = _begun(recipe, checkpoint) | _account(recipe, tuned, source, losses, out)
+    record = _begun(recipe, checkpoint) | _account(recipe, tuned, source, losses, out, data)
     record |= {"validation": {**judge.about, "best": best(out)}} if judge else {}
     return _write(tuned, recipe, out, record | {"seconds": round(time.perf_counter() - begun, 1)})
 
@@ -165,10 +166,13 @@ def _broken(out: Path) -> list[str]:
     return sorted(set(path.read_text().splitlines())) if path.is_file() else []
 
 
-def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> dict:
+def _account(
+    recipe: Recipe, tuned, source, losses: list[float], out: Path, data: Sequence[str]
+) -> dict:
     """What run.json says beside the times: every number is of this run."""
     from rs5m import results
     from rs5m.data import images, runfolder
+    from rs5m.data.shards import beside
     from rs5m.device import precision
 
     built = out / "shards" / "data.json"
@@ -182,6 +186,8 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
     found = len(source) + sum(left_out.values())
     if broken := _broken(out):
         left_out[BROKEN], names[BROKEN] = len(broken), broken
+    unread = [] if built.is_file() else beside(data, source.paths)
+    names |= {BESIDE: unread} if unread else {}
     runfolder.save_left_out(out, names)
     used = found - sum(left_out.values())
     counts |= {
@@ -190,8 +196,10 @@ def _account(recipe: Recipe, tuned, source, losses: list[float], out: Path) -> d
         "damaged": len(source.damaged),
         "left_out": left_out,
         "fingerprint": source.fingerprint(),
-    }
+    } | ({"beside": len(unread)} if unread else {})
     print(f"{used} of {found} pairs are used; left out: {left_out}")
+    if unread:
+        print(f"other files {BESIDE}: {len(unread)}, named in left_out.json")
     columns = ("value", "known", "source")
     return {
         "images": images.RULE,

@@ -5,6 +5,7 @@ import hashlib
 import http.server
 import os
 import resource
+import shutil
 import threading
 from collections import Counter
 from dataclasses import replace
@@ -356,3 +357,17 @@ def test_a_shard_that_is_signed_twice_is_fetched_once(monkeypatch, tmp_path):
     )
     assert first == again != other and asked == [f"{address}{AZURE}1", f"{address}?part=2"]
     assert other.parent.name == hashlib.sha256(asked[1].encode()).hexdigest()[:16]
+
+
+def test_what_lies_beside_shards_is_named(tmp_path, shard):
+    folder = tmp_path / "data"
+    (folder / "in").mkdir(parents=True)
+    for name in ("a-train-0000.tar", "a-val-0000.tar"):
+        shutil.copy(shard, folder / name)
+    for name in ("in/0.jpg", "in/0.txt", "pairs.csv", "a_stats.json", "more.PARQUET"):
+        (folder / name).write_bytes(b"x")
+    read = [folder / "a-train-0000.tar"]
+    others = ["a-val-0000.tar", "in/0.jpg", "more.PARQUET", "pairs.csv"]
+    assert shards.beside([folder], read) == others
+    assert shards.beside([folder / "in", *read, tmp_path / "none"], read) == []
+    assert shards.beside([folder], [tmp_path / "other.tar"]) == []
