@@ -130,6 +130,12 @@ def test_an_index_of_numbers_without_a_name_is_left_out_and_any_other_kept():
     assert rows(two._repr_html_())[1:] == [["#1", "#2", "x"], ["#3", "y"]]
 
 
+@pytest.mark.parametrize(("columns", "between"), [(7, "\u00a0"), (8, " ")])
+def test_an_interval_stays_on_one_line_where_there_is_room(columns, between):
+    frame = pd.DataFrame([["+5.1 [+2.8, +7.4]"] * columns])
+    assert f"+5.1 [+2.8,{between}+7.4]" in tables.tidy(frame.to_html(index=False))
+
+
 def test_a_table_of_verdicts_can_be_cards():
     why = "the paper gives no number for it"
     frame = pd.DataFrame({"what": ["a", "b"], "verdict": ["yes", "no"], "reason": [why, why]})

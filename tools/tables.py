@@ -9,6 +9,7 @@ from xml.etree import ElementTree
 SNAKE = re.compile(r"[A-Za-z]+(?:_[A-Za-z]+)+|http_\d{3}")
 COUNT = re.compile(r"-?\d+\.0+")
 LONG = re.compile(r"-?\d{4,}")
+BOUNDS = re.compile(r"(\[[-+.\d]+,) (?=[-+.\d]+\])")
 YEAR = re.compile(r"(19|20)\d\d")
 SENTENCE = 30  # letters that a telephone must not break at every word
 MANY = 8  # columns that need narrow cells to stand side by side
@@ -39,6 +40,9 @@ def _table(text: str) -> str:
             row.remove(row[0])
     if body and len(body[0]) >= MANY:
         table.set("class", "dataframe wide")
+    else:
+        for cell in table.iter("td"):  # an interval stays on one line where there is room
+            cell.text = BOUNDS.sub("\\1\u00a0", cell.text) if cell.text else cell.text
     _cells(table, [row.findall("td") for row in body])
     names = head[-1] if head else []
     judged = {"verdict", "outcome"} & set(map(_said, names))
