@@ -523,3 +523,10 @@ def test_no_candidate_makes_no_row():
             k: np.dtype(v) for k, v in copies.COLUMNS.items()
         }
     assert dedup.groups(one).tolist() == [0] and dedup.leaks([], []).empty
+
+
+def test_of_equal_scores_the_first_orientation_is_named():
+    half = np.random.default_rng(0).integers(0, 256, (8, 4, 3), np.uint8).repeat(8, 0).repeat(8, 1)
+    same = np.concatenate([half, half[:, ::-1]], 1)  # its own mirror image
+    found = dedup.scored_pairs(dedup.signatures([same, same]), orientations=True)
+    assert found[["i", "j", "score", "orientation"]].to_numpy().tolist() == [[0, 1, 1, 0]]

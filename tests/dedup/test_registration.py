@@ -306,3 +306,22 @@ def test_what_is_sure_is_not_looked_at_twice(monkeypatch):
     some = ("the same", "two texts", "strangers")  # sure by fine structure, in doubt, in doubt
     registration.scores(*(np.concatenate([PAIRS[name][k] for name in some]) for k in (0, 1)))
     assert looked == [3, 2]
+
+
+def test_a_pose_may_be_loose_where_both_pictures_lie_on_light_ground():
+    p, pose = on_white(18), (1, 0.05, 1, 0)
+    for light in (1, 0.6):
+        q = np.float32(light) * on_white(18, pose)
+        for one, other, shift in ((p, q, 0.05), (q, p, -0.05)):
+            way = np.float32([[1, shift, 1, 0]])
+            found = registration._score(one, other, way, registration.THRESHOLDS)[0]
+            assert (found > 0.8).tolist() == [light == 1]
+
+
+def test_a_quarter_of_a_copy_may_be_covered():
+    p = scene(1)
+    for rows, found in ((8, 0.6968), (9, 0)):
+        q = p.copy()
+        q[:, :rows] = np.random.default_rng(0).choice([0, 255], (rows, 32))
+        score = registration._score(p, q, registration.IDENTITY[None], registration.THRESHOLDS)[0]
+        assert score == pytest.approx([found], abs=3e-4)
