@@ -10,9 +10,11 @@ its number alone. Chapter: pub11.
 from __future__ import annotations
 
 import os
+import socket
 from collections import deque
 from collections.abc import Callable, Iterator, Mapping, Sequence, Sized
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -23,6 +25,9 @@ from rs5m import __version__
 from rs5m.data import runfolder
 from rs5m.data.runfolder import shard_path
 
+CURE = "check RAY_ADDRESS and this machine's Ray, or unset RAY_ADDRESS to work here alone"
+PATIENCE = 10  # seconds
+WORDS = ("auto", "local")  # of Ray's own
 AHEAD = 2  # tasks for each that can run, so that no worker waits for the driver
 
 
@@ -60,11 +65,34 @@ def places(cores: float, gpu: bool) -> float:
     return (gpu and found.get("GPU", 0)) or max(1, found.get("CPU", 1) / cores)
 
 
+def check() -> None:
+    """OSError in one sentence, before any work, where RAY_ADDRESS is set and nothing answers there;
+    Ray itself would ask for minutes.
+    """
+    address = os.environ.get("RAY_ADDRESS", "")
+    if address and not find_spec("ray"):
+        raise OSError(f"RAY_ADDRESS is {address}, but Ray is not installed here: {CURE}")
+    host, _, port = address.removeprefix("ray://").rpartition(":")
+    if not address or address in WORDS:
+        return
+    if not (host and port.isdecimal()):  # Ray itself ends the process
+        raise OSError(f"RAY_ADDRESS is {address}, not HOST:PORT or auto: {CURE}")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+    except (OSError, OverflowError) as error:
+        raise OSError(f"no Ray answers at {address} ({error}): {CURE}") from error
+
+
 def _joined():
     """Ray, of the cluster."""
     import ray
 
-    ray.init(os.environ["RAY_ADDRESS"], ignore_reinit_error=True, log_to_driver=False)
+    address = os.environ["RAY_ADDRESS"]
+    try:
+        ray.init(address, ignore_reinit_error=True, log_to_driver=False)
+    except (ConnectionError, RuntimeError, ValueError) as error:  # none, or of another version
+        said = " ".join(str(error).split())
+        raise OSError(f"the Ray at {address} cannot be joined ({said:.200}): {CURE}") from error
     return ray
 
 

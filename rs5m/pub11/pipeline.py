@@ -79,6 +79,7 @@ def run(
     """
     if workers < 1:
         raise ValueError(f"workers is {workers}: give 1 or more")
+    cluster.check()
     out, columns, terms = Path(out), (url_column, caption_column), terms or keywords.choose()
     paths = inputs(pairs, *columns)
     check_labels(paths if labels else [], labels)

@@ -31,6 +31,7 @@ from rs5m.captions.sentences import Record, count_left_out, sentence
 from rs5m.data import images as pictures
 from rs5m.data import records, runfolder
 from rs5m.data.runfolder import save, shard_path
+from rs5m.pub11 import cluster
 from rs5m.rs3 import shares
 from rs5m.rs3.documents import Metadata
 from rs5m.rs3.input import content, facts, one_rendering, sorted_out, sources
@@ -89,6 +90,7 @@ def run(
         settings: how it is done.
         here: of the stages "write" and "choose" those that no worker of Ray may do.
     """
+    cluster.check()
     images, out = Path(images), Path(out)
     files, left_out = sorted_out(images)
     if settings.rendering != RENDERINGS[0]:

@@ -4,6 +4,7 @@ import json
 import os
 import shutil
 import signal
+import socket
 from functools import partial
 
 import local_ray
@@ -192,3 +193,22 @@ def test_a_disk_that_is_not_shared_is_one_sentence(site, again, alone, on_ray, m
             go(site, again)
     with pytest.raises(OSError, match="a worker has no folder /none: name one"):
         cluster._write(None, "/none", 0, [], cluster.__version__, "/")
+
+
+@pytest.mark.parametrize("case", ["gone", "no name", "a word", "not installed"])
+def test_no_cluster_at_the_address_is_one_sentence(case, site, tmp_path, monkeypatch):
+    words, address = "RAY_ADDRESS is auto, but Ray is not installed here", "auto"
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        port = server.getsockname()[1]
+    if case in ("gone", "no name"):
+        words, address = f"no Ray answers at .*:{port}", f"ray://127.0.0.1:{port}"
+        address = address if case == "gone" else f"nowhere.invalid:{port}"
+    elif case == "a word":
+        words, address = "RAY_ADDRESS is a word, not HOST:PORT or auto", case
+    elif case == "not installed":
+        monkeypatch.setattr(cluster, "find_spec", lambda name: None)
+    monkeypatch.setenv("RAY_ADDRESS", address)
+    with pytest.raises(OSError, match=f"{words}.* unset RAY_ADDRESS to work here alone$") as told:
+        go(site, tmp_path / "out")
+    assert "\n" not in str(told.value)
+    assert not (tmp_path / "out").exists(), "before any work"
