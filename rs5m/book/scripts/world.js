@@ -64,7 +64,7 @@ function draw(next) {
     return [name, make("span", {}, key, data.classes[of[chip]] || "no answer"), verdict];
   });
   shown.replaceChildren(tile(data.sheet, chip, 120),
-    make("div", { class: "wide" }, make("p", {}, `${place(chip)}: “${data.captions[chip]}”`), table(["", "land cover", ""], rows)));
+    make("div", { class: "wide" }, make("p", {}, `${place(chip)}: “${data.captions[chip]}”`), table(["according to", "land cover", "verdict"], rows)));
   root.dataset.chip = JSON.stringify([chip, ...data.answers.map(({ of }) => of[chip])]);
 }
 draw(nearest(20, 0)); // begin in the Congo basin
