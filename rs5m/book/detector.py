@@ -176,9 +176,8 @@ def measure(scale: Scale) -> dict:
     many judged pictures it takes. The detector of the wide reading, fitted on all, is written to
     results/local.
 
-    Keys: hits; readings: wide, strict -> arm -> `figures`; added: by reading, what the prompts'
-    score adds to the detector's AUC; by the wide reading, curve: judged pictures -> auc, and
-    strengths: C -> auc.
+    Keys: hits; readings: wide, strict -> arm -> `figures`; added: reading -> what the score adds
+    to the AUC; by the wide reading, curve: judged pictures -> auc, and strengths: C -> auc.
     """
     with np.load(data_folder(scale) / JUDGED) as held:
         hits, kinds = held["hit"].astype(np.float64), held["hit_label"].astype(str)
@@ -211,8 +210,8 @@ def measure(scale: Scale) -> dict:
     x, near = hits[asked], like[asked]
 
     def auc(way: Callable, size: int = 0) -> dict[str, float]:
-        score, _ = cross_validated(x, label, near, unseen[:1], way, size)
-        return intervals.named(filters.auc, score, label)
+        found = cross_validated(x, label, near, unseen[:1], way, size)
+        return intervals.named(filters.auc, found[0], label)
 
     _keep(learn(x, label), readings["wide"]["judged hits too"])
     return {

@@ -172,7 +172,9 @@ def ratings(every: pd.DataFrame) -> dict:
 
 
 def bracket(value: float, low: float, high: float, sign: str = "") -> str:
-    """A value with its interval, as in "4.82 [4.78, 4.86]". Args: those of `intervals.in_words`."""
+    """A value with its interval, as in "4.82 [4.78, 4.86]". Args: value, low and high, with two
+    digits; sign, "+" for changes.
+    """
     found = {"value": value, "low": low, "high": high}
     return intervals.in_words(found, digits=2, sign=sign)
 
