@@ -38,7 +38,6 @@ FLOORS = (
 REPOSITORY = {"test_book.py", "test_layout.py", "test_reading.py", "test_readme.py"}
 # Questions to all of a room: what is put in comes out, or is counted; twins and other libraries.
 ROOMS = {
-    "start",
     "book/pages",
     "commands/interrupted",
     "data/absent",
