@@ -3,13 +3,13 @@ intervals.
 """
 
 import json
-from types import SimpleNamespace
 
 import pytest
 
 from rs5m import paper, results
 from rs5m.book import contact, published, scales, scorecard
 from rs5m.evaluate import official, reporting
+from rs5m.evaluate.scoring import Scored
 from rs5m.evaluate.testsets import TASKS
 
 GOOD, NONE = (
@@ -249,8 +249,8 @@ def test_a_report_on_the_very_model_fills_its_rows_and_no_other(here):
 
 def test_what_the_command_writes_is_read(here):
     """The report as `rs5m.evaluate.reporting` sorts it out: one whole set, one that is not."""
-    whole = SimpleNamespace(values={"top1": 72.7}, intervals={"top1": (72.2, 73.2)}, extra={})
-    part = SimpleNamespace(values={"top1": 50.0}, intervals={"top1": (49.0, 51.0)}, extra={})
+    whole = Scored({"top1": 72.7}, {"top1": (72.2, 73.2)}, {}, {}, {}, chance={"top1": 2.2})
+    part = Scored({"top1": 50.0}, {"top1": (49.0, 51.0)}, {}, {}, {})
     scored, why = (
         {("zeroshot", "resisc45"): whole, ("zeroshot", "aid"): part},
         {("zeroshot", "aid"): ["a subset"]},
