@@ -48,6 +48,7 @@ def _told(url: str):
             raise
         cure = "check the bucket's name and the environment's credentials, endpoint and region"
         cure = "set this machine's clock" if "SKEWED" in said else cure
+        cure = "it is busy, wait a while" if "SLOW_DOWN" in said else cure
         raise OSError(f"{url} refuses ({said}): {cure}, then run it again") from error
 
 

@@ -98,6 +98,9 @@ def test_a_store_that_says_503_now_and_then_loses_nothing(store, run):
     store.fault = lambda method, path: 503 if asked.append(path) or len(asked) % 4 == 0 else 0
     remote.send(run, NAMES, "s3://crawl/made")
     assert all(store.objects[f"crawl/made/{n}"] == (run / n).read_bytes() for n in NAMES)
+    store.fault = lambda method, path: 503
+    with pytest.raises(OSError, match="s3://crawl/made refuses .*: it is busy, wait a while, then"):
+        remote.check("s3://crawl/made")
 
 
 def test_no_bucket_and_no_right_are_one_sentence(store, tmp_path):
