@@ -487,3 +487,9 @@ def test_without_a_word_the_members_are_webdatasets(tmp_path):
     with tarfile.open(tmp_path / "x.tar") as archive:
         endings = {name.partition(".")[2] for name in archive.getnames()}
     assert endings == {"jpg", "txt", "json"}
+
+
+def test_members_of_several_shards_are_counted_together():
+    one = records.Others(3, ("a", "b", "c"))
+    both = records.together([{"x": one}, {"x": records.Others(2, ("d", "e")), "y": one}])
+    assert both == {"x": records.Others(5, ("a", "b", "c", "d", "e")), "y": one}
