@@ -118,20 +118,21 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
             yield Pair(file.relative_to(folder).as_posix(), fault="is not a file, or a broken link")
         else:
             samples.setdefault(stem, {})[kind] = file
-    for stem, paths in samples.items():
+    for paths in samples.values():
+        named = {k: path.relative_to(folder).as_posix() for k, path in paths.items()}
         try:
             sample = {
                 k: path.read_bytes() if k in records.TEXTS else b"" for k, path in paths.items()
             }
         except OSError as error:  # it went, or may not be read
-            yield Pair(f"{stem}.{next(iter(paths))}", fault=UNREAD.format(error.strerror))
+            yield Pair(next(iter(named.values())), fault=UNREAD.format(error.strerror))
             continue
         image, text, fault = records.parts(sample)
         captions = () if fault else records.captions(text, sample[text])
-        name = f"{stem}.{image or next(iter(paths))}"
+        name = named[image or next(iter(paths))]
         yield Pair(name, None if fault else paths[image].read_bytes, captions, fault)
         for kind in sorted(paths.keys() & {*records.PICTURES} - {image}):
-            yield Pair(f"{stem}.{kind}", fault=records.SECOND)
+            yield Pair(named[kind], fault=records.SECOND)
 
 
 def of_table(

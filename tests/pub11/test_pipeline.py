@@ -220,7 +220,7 @@ def test_options_of_the_download_are_checked_before_any_work(option, tmp_path, m
     command = ["pub11", "--pairs", path, "--out", str(tmp_path / "out"), *option.split()]
     assert cli.main(command) == 2
     message, name = capsys.readouterr().err, option.split()[0][2:].replace("-", "_")
-    assert message.count("\n") == 1 and f"{name} is " in message and "name " in message
+    assert message.count("\n") == 1 and f"{name} is " in message and ": give " in message
     assert not (tmp_path / "out").exists()
 
 
