@@ -72,8 +72,7 @@ def run(
         judge, limits: what finds the outliers; what one URL may cost.
         shard_size, workers: unique URLs of one shard; requests open at a time.
         progress: called with each URL and its result as it comes, unless Ray does the work.
-        terms: the keywords, those of the package where it is None.
-        labels: a column of the input that says which pairs are right, for keywords.parquet.
+        terms, labels: keywords, None for the package's; the column of which pairs are right.
         url_column, caption_column: names of the input's columns, guessed where they are not given.
         layout, asked: names of members, one of `records.LAYOUTS`; filters beyond the paper.
     """
