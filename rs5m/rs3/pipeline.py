@@ -106,8 +106,7 @@ def run(
             rows, size = list(files.items()), settings.shard_size
             shards = [rows[start : start + size] for start in range(0, len(rows), size)]
             _work(shards, images, out, captioner, rankers, settings, here)
-            missing = _missing(out, len(shards), settings.part[1])
-            if missing:
+            if missing := _missing(out, len(shards), settings.part[1]):
                 print(f"rs3: {missing}")
                 return out
             with runfolder.alone(out):  # two parts may see the last shard at once
