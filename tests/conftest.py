@@ -1,5 +1,5 @@
-"""For every test: no network but loopback. `pytest tests/dedup` runs a chapter's tests, `-m "not
-slow"` the quick ones, which work on arrays, texts, tables and files.
+"""For every test: no network but this machine. `pytest tests/dedup` runs a chapter's tests, `-m
+"not slow"` the quick ones, which work on arrays, texts, tables and files.
 
 Slow is every test of a file that imports a room with networks or the pocket world, a helper that
 makes networks, runs and processes, or a tool of the pages; elsewhere it is marked by hand. The
@@ -66,18 +66,30 @@ class NetworkBlocked(ConnectionError):
 
 
 def check(host: object) -> None:
-    """Raise for a host that is not loopback; `None` and "" are this machine."""
+    """Raise for a host that is not this machine's; `None` and "" are."""
     name = host.decode() if isinstance(host, bytes) else host
     if not name or name == "localhost":
         return
     try:
-        local = ipaddress.ip_address(name.partition("%")[0]).is_loopback
+        local = _is_here(ipaddress.ip_address(name.partition("%")[0]))
     except ValueError:
         local = False
     if not local:
         raise NetworkBlocked(
             f"tests may reach loopback only, not {name}: serve what this test needs from 127.0.0.1"
         )
+
+
+@cache
+def _is_here(address: ipaddress.IPv4Address | ipaddress.IPv6Address) -> bool:
+    """Whether an address is this machine's: loopback, or its own, which Ray takes for its node."""
+    family = socket.AF_INET if address.version == 4 else socket.AF_INET6
+    try:
+        with socket.socket(family, socket.SOCK_DGRAM) as one:
+            one.bind((str(address), 0))  # of another machine it cannot
+    except OSError:
+        return address.is_loopback
+    return not address.is_unspecified and not address.is_multicast
 
 
 def guarded(name: str):

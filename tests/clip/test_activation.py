@@ -156,7 +156,7 @@ def test_the_second_ranker_is_built_with_quickgelu(monkeypatch):
     """OpenAI's RN50x64 as well: its text tower computes QuickGELU."""
     asked = []
     monkeypatch.setattr(clip, "load", lambda *arguments: asked.append(arguments))
-    monkeypatch.setattr(models.hub, "weights", lambda name: None)  # there
+    monkeypatch.setattr(models.hub, "weights", lambda *_: None)  # there
     from rs5m.book import scales
 
     models.second(scales.get("colab"))
