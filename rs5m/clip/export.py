@@ -9,9 +9,6 @@ from __future__ import annotations
 
 import json
 import re
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import torch
@@ -21,7 +18,7 @@ from rs5m.clip import checkpoints
 from rs5m.clip.activation import uses
 from rs5m.clip.model import Model
 from rs5m.clip.openclip import open_clip
-from rs5m.files import aside, whole
+from rs5m.files import whole, whole_folder
 
 WEIGHTS, CONFIG = "open_clip_model.safetensors", "open_clip_config.json"  # open_clip's names
 TOLERANCE = 1e-5  # of the features, at most, between the network and its copy in transformers
@@ -103,7 +100,9 @@ def transformers(model: Model, folder: str | Path) -> Path:
     images = CLIPImageProcessor(
         size={"shortest_edge": size}, crop_size={"height": size, "width": size}, **place
     )
-    with _appearing(folder) as temporary:
+    if folder.is_dir():
+        folder.rmdir()  # an empty one, over which some systems rename nothing
+    with whole_folder(folder) as temporary:
         copy.save_pretrained(temporary)
         CLIPProcessor(images, _tokenizer(model)).save_pretrained(temporary)
     return folder
@@ -204,17 +203,3 @@ def _tokenizer(model: Model):
     words = {marks.get(word, word): number for word, number in ours.encoder.items()}
     options = {"model_max_length": ours.context_length}
     return CLIPTokenizer(vocab=words, merges=[tuple(pair) for pair in ours.bpe_ranks], **options)
-
-
-@contextmanager
-def _appearing(folder: Path) -> Iterator[Path]:
-    """A folder to fill that takes its name when the block ends, or does not appear."""
-    temporary = aside(folder, ".")
-    temporary.mkdir(parents=True)
-    try:
-        yield temporary
-        if folder.is_dir():
-            folder.rmdir()  # empty: some systems rename over no folder
-        temporary.replace(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
