@@ -1,7 +1,7 @@
 """What tools/clients.py shows to other programs: runs of PUB11, RS3 and tuning, all small."""
 
 import json
-from collections.abc import Sequence
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -15,6 +15,9 @@ from rs5m.clip import export, open_clip
 from rs5m.data import records
 from rs5m.pocket import webpages
 from rs5m.tune import recipes, run
+
+sys.path += [str(Path(__file__).resolve().parents[1] / "tests" / "helpers")]
+from cheap_rs3 import cheap_rankers  # noqa: E402
 
 LIMITS = web.Limits(allow_loopback=True, per_host=8, retries=0, timeout=20)
 SMALL = {  # of both towers that have a counterpart in transformers
@@ -50,27 +53,6 @@ class Numbers:
         return [[f"a field of colour {int(i.mean())} number {k}" for k in range(n)] for i in images]
 
 
-class Net(torch.nn.Module):
-    """Towers of one random matrix each, which see where in an image something is."""
-
-    def __init__(self, seed: int):
-        super().__init__()
-        generator = torch.Generator().manual_seed(seed)
-        self.image = torch.nn.Parameter(torch.randn(48, 8, generator=generator))
-        self.words = torch.nn.Parameter(torch.randn(64, 8, generator=generator))
-
-    def encode_image(self, pixels):
-        small = torch.nn.functional.adaptive_avg_pool2d(pixels.contiguous(), 4)
-        return small.flatten(1) @ self.image
-
-    def encode_text(self, tokens):
-        return self.words[tokens].mean(1)
-
-
-def tokens(texts: Sequence[str]) -> torch.Tensor:
-    return torch.tensor([[len(word) % 64 for word in (text.split() * 4)[:4]] for text in texts])
-
-
 def crawled(folder: Path) -> None:
     """Runs of PUB11: full, its release (the other layout), and empty."""
     pocket = webpages.build(listed=600)
@@ -92,11 +74,10 @@ def captioned(folder: Path) -> None:
         Image.fromarray(pixels).save(folder / f"images/{i}.png")
     (folder / "broken").mkdir()
     (folder / "broken/x.png").write_bytes(b"x")
-    rankers = [clip.Model(Net(seed), tokens, (0.5,) * 3, (0.5,) * 3, 16) for seed in (1, 2)]
     settings = rs3.Settings(candidates=8, angles=(0.0, 90.0))
     for images, name in (("images", "rs3"), ("broken", "rs3-empty")):
         out = folder / name
-        rs3.run(folder / images, out, Numbers, lambda: tuple(rankers), None, "", settings)
+        rs3.run(folder / images, out, Numbers, cheap_rankers, None, "", settings)
 
 
 def tuned(folder: Path) -> None:
