@@ -70,7 +70,7 @@ def _measured(scale: Scale, data: Labelled, name: str, model: Callable[[], Model
         if title == protocols.USUAL:
             texts[title] = zeroshot.classifier(known["text"])
             continue
-        groups = protocols.texts(one, data.name, data.classes, prompts.NONE)
+        groups = protocols.texts(one, data.classes, prompts.NONE)
         flat = [text for group in groups for text in group]
         text = testing.text_vectors(scale, f"{title}-{data.name}", flat, name, model)
         text = text.reshape(len(groups), len(groups[0]), -1)

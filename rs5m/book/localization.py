@@ -170,7 +170,7 @@ def _cells(test: Labelled, grid: np.ndarray) -> list[Query]:
     found = []
     for label, folder in enumerate(test.classes):
         if len(cells := scattered(test.labels[grid], label)):
-            text = f"an aerial image of the {class_prompt(test.name, folder)}."
+            text = f"an aerial image of the {class_prompt(folder)}."
             found.append(Query(text, [corners + SIDE * cell[::-1].astype(float) for cell in cells]))
     return found
 

@@ -91,9 +91,7 @@ def caption_vectors(scale: Scale, data: Pairs, name: str, model: Callable[[], Mo
 
 def spellings(data: Labelled) -> dict[str, list[str]]:
     """The names of the classes as different people write them, those of `prompts` first."""
-    known = {
-        "the protocol's names": [prompts.class_prompt(data.name, name) for name in data.classes]
-    }
+    known = {"the protocol's names": [prompts.class_prompt(name) for name in data.classes]}
     if data.name == "pocket":
         known["IGBP's names"] = igbp(data.classes)
         known["plainer names"] = [PLAINER.get(name, name) for name in data.classes]

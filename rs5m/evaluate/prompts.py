@@ -14,25 +14,24 @@ from rs5m.data.datasets import Classes, Labelled
 if TYPE_CHECKING:  # names and protocols need no torch
     from rs5m.clip import Model
 
-WORDS = {  # folder names that run words together, by set
-    "ucm": {
-        "baseballdiamond": "baseball diamond",
-        "denseresidential": "dense residential area",
-        "golfcourse": "golf course",
-        "mediumresidential": "medium residential area",
-        "mobilehomepark": "mobile home park",
-        "parkinglot": "parking lot",
-        "sparseresidential": "sparse residential area",
-        "storagetanks": "storage tanks",
-        "tenniscourt": "tennis court",
-    },
-    "whurs19": {"footballfield": "football field", "railwaystation": "railway station"},
+WORDS = {  # folder names of UC Merced and WHU-RS19 that run words together
+    "baseballdiamond": "baseball diamond",
+    "denseresidential": "dense residential area",
+    "footballfield": "football field",
+    "golfcourse": "golf course",
+    "mediumresidential": "medium residential area",
+    "mobilehomepark": "mobile home park",
+    "parkinglot": "parking lot",
+    "railwaystation": "railway station",
+    "sparseresidential": "sparse residential area",
+    "storagetanks": "storage tanks",
+    "tenniscourt": "tennis court",
 }
 
 
-def class_prompt(set_name: str, folder: str) -> str:
+def class_prompt(folder: str) -> str:
     """The class name as it stands in prompts: the folder names of WORDS are parted into words."""
-    return WORDS.get(set_name, {}).get(folder) or paper.class_name(folder)
+    return WORDS.get(folder) or paper.class_name(folder)
 
 
 class Words(NamedTuple):
@@ -43,9 +42,9 @@ class Words(NamedTuple):
     names: dict[str, str]
     templates: tuple[str, ...]
 
-    def of_class(self, set_name: str, folder: str) -> str:
+    def of_class(self, folder: str) -> str:
         """The name given for a class folder, else `class_prompt` of it."""
-        return self.names.get(folder) or class_prompt(set_name, folder)
+        return self.names.get(folder) or class_prompt(folder)
 
     def check(self, set_name: str, classes: list[str], others: list[str] = ()) -> None:
         """ValueError where there are names, and not for these very classes; where two classes would
@@ -66,7 +65,7 @@ class Words(NamedTuple):
             )
         by_name: dict[str, list[str]] = {}
         for one in classes:
-            by_name.setdefault(self.of_class(set_name, one), []).append(one)
+            by_name.setdefault(self.of_class(one), []).append(one)
         if alike := [(name, some) for name, some in by_name.items() if len(some) > 1]:
             name, some = alike[0]
             raise ValueError(
@@ -119,7 +118,7 @@ def _lines(path: str | Path) -> list[tuple[int, str]]:
 
 def prompts(data: Classes | Labelled, words: Words = NONE) -> list[list[str]]:
     """The paper's 105 prompts, or one's own, for each class of a test set."""
-    names = [words.of_class(data.name, name) for name in data.classes]
+    names = [words.of_class(name) for name in data.classes]
     templates = words.templates or paper.prompts()
     return [[prompt.format(name) for prompt in templates] for name in names]
 

@@ -86,28 +86,27 @@ def beside(name: str) -> tuple[str, ...]:
 # ---------------------------------------------------------------- zero-shot
 
 
-def spaced(set_name: str, folder: str) -> str:
+def spaced(folder: str) -> str:
     """A class name in lower case, parted into words: by `rs5m.evaluate.prompts.WORDS`, at capitals,
     underscores and strokes.
     """
-    if folder in WORDS.get(set_name, {}):
-        return WORDS[set_name][folder]
+    if folder in WORDS:
+        return WORDS[folder]
     parted = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", " ", folder)
     return " ".join(re.split(r"[\s_/-]+", parted.strip())).lower()
 
 
-def texts(protocol: ZeroShot, set_name: str, names: Sequence[str], words) -> list[list[str]]:
+def texts(protocol: ZeroShot, names: Sequence[str], words) -> list[list[str]]:
     """The prompts of each class.
 
     Args:
         protocol: of `zeroshot`.
-        set_name: for the words of its classes.
         names: of the classes, as the set has them.
         words: a `prompts.Words`; a name that a user gave stands in every protocol.
     """
-    plain = [words.of_class(set_name, name) for name in names]
+    plain = [words.of_class(name) for name in names]
     if protocol.names == "words":
-        plain = [words.names.get(name) or spaced(set_name, name) for name in names]
+        plain = [words.names.get(name) or spaced(name) for name in names]
     return [[template.format(name) for template in protocol.templates] for name in plain]
 
 

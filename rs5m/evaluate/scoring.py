@@ -74,7 +74,7 @@ def _by_protocol(store, found, words, encoded, others: tuple[str, ...]) -> dict[
     data, kept, rows = found.data, encoded.kept, {}
     for name in others:
         one = protocols.zeroshot()[name]
-        texts = protocols.texts(one, found.name, data.classes, words)
+        texts = protocols.texts(one, data.classes, words)
         text = _class_text(store, f"{found.name}-{name}", texts)
         classifier = zeroshot.classifier(text, one.averaging)
         if isinstance(data, Several):
@@ -231,9 +231,7 @@ def protocol(store: features.Store, found: list[Found], words: prompts.Words) ->
     """How the numbers came about, in words and numbers."""
     templates = words.templates or paper.prompts()
     classes = {
-        f.name: [words.of_class(f.name, c) for c in f.data.classes]
-        for f in found
-        if f.task == "zeroshot"
+        f.name: [words.of_class(c) for c in f.data.classes] for f in found if f.task == "zeroshot"
     }
     seen = ("image_size", "mean", "std", "image_precision", "device", "versions")
     return {

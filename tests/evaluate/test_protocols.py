@@ -6,9 +6,10 @@ from pathlib import Path
 import named_colours as nc
 import numpy as np
 import pytest
+from PIL import Image
 
 from rs5m import cli, clip, paper, zeroshot
-from rs5m.evaluate import prompts, protocols
+from rs5m.evaluate import prompts, protocols, testsets
 
 
 def test_one_or_all_by_name():
@@ -40,17 +41,25 @@ def test_every_protocol_is_whole():
     ],
 )
 def test_names_are_parted_into_words(name, words):
-    assert protocols.spaced("ucm", name) == words
+    assert protocols.spaced(name) == words
+
+
+def test_a_set_has_the_same_prompts_by_its_name_and_by_its_folder(tmp_path):
+    for name in ("golfcourse", "forest"):
+        (tmp_path / "Images" / name).mkdir(parents=True)
+        Image.fromarray(np.zeros((8, 8, 3), np.uint8)).save(tmp_path / "Images" / name / "0.png")
+    found = testsets.own(tmp_path / "Images")
+    assert prompts.prompts(found)[1][0].count("golf course") == 1
 
 
 def test_a_user_s_own_name_stands_in_every_protocol():
     own = prompts.Words({"AnnualCrop": "wheat"}, ())
     for one in protocols.zeroshot().values():
-        ((first, *_),) = protocols.texts(one, "x", ["AnnualCrop"], own)
+        ((first, *_),) = protocols.texts(one, ["AnnualCrop"], own)
         assert "wheat" in first
     rs5m, clips = (protocols.zeroshot()[name] for name in ("rs5m", "clip"))
-    assert "annualcrop" in protocols.texts(rs5m, "x", ["AnnualCrop"], prompts.NONE)[0][0]
-    assert "annual crop" in protocols.texts(clips, "x", ["AnnualCrop"], prompts.NONE)[0][0]
+    assert "annualcrop" in protocols.texts(rs5m, ["AnnualCrop"], prompts.NONE)[0][0]
+    assert "annual crop" in protocols.texts(clips, ["AnnualCrop"], prompts.NONE)[0][0]
 
 
 def test_captions_of_each_protocol():
@@ -113,7 +122,7 @@ def test_all_protocols_stand_side_by_side(tmp_path, monkeypatch, capsys):
     image = np.stack([nc.seen(np.array(nc.COLOURS[c]) + i) for c, i in nc.PICTURES])
     label = np.array([2, 2, 1, 1, 0, 0])
     for name, one in protocols.zeroshot().items():
-        texts = protocols.texts(one, "set", ["Blue", "Green", "RedBlue"], prompts.NONE)
+        texts = protocols.texts(one, ["Blue", "Green", "RedBlue"], prompts.NONE)
         text = np.array([[nc.Words.read(t) for t in group] for group in texts])
         hit = zeroshot.hits(image, zeroshot.classifier(text, one.averaging), label)
         assert found[name]["values"]["top1"] == pytest.approx(100 * hit.mean(), abs=0.01), name
