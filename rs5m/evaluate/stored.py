@@ -49,7 +49,10 @@ def read(path: str | Path) -> Stored:
     if missing or not forms:
         lacks = missing or [" or ".join(FORMS)]
         has = ", ".join(sorted(held)) or "nothing"
-        raise ValueError(f"{path} lacks {', '.join(lacks)} (it has {has}): save the vectors again")
+        raise ValueError(
+            f"{path} lacks {', '.join(lacks)} (it has {has}): save them with the vectors, as "
+            "`rs5m embed --classes` does of a folder of classes"
+        )
     about(held, path)
     axes = {"image": 2} | {form: 3 if form == "text" else 2 for form in forms}
     checked = {name: vectors(held[name], name, n, path) for name, n in axes.items()}
