@@ -140,7 +140,9 @@ def _by_protocol(report: dict, name: str) -> dict[str, Number]:
         return {}
     key = reporting.spread(rows)[0]
     return {
-        f"{name}, {key} by {protocol}": Number(row["values"][key], *row["intervals"][key])
+        f"{name}, {key} by {protocol}": Number(
+            row["values"][key], *row["intervals"][key], None, row.get("chance", {}).get(key)
+        )
         for protocol, row in rows.items()
         if protocol != protocols.USUAL
     }

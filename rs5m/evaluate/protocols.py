@@ -159,7 +159,25 @@ def recall(
         for i, k in enumerate(ks):
             values[f"{side}_R@{k}"] = 100 * float(hits[:, i].mean())
             between[f"{side}_R@{k}"] = intervals.percentiles(drawn[:, i])
-    usual = [value for name, value in values.items() if int(name.rpartition("@")[2]) <= 10]
-    values["mean_recall"] = float(np.mean(usual))
+    values["mean_recall"] = _mean_recall(values)
     between["mean_recall"] = intervals.percentiles(np.concatenate(draws, 1).mean(1))
     return values, between
+
+
+def chance(right: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
+    """What `recall` is, on average, of scores drawn at random: the values of its first answer.
+
+    right: bool (images, texts), as `recall` takes it.
+    """
+    values = {}
+    for side, true in (("image_to_text", right), ("text_to_image", right.T)):
+        count, n = true.sum(1)[true.any(1)], true.shape[1]
+        for k in ks:  # no right answer among k of n that are drawn without putting back
+            places = np.arange(min(k, n))
+            missed = np.clip((n - count[:, None] - places) / (n - places), 0, None).prod(1)
+            values[f"{side}_R@{k}"] = 100 * float(1 - missed.mean())
+    return values | {"mean_recall": _mean_recall(values)}
+
+
+def _mean_recall(values: dict[str, float]) -> float:
+    return float(np.mean([v for name, v in values.items() if int(name.rpartition("@")[2]) <= 10]))

@@ -167,13 +167,14 @@ def sorted_out(scored: dict, why: dict, at: Column) -> dict:
 
 
 def side_by_side(scored: dict) -> dict[str, dict]:
-    """ "task set" -> protocol -> values and intervals, of the sets that were measured by more than
-    the usual protocol.
+    """ "task set" -> protocol -> values, intervals and chance, of the sets that were measured by
+    more than the usual protocol.
     """
     found = {}
     for (task, name), result in scored.items():
         if result.protocols:
             usual = {"values": result.values, "intervals": result.intervals}
+            usual["chance"] = result.chance
             found[f"{task} {name}"] = {protocols.USUAL: usual} | result.protocols
     return found
 

@@ -62,7 +62,9 @@ def score_classes(
     data, encoded = found.data, store.images(found.data.images, found.name)
     judge = _several if isinstance(data, Several) else _one
     scored = judge(store, found, words, encoded)
-    return scored._replace(protocols=_by_protocol(store, found, words, encoded, others))
+    rows = _by_protocol(store, found, words, encoded, others)
+    told = {name: row | {"chance": scored.chance} for name, row in rows.items()}
+    return scored._replace(protocols=told)
 
 
 def _class_text(store: features.Store, name: str, groups: list[list[str]]) -> np.ndarray:
@@ -185,7 +187,8 @@ def _recalls(store, found: Found, captions: list, encoded, name: str) -> dict:
     text = store.texts(texts, f"retrieval-{found.name}-{name}")
     ks = protocols.retrieval()[name].k
     values, between = protocols.recall(encoded.vectors, text, right, ks)
-    return {"values": values, "intervals": between, "texts": len(texts)}
+    chance = protocols.chance(right, ks)
+    return {"values": values, "intervals": between, "chance": chance, "texts": len(texts)}
 
 
 def score_scenes(

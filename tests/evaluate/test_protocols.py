@@ -1,6 +1,7 @@
 """Protocols by name: their texts, what counts as right, and all of them in one report."""
 
 import json
+from itertools import permutations
 from pathlib import Path
 
 import named_colours as nc
@@ -98,6 +99,19 @@ def test_recalls_are_those_of_sorting():
     assert all(between[k][0] - 1e-9 <= values[k] <= between[k][1] + 1e-9 for k in values)
 
 
+def test_chance_is_the_mean_over_all_orders():
+    right = np.array([[1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]], bool)  # one text is for two images
+    told = protocols.chance(right, (1, 2, 10))
+    for side, true in (("image_to_text", right), ("text_to_image", right.T)):
+        true = true[true.any(1)]
+        for k in (1, 2, 10):
+            orders = permutations(range(true.shape[1]))
+            mean = np.mean([true[:, list(order[:k])].any(1).mean() for order in orders])
+            assert told[f"{side}_R@{k}"] == pytest.approx(100 * mean)
+    recalls = [value for name, value in told.items() if name != "mean_recall"]
+    assert told["mean_recall"] == pytest.approx(np.mean(recalls))
+
+
 def test_recalls_with_one_image_a_caption_are_the_official_ones():
     golden = Path(__file__).parents[1] / "golden/retrieval"
     held = np.load(golden / "retrieval.npz")
@@ -131,7 +145,8 @@ def test_all_protocols_stand_side_by_side(tmp_path, monkeypatch, capsys):
     assert (
         "zeroshot set, top1 by protocol: rs5m " in said and "points apart by the protocol" in said
     )
-    assert "zeroshot set, top1 by skyscript" in Path("b.md").read_text()
+    board = Path("b.md").read_text()
+    assert board.count("zeroshot set, top1 by skyscript (chance 33.3)") == 1
     (tmp_path / "t.txt").write_text("a {}\n")
     given = ["--protocol", "clip", "--templates", "t.txt", "--out", "o.json"]
     assert cli.main([*line, *given]) == 2
