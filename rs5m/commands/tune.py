@@ -79,9 +79,9 @@ def _add_recipe(add) -> None:
 def _add_data(add) -> None:
     data = (
         "Shards, their folder, patterns or URLs, s3:// and hf:// included; a table (parquet, csv, "
-        "tsv, jsonl) of images or paths and captions; COCO's captions json; a folder with "
-        "metadata.csv or metadata.jsonl, or with a .txt beside each image; or the folder of the "
-        "recipe's set."
+        "tsv, jsonl) of images or paths and captions; COCO's or Karpathy's json of captions; a "
+        "folder with metadata.csv or metadata.jsonl, or with a .txt beside each image; or the "
+        "folder of the recipe's set."
     )
     private = (
         "Let URLs of shards reach this machine and private networks, such as 10.0.0.0/8 (default: "
@@ -99,8 +99,8 @@ def _add_data(add) -> None:
 def _add_validation(add) -> None:
     data = (
         "A set on which the model is scored while it is tuned: a folder with a folder of images "
-        "for each class (balanced zero-shot accuracy), or a table, COCO's captions or shards "
-        "(recall at 1, 5 and 10); the best weights stay in OUT/best (default: none)."
+        "for each class (balanced zero-shot accuracy), or a table, COCO's or Karpathy's json, or "
+        "shards (recall at 1, 5 and 10); the best weights stay in OUT/best (default: none)."
     )
     every = "The steps between two validations; the last step has one, too (default: an epoch)."
     add.add_argument("--validate", default="", metavar="PATH", help=data)
