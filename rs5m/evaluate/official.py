@@ -62,7 +62,7 @@ def run(
     store = features.Store(model, how=how)
     scored = {(f.task, f.name): SCORE[f.task](store, f, words, asked.protocols) for f in found}
     for (task, name), result in scored.items():
-        left_out += entries(task, name, result.skipped | result.strays)
+        left_out += entries(task, name, result.skipped) + entries(task, name, result.strays)
         why[task, name] += _incomplete(result, store.identity["image_precision"])
     report = sorted_out(scored, why, column(model_name, checkpoint)) | {
         "left_out": left_out,

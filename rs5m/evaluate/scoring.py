@@ -219,7 +219,7 @@ def by_reason(encoded: features.Encoded) -> LeftOut:
     """The images that could not be decoded, by reason."""
     found: LeftOut = {}
     for name, reason in encoded.skipped.items():
-        found.setdefault(f"unreadable: {reason}", []).append(name)
+        found.setdefault(reason, []).append(name)
     return found
 
 

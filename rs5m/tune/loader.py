@@ -38,7 +38,7 @@ class Batch(NamedTuple):
     pixels: uint8 (n, 3, size, size). captions: one for each image, chosen by its last draw; the
     first where no draws were given. index: (n,) int64, which pairs of the source. draws: float32
     (n, DRAWS) where the pixels have still to be turned: `warp(pixels, draws, view)`. damaged:
-    "shard pair: reason" of the pairs left out.
+    "shard name (pair i): reason" of the pairs left out.
     """
 
     pixels: torch.Tensor
@@ -125,7 +125,8 @@ class Shards(data.Dataset):
                 kept.append(row)
             except (ValueError, cv2.error) as error:  # older OpenCVs turn no side above 32,767
                 reason = str(error).splitlines()[0]
-                damaged.append(f"{self.paths[self._shard[i]].name} {self.names[i]}: {reason}")
+                shard = self.paths[self._shard[i]].name  # a name may be that of many pairs
+                damaged.append(f"{shard} {self.names[i]} (pair {i}): {reason}")
         later = draws[kept] if self.on_device and draws is not None and view else None
         whole = torch.from_numpy(pixels[: len(kept)])
         return Batch(whole, texts, index[kept], later, damaged, view or PUBLISHED)

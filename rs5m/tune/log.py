@@ -213,8 +213,9 @@ class Log:
     def damaged(self, names: list[str]) -> None:
         """Name the pairs that a batch went without: in damaged.txt, by every process."""
         if names and self.folder:
-            with _saying(self.folder / DAMAGED), (self.folder / DAMAGED).open("a") as stream:
-                stream.write("".join(f"{name}\n" for name in names))
+            path = self.folder / DAMAGED
+            with _saying(path), path.open("a", errors="backslashreplace") as stream:
+                stream.writelines(f"{' '.join(name.splitlines())}\n" for name in names)
 
     def time(self, images: int) -> None:
         """Take the time of a step of so many images: the speed is that since the line before."""

@@ -18,9 +18,6 @@ from rs5m.tune.recipes import Recipe
 if TYPE_CHECKING:
     from rs5m.tune.kept import Validation
 
-BROKEN = "is an image that cannot be read"  # left out for it, found when its batch came
-BESIDE = "beside the shards that are read"  # tables, pictures and other shards of a folder
-
 
 def run(
     recipe: Recipe,
@@ -158,12 +155,15 @@ def _begun(recipe: Recipe, checkpoint: str | Path | None) -> dict:
     return {"recipe": recipe.name, "base": Path(checkpoint).name, "model": model}
 
 
-def _broken(out: Path) -> list[str]:
-    """The pairs whose image could not be read when its batch came, each once."""
+def _broken(out: Path) -> dict[str, list[str]]:
+    """The pairs whose image could not be read when its batch came, each once, by reason."""
     from rs5m.tune.log import DAMAGED
 
-    path = out / DAMAGED
-    return sorted(set(path.read_text().splitlines())) if path.is_file() else []
+    path, found = out / DAMAGED, {}
+    for line in sorted(set(path.read_text().splitlines())) if path.is_file() else ():
+        pair, _, reason = line.rpartition(": ")
+        found.setdefault(reason, []).append(pair)
+    return found
 
 
 def _account(
@@ -172,7 +172,7 @@ def _account(
     """What run.json says beside the times: every number is of this run."""
     from rs5m import results
     from rs5m.data import images, runfolder
-    from rs5m.data.shards import beside
+    from rs5m.data.shards import BESIDE, beside
     from rs5m.device import precision
 
     built = out / "shards" / "data.json"
@@ -184,8 +184,9 @@ def _account(
     names |= {reason: some.listed() for reason, some in source.others.items()}
     names |= {"damaged": source.damaged} if source.damaged else {}
     found = len(source) + sum(left_out.values())
-    if broken := _broken(out):
-        left_out[BROKEN], names[BROKEN] = len(broken), broken
+    for reason, pairs in _broken(out).items():
+        left_out[reason] = left_out.get(reason, 0) + len(pairs)
+        names[reason] = [*names.get(reason, ()), *pairs]
     unread = [] if built.is_file() else beside(data, source.paths)
     names |= {BESIDE: unread} if unread else {}
     runfolder.save_left_out(out, names)

@@ -65,19 +65,21 @@ def test_a_csv_of_paths_is_trained_on(small_recipe, tmp_path, capsys):
 def test_an_image_that_fails_in_its_batch_is_counted_once(small_recipe, tmp_path, capsys):
     shard, out = tmp_path / "a.tar", tmp_path / "out"
     with tarfile.open(shard, "w") as tar:
-        for i in range(9):
-            image = encoded(np.full((40, 40, 3), 25 * i, np.uint8), "JPEG") if i else b"\0"
-            for name, data in ((f"{i}.jpg", image), (f"{i}.txt", b"a colour")):
+        for i in range(12):  # two that fail have one name
+            image = encoded(np.full((40, 40, 3), 20 * i, np.uint8), "JPEG") if i > 1 else b"\0"
+            note = b'{"img_name": "a.jpg"}' if i < 2 else b"{}"
+            kinds = {"jpg": image, "txt": b"a colour", "json": note}
+            for name, data in ((f"{i}.{kind}", data) for kind, data in kinds.items()):
                 member = tarfile.TarInfo(name)
                 member.size = len(data)
                 tar.addfile(member, io.BytesIO(data))
     assert cli.main(["tune", "--data", str(shard), "--out", str(out), "--set", *SMALL]) == 0
-    assert "8 of 9 pairs are used" in capsys.readouterr().out
+    assert "10 of 12 pairs are used" in capsys.readouterr().out
     data = json.loads((out / "run.json").read_text())["data"]
-    reason = "is an image that cannot be read"
-    assert (data["found"], data["pairs"], data["left_out"]) == (9, 8, {reason: 1})
-    (named,) = json.loads((out / "left_out.json").read_text())[reason]
-    assert named.startswith("a.tar 0")
+    reason = "not_an_image"
+    assert (data["found"], data["pairs"], data["left_out"]) == (12, 10, {reason: 2})
+    named = json.loads((out / "left_out.json").read_text())[reason]
+    assert named == ["a.tar a.jpg (pair 0)", "a.tar a.jpg (pair 1)"]
 
 
 def test_a_folder_of_sidecars_is_packed(tmp_path):

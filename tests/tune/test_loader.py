@@ -469,9 +469,9 @@ def test_damaged_pairs_are_left_out_and_named(tmp_path):
         for workers in (0, 1):
             (batch,) = stream(source, [items], workers)
             assert batch.damaged == [
-                "x.tar 1.jpg: truncated",
-                "x.tar 3.jpg: not_an_image",
-                "x.tar bomb.jpg: bomb",
+                "x.tar 1.jpg (pair 1): truncated",
+                "x.tar 3.jpg (pair 3): not_an_image",
+                "x.tar bomb.jpg (pair 5): bomb",
             ]
             assert batch.index.tolist() == [0, 2, 4, 6] and len(batch.captions) == 4
             assert batch.captions == [good[i].caption for i in (0, 2, 4, 5)]
