@@ -5,6 +5,7 @@ or with the reason why it is left out. Chapter: tune.
 from __future__ import annotations
 
 import os
+import re
 import unicodedata
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -24,8 +25,9 @@ IMAGES += ("imagepath", "path", "filepath", "imagefile", "file", "filename")
 CAPTIONS = (*CAPTION_NAMES, "sentence", "sentences", "rawcaption")
 IMAGE = "--image-column"
 PLACES = "paths, bytes or a struct with a field bytes"
-NO_IMAGE, UNREAD = "has no image", "cannot be read ({})"
+NO_IMAGE = "has no image"
 LONGEST = 1000  # characters of a path
+REPORT = re.compile(r"\d+_stats[.]json")  # beside img2dataset's shards and folders
 
 
 class Pair(NamedTuple):
@@ -65,14 +67,14 @@ def found(path: Path, image: str = "", caption: str = "", part: str = "train") -
             return chain(_files(path, rows), (Pair(name, fault=why) for name, why in left_out))
         return of_table(path, image, caption)
     every = list(files.walk(path))
-    hidden = [file for file in every if _is_hidden(file, path)]
-    rest = [file for file in every if not _is_hidden(file, path)]
+    aside = {file: why for file in every if (why := _aside(file, path))}
+    rest = [file for file in every if file not in aside]
     named = [file for file in rest if file.name.lower() in METADATA]
     listed = named or [file for file in rest if file.suffix.lower() in tables.ENDINGS]
     beside = {file.with_suffix("") for file in rest if file.suffix.lower() in (".txt", ".json")}
     pictures = [file for file in rest if file.suffix.lower() in datasets.ENDINGS]
-    others = (Pair(file.relative_to(path).as_posix(), fault="is hidden") for file in hidden)
     if not named and any(file.with_suffix("") in beside for file in pictures):
+        others = (Pair(file.relative_to(path).as_posix(), fault=why) for file, why in aside.items())
         return chain(_beside(path, rest), others)
     if not listed:
         kinds = Counter(file.suffix.lower() or "no ending" for file in every)
@@ -81,28 +83,39 @@ def found(path: Path, image: str = "", caption: str = "", part: str = "train") -
             f"{path} holds neither shards, tables, images with a .txt beside each, nor "
             f"metadata.csv: it has {has}"
         )
-    return chain(_listed(path, listed, rest, image, caption), others)
+    return of_tables(path, listed, image, caption)
 
 
-def _is_hidden(file: Path, folder: Path) -> bool:
-    return any(part.startswith(".") for part in file.relative_to(folder).parts)
+def _aside(file: Path, folder: Path) -> str | None:
+    """Why a file of a folder belongs to no pair, whatever else lies there."""
+    if any(part.startswith(".") for part in file.relative_to(folder).parts):
+        return "is hidden"
+    return "is a report of img2dataset" if REPORT.fullmatch(file.name) else None
 
 
-def _listed(
-    folder: Path, listed: list[Path], every: list[Path], image: str, caption: str
+def of_tables(
+    folder: Path, given: list[Path], image: str = "", words: str = "", column: Column | None = None
 ) -> Iterator[Pair]:
-    """The pairs of the tables in a folder, and the files that no table names."""
-    opened = [of_table(table, image, caption) for table in listed]  # wrong columns are named here
+    """The pairs of some tables in a folder, and its other files, which no table names.
+
+    Args:
+        folder: of the tables; the one table itself where nothing lies beside it.
+        given: the tables.
+        image, words, column: as of `of_table`.
+    """
+    opened = [of_table(table, image, words, column) for table in given]  # names wrong columns
+    every = list(files.walk(folder)) if folder.is_dir() else []
 
     def pairs() -> Iterator[Pair]:
-        seen = set(listed)
-        for table, some in zip(listed, opened, strict=True):
-            for pair in some:
-                yield pair
-                seen.add(table.parent / pair.name)
+        seen = set(map(os.path.abspath, given))
+        for pair in chain.from_iterable(opened):
+            yield pair
+            if isinstance(file := getattr(pair.read, "__self__", None), Path):
+                seen.add(os.path.abspath(file))
         for file in every:
-            if file not in seen:
-                yield Pair(file.relative_to(folder).as_posix(), fault="is in no table")
+            if os.path.abspath(file) not in seen:
+                why = _aside(file, folder) or "is in no table"
+                yield Pair(file.relative_to(folder).as_posix(), fault=why)
 
     return pairs()
 
@@ -125,7 +138,7 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
                 k: path.read_bytes() if k in records.TEXTS else b"" for k, path in paths.items()
             }
         except OSError as error:  # it went, or may not be read
-            yield Pair(next(iter(named.values())), fault=UNREAD.format(error.strerror))
+            yield Pair(next(iter(named.values())), fault=f"{datasets.UNREAD} ({error.strerror})")
             continue
         image, text, fault = records.parts(sample)
         captions = () if fault else records.captions(text, sample[text])

@@ -24,7 +24,7 @@ from tqdm.auto import tqdm
 
 from rs5m import files
 from rs5m.data import datasets, images, records, sample, shards, tables
-from rs5m.data.found import NO_IMAGE, UNREAD, Pair, found
+from rs5m.data.found import NO_IMAGE, Pair, found
 from rs5m.data.runfolder import NOTE, save_left_out
 
 TAR = 1000  # pairs of a shard
@@ -159,7 +159,7 @@ def _content(read: Callable[[], bytes | None] | None) -> tuple[bytes | None, str
     try:
         data = read and read()
     except OSError as error:
-        return None, UNREAD.format(error.strerror)
+        return None, f"{datasets.UNREAD} ({error.strerror})"
     if data is None:
         return None, NO_IMAGE
     whole = images.jpeg_size(data, images.DECODING)

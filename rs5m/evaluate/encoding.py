@@ -59,8 +59,9 @@ def _load(
     """
     reasons = []
     for i, slot in zip(indices, into, strict=True):
-        image, reason = pictures.read(images.read(i), pictures.DECODING)
-        reasons.append(reason)
+        content, gone = images.content(i)
+        image, reason = pictures.read(content, pictures.DECODING)
+        reasons.append(gone or reason)
         if image is not None:
             cv2.LUT(clip.square(image, slot.shape[0], squash), table, slot)
     return reasons

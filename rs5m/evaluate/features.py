@@ -9,6 +9,7 @@ runs/<scale>/, where the name of a tuned model stands for its weights.
 
 import hashlib
 import json
+import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -63,7 +64,7 @@ def data_digest(images: Images) -> str:
     """SHA-256 over the names and bytes of a set's images, as hex."""
     total = hashlib.sha256()
     for i, name in enumerate(tqdm(images.names, desc="reading", unit="image", leave=False)):
-        content = images.read(i)
+        content, _ = images.content(i)
         total.update(f"{name}\0{len(content)}\0".encode("utf-8", "surrogateescape"))
         total.update(content)
     return total.hexdigest()
@@ -141,7 +142,10 @@ class Store:
         folder = self.kept(f"images-{name}", digest, make)
         skipped = json.loads((folder / "skipped.json").read_text())
         datasets.tell_skipped(name, skipped)
-        return Encoded(np.load(folder / "vectors.npy"), np.load(folder / "kept.npy"), skipped)
+        found = Encoded(np.load(folder / "vectors.npy"), np.load(folder / "kept.npy"), skipped)
+        if any(reason.startswith(datasets.UNREAD) for reason in skipped.values()):
+            shutil.rmtree(folder)  # the next run may find these images
+        return found
 
     def texts(self, texts: Sequence[str], name: str) -> np.ndarray:
         """Un-normalised vectors (n, dim) of texts, each different one encoded once: equal texts tie

@@ -12,6 +12,7 @@ import json
 import os
 import re
 import tempfile
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -21,20 +22,19 @@ import numpy as np
 import pyarrow as pa
 
 from rs5m import files
-from rs5m.data import datasets, found, records, sample, shards, tables
+from rs5m.data import datasets, found, shards, tables
 from rs5m.data.datasets import Classes, Images, LeftOut
 from rs5m.data.found import METADATA, Column, Pair
 from rs5m.evaluate import testsets
+from rs5m.evaluate.packed import NAMES, NO_LABEL, labels_of, samples
 
-NAMES = ("label", "labels", "class", "classes", "classname", "category", "categories", "cls")
-NAMES += ("scene", "target", "labelname", "classlabel")
 SPLITS = {
     **dict.fromkeys(("test", "testing", "eval", "evaluation"), "test"),
     **dict.fromkeys(("validation", "val", "valid", "dev"), "validation"),
     **dict.fromkeys(("train", "training"), "training"),
 }
 ORDER = ("test", "validation", "training")  # of splits, of which the first one there is read
-NO_LABEL, SEVERAL = "has no label", "has several labels"
+SEVERAL, OTHER = "has several labels", "is beside the part that is read"
 
 
 class Several(NamedTuple):
@@ -74,12 +74,15 @@ def read(path: str | Path, image: str = "", label: str = "") -> Classes | Severa
     name = path.name if path.is_dir() else path.stem
     left_out: LeftOut = {}
     if shards.SHARD.fullmatch(held[0].name):
-        rows, meaning = list(_shards(held, left_out)), []
+        rows, meaning = list(samples(held, left_out)), []
         several = any(isinstance(labels, tuple) for _, _, labels in rows)
+        if unread := shards.beside([path], held):
+            left_out[shards.BESIDE] = unread
     else:
         several, meaning = _kind(held[0], label)
-        every = (found.of_table(one, image, label, LABEL) for one in held)
-        rows = list(_pairs((pair for pairs in every for pair in pairs), left_out))
+        top = _top(path, held)
+        rows = list(_pairs(found.of_tables(top, held, image, label, LABEL), left_out))
+        left_out |= _others(path, top)
     return _set(name, rows, several, meaning, left_out)
 
 
@@ -89,8 +92,11 @@ def own(path: str | Path, image: str = "", label: str = "") -> Classes | Several
         return some
     if image or label:
         raise ValueError(f"{path} has no table: leave --image-column and --label-column out")
-    inside = testsets.own(split(Path(path)))
-    return inside and inside._replace(name=Path(path).resolve().name)
+    folder, part = Path(path), split(Path(path))
+    if (inside := testsets.own(part)) is None:
+        return None
+    left_out = inside.left_out | _others(folder, part)
+    return inside._replace(name=folder.resolve().name, left_out=left_out)
 
 
 def _held(folder: Path) -> list[Path]:
@@ -109,6 +115,20 @@ def split(folder: Path) -> Path:
     names = datasets.listed(folder, datasets.ENDINGS, below=1)[0]
     some = [one.relative_to(folder) for one in _of_split(folder, [folder / n for n in names])]
     return folder / some[0].parts[0] if some and all(map(_part, some)) else folder
+
+
+def _top(folder: Path, held: list[Path]) -> Path:
+    """The folder of a split that holds all of some files, else the folder itself."""
+    tops = {path.relative_to(folder).parts[0] for path in held} if folder.is_dir() else set()
+    top = folder.joinpath(*tops) if len(tops) == 1 else folder
+    return top if top.name.lower() in SPLITS and top.is_dir() else folder
+
+
+def _others(folder: Path, part: Path) -> LeftOut:
+    """What lies in a folder beside the part of it that is read."""
+    if part == folder:
+        return {}
+    return {OTHER: [path.name for path in sorted(folder.iterdir()) if path != part]}
 
 
 def _of_split(folder: Path, held: list[Path]) -> list[Path]:
@@ -169,7 +189,7 @@ def _pairs(pairs: Iterable[Pair], left_out: LeftOut) -> Iterator[tuple[str, Call
     spool = tempfile.TemporaryFile()  # noqa: SIM115  (closed with its last reader)
     for pair in pairs:
         several = pair.captions if isinstance(pair.captions, list | tuple) else [pair.captions]
-        given = [label for one in several for label in _labels(one)]
+        given = [label for one in several for label in labels_of(one)]
         fault = pair.fault or ("" if given else NO_LABEL)
         if not fault and not isinstance(getattr(pair.read, "__self__", None), Path):
             data = pair.read and pair.read()
@@ -181,76 +201,11 @@ def _pairs(pairs: Iterable[Pair], left_out: LeftOut) -> Iterator[tuple[str, Call
             yield pair.name, pair.read, given
 
 
-def _labels(value: object) -> list[str]:
-    """A label as text; a list that stands in a text is taken apart."""
-    text = str(value).strip() if isinstance(value, str | int) else ""
-    if text.startswith("[") and text.endswith("]"):
-        try:
-            return [str(one).strip() for one in json.loads(text.replace("'", '"'))]
-        except (ValueError, TypeError):
-            return []
-    return [text] if text else []
-
-
 def _spooled(spool, data: bytes) -> Callable[[], bytes]:
     at = spool.seek(0, os.SEEK_END)
     spool.write(data)
     spool.flush()
     return lambda: os.pread(spool.fileno(), len(data), at)
-
-
-# ---------------------------------------------------------------- shards
-
-
-def _shards(
-    paths: list[Path], left_out: LeftOut
-) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
-    """The samples with an image and a label, in `cls` or in the `json` under one of NAMES."""
-    for path in paths:
-        with path.open("rb") as stream:
-            inside = records.samples(stream.fileno(), {*records.KINDS, "cls"})
-            for stem, members in inside.held.items():
-                pictures = [kind for kind in records.PICTURES if kind in members]
-                given = _label_of(stream.fileno(), members)
-                fault = "" if given and pictures else NO_LABEL if pictures else found.NO_IMAGE
-                if fault:
-                    left_out.setdefault(fault, []).append(stem)
-                    continue
-                yield f"{stem}.{pictures[0]}", _placed(path, *members[pictures[0]]), given
-                for kind in pictures[1:]:
-                    left_out.setdefault(records.SECOND, []).append(f"{stem}.{kind}")
-        for fault in (*inside.broken, *inside.faults):
-            left_out.setdefault(fault.reason, []).append(f"{path.name} {fault.member}".strip())
-        for reason, names in inside.others.items():
-            left_out.setdefault(reason, []).extend(f"{path.name} {name}" for name in names)
-
-
-def _label_of(file: int, members: dict[str, tuple[int, int]]) -> list[str] | tuple[str, ...]:
-    """The labels of a sample; a tuple where they stand in a list."""
-
-    def text(kind: str) -> str:
-        start, length = members[kind]
-        return sample.spelled(os.pread(file, min(length, records.LONGEST_TEXT), start)).strip()
-
-    if "cls" in members:
-        return _labels(text("cls"))
-    try:
-        told = json.loads(text("json")) if "json" in members else {}
-    except (ValueError, RecursionError):
-        return []
-    told = told if isinstance(told, dict) else {}
-    value = next((told[key] for key in told if tables.squeezed(key) in NAMES), None)
-    if isinstance(value, list):
-        return tuple(label for one in value for label in _labels(one))
-    return _labels(value)
-
-
-def _placed(path: Path, start: int, length: int) -> Callable[[], bytes]:
-    def member() -> bytes:
-        with path.open("rb") as stream:
-            return os.pread(stream.fileno(), length, start)
-
-    return member
 
 
 # ---------------------------------------------------------------- the set
@@ -281,13 +236,19 @@ def _set(
         raise ValueError(
             f"{name} has the one label {every[0]}: zero-shot classification needs two or more"
         )
-    images = Images([row[0] for row in rows], lambda i: rows[i][1]())
+    images = Images(_told_apart([row[0] for row in rows]), lambda i: rows[i][1]())
     if several:
         labels = np.zeros((len(rows), len(classes)), bool)
         for i, one in enumerate(given):
             labels[i, [place[label] for label in one]] = True
         return Several(name, images, labels, classes, left_out)
     return Classes(name, images, np.array([place[one[0]] for one in given]), classes, left_out)
+
+
+def _told_apart(names: list[str]) -> list[str]:
+    """Names of which none comes twice, as those of several shards may."""
+    counts = Counter(names)
+    return [f"{name} (image {i})" if counts[name] > 1 else name for i, name in enumerate(names)]
 
 
 def _order(label: str) -> tuple[int, str]:

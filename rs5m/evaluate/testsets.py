@@ -182,7 +182,7 @@ def differences(found: Classes | Captions | list[Scene]) -> list[str]:
         names = [scene.name for scene in found]
         return compare("air_slt", names, queries=queries, content=content)
     names = found.images.names
-    size = _size(found.images.read(0)) if names else None
+    size = _size(found.images.content(0)[0]) if names else None
     if isinstance(found, Classes):
         return compare(found.name, names, size=size, classes=found.classes, content=content)
     name = "ucm_captions" if found.name == "ucm" else found.name
@@ -204,7 +204,7 @@ def content_of(found: Classes | Captions | list[Scene]) -> dict[str, str]:
         stripped = sorted((stem, [text.strip() for text in group]) for stem, group in texts)
         return {"captions_sha256": digest(stripped)}
     order = sorted(range(len(found.images.names)), key=lambda i: _stem(found.images.names[i]))
-    return {"sample_sha256": digest(found.images.read(i) for i in order[::SAMPLE])}
+    return {"sample_sha256": digest(found.images.content(i)[0] for i in order[::SAMPLE])}
 
 
 def _stem(name: str) -> str:

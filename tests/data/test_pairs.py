@@ -179,19 +179,32 @@ def test_the_formats_of_img2dataset(tmp_path):
     (folder / "00000_stats.json").write_text("{}")
     found, left_out = packed(folder)
     assert found == [("00000-0.jpg", ("a",))]
-    assert left_out == {"has no image": ["00000-1.jpg"], "is in no table": ["00000_stats.json"]}
+    report = {"is a report of img2dataset": ["00000_stats.json"]}
+    assert left_out == {"has no image": ["00000-1.jpg"]} | report
     one = tmp_path / "more/files"
     pictures(one / "00000", "0.jpg", "1.jpg", "2.jpg", ".3.jpg")
     (one / "00000/0.txt").write_text("a")
     (one / "00000/1.json").write_text('{"caption": "b", "url": "u"}')
     pq.write_table(pa.table({"url": ["u"]}), one / "00000.parquet")
+    (one / "00000_stats.json").write_text("{}")
     found, left_out = packed(one)
     assert found == [("00000/0.jpg", ("a",)), ("00000/1.jpg", ("b",))]
-    assert left_out == {
-        "belongs to no pair": ["00000.parquet"],
-        "lacks a caption (txt or json)": ["00000/2.jpg"],
-        "is hidden": ["00000/.3.jpg"],
-    }
+    assert (
+        left_out
+        == {
+            "belongs to no pair": ["00000.parquet"],
+            "lacks a caption (txt or json)": ["00000/2.jpg"],
+            "is hidden": ["00000/.3.jpg"],
+        }
+        | report
+    )
+
+
+def test_images_in_a_folder_beside_their_table_are_in_it(tmp_path):
+    folder = tmp_path / "set"
+    pictures(folder / "images", "0.jpg", "1.jpg")
+    (folder / "metadata.csv").write_text("file_name,text\n0.jpg,a\n")
+    assert packed(folder) == ([("0.jpg", ("a",))], {"is in no table": ["images/1.jpg"]})
 
 
 @pytest.mark.parametrize("name", ["metadata.csv", "metadata.jsonl"])

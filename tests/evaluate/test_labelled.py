@@ -18,10 +18,23 @@ from rs5m import cli, clip
 from rs5m.captions import metadata
 from rs5m.data import images, records
 from rs5m.data.datasets import Classes
-from rs5m.evaluate import labelled
+from rs5m.evaluate import features, labelled
 
 REAL = Path(os.environ.get("RS5M_DATA") or Path(__file__).parents[3] / "shared/data")
 NUMBERS = {"blue": 0, "green": 1, "red": 2}
+
+
+@pytest.fixture
+def evaluated(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(clip, "load", nc.model)
+
+    def run(*given, out="o.json", code=0, models=("colours",)):
+        line = ["evaluate", "--model", *models, "--tasks", "zeroshot", "--out", out]
+        assert cli.main([*line, *map(str, given)]) == code
+        return json.loads(Path(out).read_text()) if code == 0 and Path(out).is_file() else {}
+
+    return run
 
 
 def rows_of(data: Classes) -> list[tuple[bytes, str]]:
@@ -101,7 +114,13 @@ def test_every_layout_gives_the_same_set(tmp_path, layout, capsys):
     path = LAYOUTS[layout](tmp_path / "mine")
     data = labelled.own(path)
     assert rows_of(data) == WANTED and data.classes == ["blue", "green", "red"]
-    assert data.left_out.keys() <= {"is in no table"} and data.name in ("mine", "set")
+    beside = {
+        "imagefolder": {"is beside the part that is read": ["train"]},
+        "classes in splits": {"is beside the part that is read": ["train", "val"]},
+        "shards with cls": {"beside the shards that are read": ["train-0000.tar"]},
+        "shards with json": {"beside the shards that are read": ["train-0000.tar"]},
+    }
+    assert data.left_out == beside.get(layout, {}) and data.name in ("mine", "set")
     said = capsys.readouterr().out
     if layout in ("imagefolder", "classes in splits", "shards with cls"):
         assert "mine: the test part is read, of test" in said
@@ -147,6 +166,100 @@ def test_what_is_left_out_of_a_shard_is_what_training_leaves_out(tmp_path):
     assert counts == training and counts["comes twice"] == 1
 
 
+@pytest.mark.parametrize("absent", ["nan", "None", " NULL", "<NA>", "", "[]", '["nan"]'])
+def test_what_is_no_caption_is_no_label(tmp_path, absent, evaluated, capsys):
+    path = csv(tmp_path / "mine", ";")
+    path.write_text(f"{path.read_text()}\n6.png;{absent}")
+    (tmp_path / "mine/6.png").write_bytes(nc.picture("red", 6))
+    samples = [
+        {"png": nc.picture(colour, shade), kind: nc.labelled_json(told) if kind == "json" else told}
+        for kind, colours in (("cls", [b"red", absent.encode()]), ("json", ["blue", absent, None]))
+        for shade, (colour, told) in enumerate(zip(("red", "blue", "red"), colours, strict=False))
+    ]
+    nc.tar(tmp_path / "one.tar", samples)
+    report = evaluated("--data", path, tmp_path / "one.tar")
+    told = [(one["set"], one["reason"], one["files"]) for one in report["left_out"]]
+    lacking = ["0001", "0003", "0004"]
+    assert told == [("set", "has no label", ["6.png"]), ("one", "has no label", lacking)]
+    assert "left out: zeroshot one: has no label, 3: 0001, 0003, 0004" in capsys.readouterr().out
+
+
+def test_a_sample_with_two_labels_has_no_first_one(tmp_path):
+    told = [{"label": "red"}, {"label": "blue", "class": "blue"}, {"label": "red", "class": "blue"}]
+    nc.tar(
+        tmp_path / "one.tar",
+        [{"png": nc.picture("red", i), "json": json.dumps(t).encode()} for i, t in enumerate(told)],
+    )
+    data = labelled.own(tmp_path / "one.tar")
+    assert data.left_out == {"has several labels": ["0002.png"]} and len(data.labels) == 2
+
+
+def test_what_lies_beside_is_named(tmp_path):
+    folder = imagefolder(tmp_path / "mine")
+    (folder / "test/pictures").mkdir()
+    for name in ("0.png", "1.png"):
+        (folder / "test" / name).rename(folder / "test/pictures" / name)
+    table = folder / "test/metadata.csv"
+    table.write_text(table.read_text().replace("\n0.png", "\npictures/0.png"))
+    for name in ("test/other.csv", "test/.x.png", "README.md", "test/7.png"):
+        (folder / name).write_text("x")
+    assert labelled.own(folder).left_out == {
+        "is missing": ["1.png"],
+        "is hidden": [".x.png"],
+        "is in no table": ["7.png", "other.csv", "pictures/1.png"],
+        "is beside the part that is read": ["README.md", "train"],
+    }
+    shards(tmp_path / "tars")
+    (tmp_path / "tars/red").mkdir()
+    for name in ("set.csv", "red/0.png", "test.tar.gz"):
+        (tmp_path / "tars" / name).write_bytes(b"")
+    left_out = labelled.own(tmp_path / "tars").left_out
+    beside = ["red/0.png", "set.csv", "train-0000.tar"]
+    assert left_out["beside the shards that are read"] == beside
+
+
+def test_members_of_one_name_in_two_shards_are_two(tmp_path, evaluated):
+    for number in range(2):
+        samples = [{"png": nc.picture(c, number), "cls": c.encode()} for c in ("red", "blue")]
+        nc.tar(tmp_path / f"two/{number}.tar", [*samples, {"png": b"no picture", "cls": b"red"}])
+    report = evaluated("--data", tmp_path / "two", "--predictions", "p")
+    (entry,) = report["left_out"]
+    assert (entry["reason"], entry["count"]) == ("not_an_image", 2)
+    table = pq.read_table("p/two.parquet").to_pydict()
+    assert len(set(table["path"])) == 4
+
+
+@pytest.mark.parametrize("moment", ["before its bytes are digested", "before it is encoded"])
+def test_an_image_that_vanishes_is_left_out(tmp_path, monkeypatch, evaluated, moment):
+    """And is there again in the next run, once it is back."""
+    path = csv(tmp_path / "mine")
+    image = tmp_path / "mine/3.png"
+    content, real = image.read_bytes(), features.data_digest
+
+    def digested(images):
+        digest = real(images)
+        image.unlink(missing_ok=True)
+        return digest
+
+    def loaded(*given, **more):
+        image.unlink()
+        return nc.model(*given, **more)
+
+    with monkeypatch.context() as patched:
+        if moment == "before it is encoded":
+            patched.setattr(features, "data_digest", digested)
+        else:
+            patched.setattr(clip, "load", loaded)
+        report = evaluated("--data", path)
+    (entry,) = report["left_out"]
+    gone = "cannot be read (No such file or directory)"
+    assert (entry["reason"], entry["files"]) == (gone, ["3.png"])
+    assert report["extra"]["zeroshot set"]["images"] == 5
+    image.write_bytes(content)
+    report = evaluated("--data", path)
+    assert not report["left_out"] and report["extra"]["zeroshot set"]["images"] == 6
+
+
 def one_class(folder):
     path = csv(folder)
     path.write_text("path,label\n0.png,red\n1.png,red")
@@ -187,19 +300,6 @@ def test_a_name_that_is_nearly_there_is_told(tmp_path, monkeypatch, capsys):
         assert f"did you mean {near}" in capsys.readouterr().err
 
 
-@pytest.fixture
-def evaluated(tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(clip, "load", nc.model)
-
-    def run(*given, out="o.json", code=0, models=("colours",)):
-        line = ["evaluate", "--model", *models, "--tasks", "zeroshot", "--out", out]
-        assert cli.main([*line, *map(str, given)]) == code
-        return json.loads(Path(out).read_text()) if code == 0 and Path(out).is_file() else {}
-
-    return run
-
-
 def test_three_layouts_and_two_models_on_one_page(tmp_path, evaluated):
     several = [csv(tmp_path / "tables"), imagefolder(tmp_path / "hub"), shards(tmp_path / "tars")]
     (tmp_path / "tables/5.png").write_bytes(b"no picture")
@@ -211,7 +311,7 @@ def test_three_layouts_and_two_models_on_one_page(tmp_path, evaluated):
     assert len(rows) == 2 and all(row.count("**100.0** (100.0 to 100.0)") == 3 for row in rows)
     report = json.loads((tmp_path / "board/a.json").read_text())
     (entry,) = [one for one in report["left_out"] if one["set"] == "set"]
-    assert entry["files"] == ["5.png"] and entry["reason"].startswith("unreadable: ")
+    assert entry["files"] == ["5.png"] and entry["reason"] == "not_an_image"
     assert (tmp_path / "board/leaderboard.html").is_file()
 
 

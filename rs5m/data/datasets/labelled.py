@@ -26,6 +26,7 @@ LAYOUTS = {  # folder with a folder for each class, where it lies, zips that hol
 }
 ENDINGS = tuple(f".{kind}" for kind in PICTURES)
 LeftOut = dict[str, list[str]]  # names by the reason why they are left out
+UNREAD = "cannot be read"
 
 
 class Images(NamedTuple):
@@ -33,6 +34,15 @@ class Images(NamedTuple):
 
     names: list[str]
     read: Callable[[int], bytes]
+
+    def content(self, i: int) -> tuple[bytes, str | None]:
+        """The bytes of the i-th and None; none and the reason where its file is gone or closed. A
+        disk that fails is an OSError.
+        """
+        try:
+            return self.read(i), None
+        except (FileNotFoundError, PermissionError) as error:
+            return b"", f"{UNREAD} ({error.strerror})"
 
 
 class Classes(NamedTuple):
