@@ -66,7 +66,9 @@ def read(path: str | Path) -> Stored:
             )
     counts = {form: len(text) for form, text in texts.items()}
     if len(set(counts.values())) > 1:
-        raise ValueError(f"{path}: the forms have different numbers of classes ({counts})")
+        raise ValueError(
+            f"{path}: the forms have different numbers of classes ({counts}): save them again"
+        )
     if len(held.get("classes", ())) not in (0, counts[forms[0]]):
         raise ValueError(
             f"{path} names {len(held['classes'])} classes and has texts of {counts[forms[0]]}: "
@@ -84,7 +86,8 @@ def arrays(path: Path) -> dict[str, np.ndarray]:
     with path.open("rb") as stream:
         start = stream.read(64)
     files.refuse_pointer(path, start)
-    if (found := files.kind(start)) not in ("", "a zip", "an empty zip"):
+    found = "one array of numpy" if start.startswith(b"\x93NUMPY") else files.kind(start)
+    if found not in ("", "a zip", "an empty zip"):
         raise ValueError(f"{path} is {found}, not an npz: name one that rs5m embed wrote")
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -129,7 +132,9 @@ def vectors(array: np.ndarray, name: str, axes: int, path: Path) -> np.ndarray:
         axes: how many it must have.
         path: of its file, for the error.
     """
-    if array.ndim != axes or not np.issubdtype(array.dtype, np.floating) or 0 in array.shape:
+    if 0 in array.shape:
+        raise ValueError(f"{path}: {name} is empty (shape {array.shape}): save the vectors again")
+    if array.ndim != axes or not np.issubdtype(array.dtype, np.floating):
         raise ValueError(
             f"{path}: {name} is {array.dtype} of shape {array.shape}: give floats with {axes} axes"
         )

@@ -67,13 +67,20 @@ BAD = {
     "no text": (lambda a: (a.pop("text"), a.pop("single")), "lacks text or mean or single"),
     "lengths": (lambda a: a.update(label=a["label"][:-1]), "give 40 whole numbers"),
     "widths": (lambda a: a.update(text=a["text"][..., 1:]), "take both from one model"),
-    "classes": (lambda a: a.update(single=a["single"][1:]), "different numbers of classes"),
+    "classes": (
+        lambda a: a.update(single=a["single"][1:]),
+        "different numbers of classes .*: save them again",
+    ),
+    "overflow": (  # what float16 makes of vectors that are not normalised
+        lambda a: a.update(image=np.full_like(a["image"], np.inf, "f2")),
+        "40 of 40 rows of image are zeros or not finite",
+    ),
     "range": (lambda a: a.update(label=a["label"] + 1), "count from 0"),
     "negative": (lambda a: a.update(label=a["label"] - 1), "count from 0"),
     "fractions": (lambda a: a.update(label=a["label"] + 0.5), "whole numbers"),
     "whole numbers": (lambda a: a.update(image=a["image"].astype(int)), "give floats"),
     "one axis": (lambda a: a.update(image=a["image"][0]), "with 2 axes"),
-    "nothing": (lambda a: a.update(image=a["image"][:0], label=a["label"][:0]), "give floats"),
+    "nothing": (lambda a: a.update(image=a["image"][:0], label=a["label"][:0]), "image is empty"),
     "nan": (lambda a: a["image"].__setitem__((3, 0), np.nan), "1 of 40 rows of image"),
     "zeros": (lambda a: a["text"].__setitem__((3, 0), 0), "1 of 12 rows of text are zeros"),
     "names": (lambda a: a.update(classes=["a", "b"]), "names 2 classes and has texts of 4"),
@@ -107,6 +114,9 @@ def test_pickled_objects_are_refused_and_a_cut_file_is_named(tmp_path, arrays):
     path.write_text("<html>not found</html>")  # what a wrong address gives; no pickle
     with pytest.raises(ValueError, match="is a web page or XML, not an npz"):
         stored.read(path)
+    np.save(tmp_path / "one.npy", arrays["image"])
+    with pytest.raises(ValueError, match="one.npy is one array of numpy, not an npz"):
+        stored.read(tmp_path / "one.npy")
     path.write_bytes(pickle.dumps([1]))
     with pytest.raises(ValueError, match="pickled objects"):
         stored.read(path)
