@@ -6,7 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rs5m import results
 from rs5m.book import weights
+from rs5m.evaluate import stored
 
 DATA = Path(os.environ.get("RS5M_DATA") or "../shared/data") / weights.FOLDER
 
@@ -27,12 +29,15 @@ def make(folder, name, seed, form="text", label=None):
              **{key: value.astype("f2") for key, value in texts.items()})  # fmt: skip
 
 
-def plain(path):
-    """Whether each image is right: the class whose mean text is nearest, in a loop."""
+def plain(path, form=""):
+    """Whether each image is right: the class whose text is nearest, in a loop. form: of the texts,
+    by default the mean over the prompts.
+    """
     with np.load(path) as kept:
-        image = kept["image"].astype(float)
-        text = kept["text"].astype(float).mean(1) if "text" in kept else kept["mean"].astype(float)
-        label = kept["label"]
+        image, label = kept["image"].astype(float), kept["label"]
+        form = form or ("text" if "text" in kept else "mean")
+        text = kept[form].astype(float)
+        text = text.mean(1) if text.ndim == 3 else text
     right = []
     for vector, truth in zip(image, label, strict=True):
         right.append(max(range(len(text)), key=lambda c: vector @ unit(text[c])) == truth)
@@ -83,10 +88,26 @@ def test_without_a_record_the_headline_is_not_a_number():
 
 @pytest.mark.slow
 @pytest.mark.skipif(not DATA.is_dir(), reason="needs the vectors of WHU-RS19")
-def test_the_real_vectors_give_the_same_to_the_last_image():
+def test_the_real_vectors_give_the_same_to_the_last_image_and_the_last_bit(tmp_path):
+    """By every protocol; gains too, and what is stored is what these files give."""
     found = weights.measure(DATA)
     assert found["images"] == 1005 and len(found["models"]) == 11
-    for path in DATA.glob("*.npz"):
-        name = path.stem.replace("_", " ", 1)
-        count = found["models"][name][weights.MANY]["top1"] * 1005 / 100
-        assert count == pytest.approx(plain(path).sum())
+    right = {path.stem.replace("_", " ", 1): path for path in DATA.glob("*.npz")}
+    right = {
+        name: {weights.MANY: plain(path)} | ({weights.ONE: plain(path, "single")})
+        for name, path in right.items()
+    }
+    for name, by in found["models"].items():
+        for protocol, row in by.items():
+            assert row["top1"] * 1005 / 100 == pytest.approx(right[name][protocol].sum())
+    for name, by in found["gains"].items():
+        clip = right[f"CLIP {name.partition(' ')[2]}"]
+        for protocol, row in by.items():
+            change = int(right[name][protocol].sum()) - int(clip[protocol].sum())
+            assert row["gain"] * 1005 / 100 == pytest.approx(change)
+    assert len(found["gains"]) == 7
+    assert weights.measure(DATA) == found == results.load("weights", "local")["values"]
+    files = [str(path) for path in sorted(DATA.glob("*CLIP_ViT-B-32.npz"))]
+    for out in ("one.json", "two.json"):
+        stored.run(files, tmp_path / out)
+    assert (tmp_path / "one.json").read_bytes() == (tmp_path / "two.json").read_bytes()
