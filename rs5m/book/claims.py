@@ -66,12 +66,8 @@ def rows() -> list[dict]:
 def _row(claim: str, scale: str, what: str, gain: dict, **more) -> dict:
     """A row from gain, low and high in points. `line` and `scale` are for the figure."""
     numbers = {"ours": gain["gain"], "low": gain["low"], "high": gain["high"], "unit": "points"}
-    about = {
-        "claim": claim,
-        "scale": scale,
-        "what": f"{what}, scale {scale}",
-        "line": f"{claim}: {what}",
-    }
+    about = {"claim": claim, "scale": scale, "line": f"{claim}: {what}"}
+    about |= {"what": f"{what}, scale {scale}"}
     return about | {"same_setting": False} | numbers | more
 
 
@@ -96,11 +92,20 @@ def _published_weights(claim: str) -> list[dict]:
             before=values["models"][name.replace("GeoRSCLIP", "CLIP")][weights.MANY]["top1"],
             after=values["models"][name][weights.MANY]["top1"],
             chance=100 / len(weights.CLASSES),
-            contact=contact.UNKNOWN,  # of RS5M's pairs
+            contact=_of_published_pairs(),
         )
         for name, by in values["gains"].items()
         if name.startswith("GeoRSCLIP")
     ]
+
+
+def _of_published_pairs() -> str:
+    """What RS5M's pairs have to do with WHU-RS19, by a sample of their captions."""
+    record = results.load("published", "local")
+    found = record["values"]["captions"].get("contact", {}) if record else {}
+    if not found.get(weights.FOLDER, {}).get("named"):
+        return contact.UNKNOWN
+    return contact.LEAST + " ({named:,} of {pairs:,} of RS3's)".format(**found[weights.FOLDER])
 
 
 def _real_captions(claim: str) -> list[dict]:
@@ -108,28 +113,36 @@ def _real_captions(claim: str) -> list[dict]:
     record = results.load("rsicd", "local")
     if not record:
         return []
-    values = record["values"]
+    values, lines = record["values"], []
     why = (
         f"other towers, a linear head, {values['images']:,} captioned images, three seeds; no copy "
         "of a test image among them"
     )
-    return [
-        _row(
-            claim,
-            "local",
-            f"{NAMES[name]}: balanced accuracy, gain by tuning on RSICD",
-            found["over general"],
-            reason=f"{why}; over colour from the same captions "
-            f"{found['over colour']['gain']:+.1f} points",
-            line=f"{claim}: {NAMES[name]}, tuned on RSICD",
-            before=found["arms"]["general"]["gain"],
-            after=found["arms"]["tuned"]["gain"],
-            chance=found["chance"],
-            colour=found["arms"]["colour"]["gain"],
-            contact=contact.said(values.get("named", {}).get(name), name, "rsicd"),
-        )
-        for name, found in values["tests"].items()
-    ]
+    for name, found in values["tests"].items():
+        touched = contact.said(values.get("named", {}).get(name), name, "rsicd")
+        lines.append(_on_rsicd(claim, NAMES[name], found, why, touched))
+        if new := found.get("unheard"):
+            said = f"{why}; images of {', '.join(new['classes'])} alone, answers among all classes"
+            what = f"{NAMES[name]}, classes new to the captions"
+            lines.append(_on_rsicd(claim, what, new, said, contact.NONE))
+    return lines
+
+
+def _on_rsicd(claim: str, what: str, found: dict, why: str, touched: str) -> dict:
+    arms, beyond = found["arms"], found["over colour"]["gain"]
+    return _row(
+        claim,
+        "local",
+        f"{what}: balanced accuracy, gain by tuning on RSICD",
+        found["over general"],
+        reason=f"{why}; over colour from the same captions {beyond:+.1f} points",
+        line=f"{claim}: {what}, tuned on RSICD",
+        before=arms["general"]["gain"],
+        after=arms["tuned"]["gain"],
+        chance=found["chance"],
+        colour=arms["colour"]["gain"],
+        contact=touched,
+    )
 
 
 def _classified(claim: str) -> list[dict]:
@@ -173,6 +186,12 @@ def _contact(scale: str, test: str, run: str) -> dict | None:
     return tests.get(test, {}).get("contact", {}).get(run)
 
 
+def _of_half(scale: str, name: str) -> dict | None:
+    """What chapter tune counted on the pairs of a half."""
+    record = results.load("tune", scale)
+    return record and record["values"].get("contact", {}).get(name)
+
+
 def _halves(claim: str) -> list[dict]:
     """What PUB11, RS3 and both are worth at each scale, by chapter tune."""
     lines = []
@@ -184,8 +203,7 @@ def _halves(claim: str) -> list[dict]:
             small = ", small images" if scales.get(scale).lock_text else ""
             reason = f"{scales.get(scale).towers}{small}, {len(gain['seeds'])} seeds, equal steps"
             what = f"{NAMES.get(test, test)}: gain by tuning on {name}"
-            counted = record["values"].get("contact", {}).get(name)
-            touch = contact.said(counted or _contact(scale, test, run), test, run)
+            touch = contact.said(_of_half(scale, name) or _contact(scale, test, run), test, run)
             more = {"paper": ABOVE, "reason": reason, "contact": touch}
             lines.append(_row(claim, scale, what, gain, **more))
     return lines
@@ -227,15 +245,9 @@ def _size(claim: str) -> list[dict]:
                 f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: "
                 "made to show every stage"
             )
-            lines.append(
-                {
-                    "claim": claim,
-                    "scale": scale,
-                    "what": f"pairs built, scale {scale}",
-                    "ours": pub11 + rs3,
-                    "reason": why,
-                }
-            )
+            what = f"pairs built, scale {scale}"
+            line = {"claim": claim, "scale": scale, "what": what, "ours": pub11 + rs3}
+            lines.append(line | {"reason": why})
     return lines
 
 
@@ -254,11 +266,8 @@ def _rotation(claim: str) -> list[dict]:
             more = {"paper": ABOVE, "reason": HALVES[1], "contact": contact.MADE}
             lines.append(_row(claim, scale, HALVES[0], gain, **more))
         if chosen:
-            lines.append(
-                _row(
-                    claim, scale, OWN[0], chosen["values"]["own_ranker"], paper=ABOVE, reason=OWN[1]
-                )
-            )
+            more = {"paper": ABOVE, "reason": OWN[1], "contact": contact.MADE}
+            lines.append(_row(claim, scale, OWN[0], chosen["values"]["own_ranker"], **more))
         if built:
             lines.append(_tuned_on_choice(claim, scale, built["values"]))
     return lines
@@ -270,7 +279,8 @@ def _tuned_on_choice(claim: str, scale: str, values: dict) -> dict:
     why = f"a linear head, {values['images']:,} images"
     if (draws := values.get("draws", 1)) > 1:
         why += f", of which {draws} draws are taught"
-        return _row(claim, scale, what, change, paper=ABOVE, reason=why)
+        touched = contact.said(_of_half(scale, "RS3"), scales.get(scale).tests[0], "rs3")
+        return _row(claim, scale, what, change, paper=ABOVE, reason=why, contact=touched)
     gain = intervals.in_words(change, "gain", sign="+")
     why = f"{gain} points, {why}; no verdict, for the interval leaves out the draw of those images"
     return {"claim": claim, "scale": scale, "what": f"{what}, scale {scale}", "reason": why}

@@ -8,6 +8,7 @@ that the colours did not tell.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -38,17 +39,18 @@ def mentions(
 ) -> list[set[int]]:
     """The classes that the captions of each image name.
 
-    spellings: the ways to write each class, compared in lower case; the longest match counts, so
-    that a woody savanna is no savanna.
+    spellings: the ways to write each class, compared in lower case as whole words or their plural,
+    so that a sports ground is no port; the longest match counts, so that a woody savanna is no
+    savanna.
     """
     words = sorted(((w.lower(), c) for c, of in enumerate(spellings) for w in of), key=_longest)
+    patterns = [(re.compile(rf"\b{re.escape(word)}(?:e?s)?\b"), c) for word, c in words]
     found = []
     for texts in captions:
         text, hits = " | ".join(texts).lower(), set()
-        for word, c in words:
-            if word in text:
-                hits.add(c)
-                text = text.replace(word, "|")
+        for pattern, c in patterns:
+            text, count = pattern.subn("|", text)
+            hits |= {c} if count else set()
         found.append(hits)
     return found
 

@@ -6,6 +6,8 @@ Written with a test set's results; the scorecard reads it.
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -24,17 +26,35 @@ NONE, NAMES, SAME_SET, SPLIT, MADE, UNKNOWN = (
     "made for it",
     "not computed",
 )
+LEAST = f"at least {NAMES}"  # images could not be searched
+BEGINS = 5  # letters that agricultural and agriculture share
 
 
 def count(captions: list, data: Labelled) -> dict:
     """How many images' captions name a class of a test set, and the level of contact if that is
     all.
     """
+    named = sum(bool(found) for found in colour.mentions(captions, _spellings(data)))
+    return {"level": NAMES if named else NONE, "pairs": len(captions), "named": named}
+
+
+def unheard(captions: list, data: Labelled) -> list[int]:
+    """The classes of a test set that are new to the captions: none holds a word of their names in
+    any spelling, nor one that begins with the same BEGINS letters.
+    """
+    held = {word[:BEGINS] for texts in captions for word in _words(texts)}
+    begins = [{word[:BEGINS] for word in _words(names)} for names in _spellings(data)]
+    return [c for c, own in enumerate(begins) if not any(h.startswith(tuple(own)) for h in held)]
+
+
+def _words(texts: Iterable[str]) -> list[str]:
+    return re.findall(r"[^\W\d_]+", " ".join(texts).lower())
+
+
+def _spellings(data: Labelled) -> list[tuple[str, ...]]:
     from rs5m.book import testing
 
-    spellings = list(zip(*testing.spellings(data).values(), strict=True))
-    named = sum(bool(found) for found in colour.mentions(captions, spellings))
-    return {"level": NAMES if named else NONE, "pairs": len(captions), "named": named}
+    return list(zip(*testing.spellings(data).values(), strict=True))
 
 
 def measure(

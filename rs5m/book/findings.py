@@ -42,7 +42,7 @@ def page(scale: str) -> str:
 
 def sentences(scale: str) -> dict:
     """The numbers of the front page's first sentences, by name; UNKNOWN where no result has one."""
-    names = "test before after colour real_general real_tuned real_colour"
+    names = "test before after chance colour probe real_general real_tuned real_colour"
     said = dict.fromkeys([*names.split(), "time"], UNKNOWN) | {"clean": untouched(rows())}
     records = results.load("zeroshot", scale), results.load("rsicd", "local")
     tuned, real = (record and record["values"] for record in records)
@@ -67,9 +67,9 @@ def _first(test: str, values: dict) -> dict:
     """What `sentences` says of a test; older results have no baselines."""
     before, after = (model["balanced"] for model in list(values["models"].values())[:2])
     said = {"test": NAMES.get(test, test), "before": before, "after": after}
-    if colour.CAPTIONS in values.get("baselines", {}):
-        said["colour"] = values["baselines"][colour.CAPTIONS]["balanced"]
-    return said
+    kinds = {"chance": colour.CHANCE, "colour": colour.CAPTIONS, "probe": colour.PROBE}
+    known = values.get("baselines", {})
+    return said | {name: known[of]["balanced"] for name, of in kinds.items() if of in known}
 
 
 def percent(value: float) -> str:

@@ -4,15 +4,18 @@ at the one scale that has the files, stored for the pages of all. Chapter: rs3.
 
 import re
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pandas as pd
 import scipy.stats
 
 from rs5m import intervals, paper, results
+from rs5m.book import contact, weights
 from rs5m.book.scales import Scale, data_folder
 from rs5m.captions.sentences import CELLS, MONTHS, season
 from rs5m.clip import MAX_TOKENS
+from rs5m.evaluate import cards
 from rs5m.rs3 import published
 
 CELL = r"(?:(?:top|center|bottom)-(?:left|center|right)|center)"
@@ -51,7 +54,7 @@ def captions(folder: Path) -> dict:
 
     tokens: subset -> captions of 2, 4, ... tokens; fields: % of fMoW's captions that show CLIP so
     much; visual: captions that show a word of the visual part, of `fmow`; names: see
-    `published.renderings`.
+    `published.renderings`; contact: test set -> `rs5m.book.contact.count`.
     """
     listed = published.captions(folder)
     listed = listed.join(published.clip_reads(listed.caption))
@@ -69,6 +72,19 @@ def captions(folder: Path) -> dict:
         "positions": positions(listed),
         "seasons": seasons(fmow.caption),
         "names": published.renderings(listed["name"], views) | {"views": views},
+        "contact": touched(listed.caption),
+    }
+
+
+def touched(texts: pd.Series) -> dict[str, dict]:
+    """What captions have to do with EuroSAT, on which the paper tests, and with WHU-RS19. Its other
+    sets have classes that are words of every kind of caption, such as cloud and center.
+    """
+    classes = {"eurosat": cards.card("eurosat")["classes"], weights.FOLDER: weights.CLASSES}
+    captions = [(text,) for text in texts]
+    return {
+        name: contact.count(captions, SimpleNamespace(name=name, classes=held))
+        for name, held in classes.items()
     }
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from rs5m import paper
+from rs5m import intervals, paper, results
 from rs5m.book import contact, plots
 from rs5m.book.claims import NAMES, TURNED, found, rows
 from rs5m.book.published import measure, published, reports
@@ -35,12 +35,39 @@ def clean(row: dict) -> bool:
 
 
 def untouched(lines: list[dict]) -> str:
-    """How many of the rows with a number are `clean`, in words: "none of the 28 lines with a number
+    """How many of the rows that test something are `clean`, in words: "none of 26 measured gains
     is", to be followed by what they are free of.
     """
-    count, measured = sum(map(clean, lines)), sum(row.get("ours") is not None for row in lines)
-    verb = "are" if count > 1 else "is"
-    return f"{count or 'none'} of the {measured} lines with a number {verb}"
+    measured = [row for row in lines if row.get("ours") is not None and "contact" in row]
+    count = sum(map(clean, measured))
+    return f"{count or 'none'} of {len(measured)} measured gains {'are' if count > 1 else 'is'}"
+
+
+def free(lines: list[dict]) -> str:
+    """The rows that are `clean`, with gain and outcome, in brackets; "" where none is."""
+    said = [
+        f"{row['line']}, {intervals.in_words(row, 'ours', sign='+')} points, {outcome(row)}"
+        for row in filter(clean, lines)
+    ]
+    return f" ({'; '.join(said)})" if said else ""
+
+
+def names_alone(lines: list[dict]) -> dict[str, str]:
+    """What the page says of contact by names alone: `names`, how many rows have it; `names_real`,
+    how many of them by real set; `paper`, whether the paper's own claim has it.
+    """
+    some = [row for row in lines if row.get("contact", "").startswith(contact.NAMES)]
+    sets = [row["what"].partition(":")[0] for row in some]
+    real = {name: sets.count(name) for name in NAMES.values() if name != NAMES["pocket"]}
+    record = results.load("published", "local")
+    held = record["values"]["captions"].get("contact", {}).get("eurosat") if record else None
+    told = "of {pairs:,} captions of RS3 that were published apart, {named:,} name a class of "
+    told += "EuroSAT, on which the paper claims a gain"
+    return {
+        "names": f"{len(some)} lines",
+        "names_real": ", ".join(f"{name} ({n})" for name, n in real.items() if n) or "none",
+        "paper": told.format(**held) if held else "the paper's own were not counted",
+    }
 
 
 def table(lines: list[dict]) -> pd.DataFrame:
@@ -113,8 +140,10 @@ __all__ = [
     "clean",
     "figure",
     "found",
+    "free",
     "gains",
     "measure",
+    "names_alone",
     "outcome",
     "published",
     "reports",

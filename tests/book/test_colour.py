@@ -34,6 +34,9 @@ def test_a_caption_counts_where_it_names_one_class():
     savannas = [("savanna",), ("woody savanna",)]
     texts = [("woody savanna",), ("savanna",), ("savanna and woody savanna",)]
     assert colour.named(texts, savannas).tolist() == [1, 0, -1]
+    places = [("port",), ("park",), ("beach",)]
+    texts = [("a sports ground",), ("a parked car",), ("Ports.",), ("two beaches, one park",)]
+    assert colour.mentions(texts, places) == [set(), set(), {0}, {1, 2}]
 
 
 def test_colour_is_learned_from_captions_and_not_from_the_test():
@@ -111,6 +114,18 @@ def test_contact_is_counted_on_the_captions():
     assert contact.said(found, "pocket", "pub11") == "class names in captions (2 of 3 pairs)"
     assert contact.said(None, "ucm", "ucm") == contact.SPLIT
     assert contact.said(None, "ucm", "rs3") == contact.UNKNOWN
+
+
+def test_a_class_is_new_where_no_caption_holds_a_word_that_begins_like_one_of_its_name():
+    classes = ["agricultural", "golfcourse", "Chaparral", "park", "bare land"]
+    data = Labelled("ucm", [], np.array([], int), classes, [], [])
+
+    def new(*texts):
+        return [classes[c] for c in contact.unheard([(text,) for text in texts], data)]
+
+    assert new("a plane", "many houses") == classes
+    assert new("some agriculture", "of course", "barely") == ["Chaparral", "park"]
+    assert new("two golf clubs", "a parked car near land") == ["agricultural", "Chaparral"]
 
 
 def test_a_run_on_a_sets_training_split_is_contact():

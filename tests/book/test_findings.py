@@ -54,17 +54,18 @@ def test_what_has_not_run_is_left_out(tmp_path, monkeypatch):
 
 
 def test_the_first_sentences_go_on_where_a_result_is_missing(monkeypatch):
-    monkeypatch.setattr(findings, "rows", lambda: [{"ours": 1.0}])
+    monkeypatch.setattr(findings, "rows", lambda: [{"ours": 1.0, "contact": "same set"}])
     whole, real = findings.sentences("mini"), results.load
-    assert whole["clean"] == "none of the 1 lines with a number is"
+    assert whole["clean"] == "none of 1 measured gains is"
     values = real("zeroshot", "mini")["values"]["tests"]["pocket"]
     reached = values["baselines"]["six colour numbers, same captions"]["balanced"]
-    assert whole["colour"] == round(reached, 1)
+    assert whole["colour"] == round(reached, 1) and whole["chance"] == 10 < whole["probe"]
     assert findings.UNKNOWN not in whole.values()
     older = {k: v for k, v in values.items() if k not in ("baselines", "over_colour")}
     first = {"values": {"tests": {"pocket": older}}}
     monkeypatch.setattr(results, "load", lambda *of: first if of[0] == "zeroshot" else real(*of))
-    assert findings.sentences("mini") == whole | {"colour": findings.UNKNOWN}
+    unknown = dict.fromkeys(("chance", "colour", "probe"), findings.UNKNOWN)
+    assert findings.sentences("mini") == whole | unknown
     monkeypatch.setattr(results, "load", lambda *_: None)
     timed = {"time": whole["time"], "clean": whole["clean"]}
     assert findings.sentences("mini") == dict.fromkeys(whole, findings.UNKNOWN) | timed

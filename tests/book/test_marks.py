@@ -46,6 +46,12 @@ def test_positions_name_the_pair_that_a_tie_gives():
     assert (found["others"], found["cells"], found["top"]) == (2, 1, 1)
 
 
+def test_contact_is_counted_on_whole_words():
+    said = pd.Series(["a sports ground", "a pasture near a port", "Two rivers"])
+    found = {name: one["named"] for name, one in marks.touched(said).items()}
+    assert found == {"eurosat": 2, "whurs19": 2}
+
+
 @pytest.fixture(scope="module")
 def rated():
     """Two files of marks: fMoW's fall with length, MillionAID's are low in the first file alone."""

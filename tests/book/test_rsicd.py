@@ -8,6 +8,7 @@ import torch
 
 from rs5m import dedup, pocket
 from rs5m.book import colour, rsicd, scales
+from rs5m.data import datasets
 
 MINI = scales.get("mini")
 
@@ -78,6 +79,31 @@ def test_turned_copies_of_a_test_image_are_contact():
     assert {(5, 8), (11, 9)} <= copies and len(copies) <= 4
 
 
+def test_classes_new_to_the_captions_are_tested_among_all(monkeypatch):
+    part, captions, known, kind, text = world()
+    classes = datasets.Classes("made", None, kind, [f"kind {k}" for k in range(12)], {})
+    monkeypatch.setattr(rsicd.prompts, "class_text", lambda model, found: text[:, None])
+    heads = [rsicd.head.weight(model())] * 2
+    six = colour.fit_head(part.colours, captions, rsicd.SETTINGS, model(), known)
+    whole = rsicd._tested(model(), classes, part, heads, six, [])
+    assert "unheard" not in whole and whole["images"] == 1200
+    fewer = rsicd._tested(model(), classes, part, heads, six, [3, 7])["unheard"]
+    assert fewer["classes"] == ["kind 3", "kind 7"] and fewer["images"] == 200
+    answers = (part.features[:, 0] @ heads[0].T @ text.T).argmax(1)
+    right = [(answers == kind)[kind == c].mean() for c in (3, 7)]
+    assert fewer["arms"]["general"]["gain"] == pytest.approx(100 * np.mean(right))
+    assert fewer["over general"]["gain"] == 0
+
+
+def test_new_classes_are_told_with_their_levels():
+    assert rsicd.new_classes(None) == rsicd.new_classes({"tests": {"ucm": {}}})
+    level = {"gain": 4.0, "low": 3.0, "high": 5.0}
+    arms = dict.fromkeys(("general", "tuned", "colour"), level)
+    new = {"classes": ["chaparral"], "images": 100, "arms": arms}
+    said = rsicd.new_classes({"tests": {"ucm": {"unheard": new}}})
+    assert said.startswith("chaparral of UC Merced go from 4.0 [3.0, 5.0] to 4.0")
+
+
 def test_a_probe_with_labels_is_cross_validated():
     part, _, _, kind, _ = world()
     assert colour.probe(part.features[:, 0], kind).mean() > 0.8
@@ -103,3 +129,7 @@ def test_the_zip_is_unpacked_into_the_official_layout(tmp_path, monkeypatch):
     root = rsicd.folder(MINI)
     assert (root / "rsicd/rsicd_train.csv").is_file()
     assert not (root.parent / "outside.txt").exists()
+    whole = (tmp_path / rsicd.ZIP).read_bytes()
+    (tmp_path / rsicd.ZIP).write_bytes(whole[: len(whole) // 2])
+    with pytest.raises(ValueError, match="not a whole zip file: fetch it again"):
+        rsicd.folder(MINI)

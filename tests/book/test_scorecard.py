@@ -473,13 +473,71 @@ def test_contact_and_levels_come_from_the_results(here):
     assert [row["claim"] for row in scorecard.rows() if scorecard.clean(row)] == ["ZSC"]
 
 
-def test_lines_without_contact_are_counted_among_those_with_a_number():
+def test_lines_without_contact_are_counted_among_those_that_test_something():
     lines = [
         {"ours": 1.0, "contact": contact.NONE},
         {"ours": 1.0, "contact": contact.NAMES},
-        {"ours": 0.0},
+        {"ours": 0.0, "contact": contact.UNKNOWN},
+        {"ours": 1000},  # a size
         {"contact": contact.NONE},
     ]
-    assert scorecard.untouched(lines) == "1 of the 3 lines with a number is"
-    assert scorecard.untouched(lines[1:]) == "none of the 2 lines with a number is"
-    assert scorecard.untouched(lines[:1] * 2) == "2 of the 2 lines with a number are"
+    assert scorecard.untouched(lines) == "1 of 3 measured gains is"
+    assert scorecard.untouched(lines[1:]) == "none of 2 measured gains is"
+    assert scorecard.untouched(lines[:1] * 2) == "2 of 2 measured gains are"
+
+
+def test_every_measured_gain_has_a_contact(here):
+    drawn = STORED["rs3", "mini"] | {"draws": 5}
+    put(here, STORED | {("rs3", "mini"): drawn, ("tune", "mini"): {"worth": {"RS3": GOOD | {
+        "seeds": [1.0]}}, "contact": {"RS3": {"level": "same set"}}}})  # fmt: skip
+    gains = [row for row in scorecard.rows() if row.get("unit") == "points"]
+    assert len(gains) == 8 and all(row["contact"] for row in gains)
+    by = {row["what"].split(",")[0]: row["contact"] for row in gains if row["claim"] == "ROT"}
+    assert by == {
+        "captions free of a direction chosen": contact.MADE,
+        "zero-shot accuracy after tuning on the choice": contact.SAME_SET,
+    }
+
+
+def test_classes_new_to_the_captions_are_a_line_without_contact(here):
+    arms = dict.fromkeys(("general", "tuned", "colour"), GOOD)
+    found = {"arms": arms, "over general": GOOD, "over colour": NONE, "chance": 5.0}
+    new = found | {"classes": ["golf course", "chaparral"]}
+    named = {"level": "class names in captions", "pairs": 90, "named": 50}
+    values = {"images": 90, "named": {"ucm": named, "eurosat": named}}
+    values["tests"] = {"ucm": found | {"unheard": new}, "eurosat": found}
+    put(here, {("rsicd", "local"): values})
+    lines = [row for row in scorecard.rows() if row["claim"] == "ZSC"]
+    assert [scorecard.clean(row) for row in lines] == [False, True, False]
+    assert "images of golf course, chaparral alone" in lines[1]["reason"]
+    assert scorecard.table(lines)["chance"].tolist() == ["5.0"] * 3
+
+
+def test_the_published_pairs_contact_is_the_least_that_their_captions_tell(here):
+    gain = {"105 prompts": GOOD}
+    models = {f"{of} ViT-B-32": {"105 prompts": {"top1": 80.0}} for of in ("CLIP", "GeoRSCLIP")}
+    values = {"images": 9, "models": models, "gains": {"GeoRSCLIP ViT-B-32": gain}}
+    put(here, {("weights", "local"): values})
+    assert scorecard.rows()[0]["contact"] == contact.UNKNOWN
+    for named, said in ((0, contact.UNKNOWN), (3, f"{contact.LEAST} (3 of 10 of RS3's)")):
+        counted = {"whurs19": {"named": named, "pairs": 10}}
+        put(here, {("published", "local"): {"captions": {"contact": counted}}})
+        assert scorecard.rows()[0]["contact"] == said
+
+
+def test_the_head_of_the_page_names_what_is_free_and_what_has_names_alone(here):
+    row = {"claim": "ZSC", "ours": 4.0, "low": 3.5, "high": 5.5, "unit": "points"}
+    row |= {"reason": "y", "line": "ZSC: UC Merced, new", "what": "UC Merced, new: x"}
+    names, least = f"{contact.NAMES} (1 of 2 pairs)", f"{contact.LEAST} (1 of 2)"
+    lines = [row | {"contact": contact.NONE}, row | {"contact": least}]
+    assert scorecard.free(lines) == (
+        " (ZSC: UC Merced, new, +4.0 [+3.5, +5.5] points, direction only)"
+    )
+    assert scorecard.free(lines[1:]) == ""
+    lines += [row | {"what": f"{of}: x", "contact": names} for of in ("EuroSAT", "pocket world")]
+    told = scorecard.names_alone(lines)
+    assert told["names"] == "2 lines" and told["names_real"] == "EuroSAT (1)"
+    assert told["paper"] == "the paper's own were not counted"
+    counted = {"eurosat": {"named": 2162, "pairs": 10000}}
+    put(here, {("published", "local"): {"captions": {"contact": counted}}})
+    assert "of 10,000 captions" in scorecard.names_alone(lines)["paper"]
