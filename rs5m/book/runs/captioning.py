@@ -34,10 +34,10 @@ def continents(chips: pocket.Chips) -> np.ndarray:
 def annotated(scale: Scale) -> Pairs:
     """The captioned set, the part that RSITMD plays for the paper's BLIP-2.
 
-    `mini`: the training chips of the Americas with composed captions. `local`: UC Merced's training
-    split with what people wrote.
+    UC Merced's training split with what people wrote, where the scale has it, else the pocket's
+    training chips of the Americas with composed captions.
     """
-    if scale.name == "local":
+    if sets.has_ucm(scale):
         return sets.pairs("ucm", scale)
     chips = pocket.chips("train")
     index, texts = np.flatnonzero(continents(chips) == ANNOTATED), pocket.captions(chips)
@@ -81,7 +81,7 @@ def rankers_folder(scale: Scale) -> Path:
     """Where the heads of models A and B are kept. Chapter: captions."""
 
     def make(folder: Path) -> None:
-        part = annotated if scale.name == "local" else web_pairs
+        part = annotated if sets.has_ucm(scale) else web_pairs
         for name, load in RANKERS.items():
             model = load(scale)
             tuned = head.weight(model)  # CLIP's rank as they are
@@ -96,8 +96,8 @@ RANKERS = {"A": models.general, "B": models.second}
 
 
 def rankers(scale: Scale) -> tuple[clip.Model, clip.Model]:
-    """Models A and B of the ranking, their heads tuned on PUB11's pairs (`local`: on the captioned
-    set).
+    """Models A and B of the ranking, their heads tuned on PUB11's pairs (on the captioned set where
+    people wrote it).
 
     The paper's two, CLIP's of the scales colab and paper, have read the web and are left as they
     are; the pocket's general models have read no pair at all.

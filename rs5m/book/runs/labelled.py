@@ -35,11 +35,11 @@ def labelled_records(scale: Scale, folder: Path | None = None) -> dict[str, Reco
     """What is known of RS3's labelled images, by name; where a folder is given, they are written
     there as PNG.
 
-    `mini`: the training chips of Asia and Oceania, with class and place. `local`: PER_CLASS images
-    of each class of EuroSAT, of which only the class is known, and the patches of BigEarthNet that
-    the data folder holds, with their metadata.
+    `mini`: the training chips of Asia and Oceania, with class and place. Else PER_CLASS images of
+    each class of EuroSAT, of which only the class is known, and the patches of BigEarthNet that the
+    data folder holds, with their metadata.
     """
-    if scale.name == "local":
+    if "eurosat" in scale.tests:
         return _eurosat(scale, folder) | _bigearthnet(scale, folder)
     chips = pocket.chips("train")
     found = {}
