@@ -70,7 +70,7 @@ def drive(pairs: str, out: str, workers: int) -> dict:
     import ray
 
     from rs5m import pub11, web
-    from rs5m.pub11 import cluster
+    from rs5m.data import cluster
     from rs5m.pub11.judge import Named
 
     context = ray.init(num_cpus=workers, include_dashboard=False, log_to_driver=False)

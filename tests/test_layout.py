@@ -48,6 +48,7 @@ ROOMS = {
     "evaluate/golden",
     "pub11/clients",
     "pub11/hub",
+    "pub11/on_ray",
     "tune/given",
     "tune/trainer",
 }

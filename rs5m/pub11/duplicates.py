@@ -17,9 +17,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from rs5m import dedup
-from rs5m.data import runfolder
+from rs5m.data import cluster, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11 import cluster
 from rs5m.pub11.stages import LOOKED, arrow, lost
 
 BEYOND = 200_000  # pictures whose signatures are held in memory

@@ -15,8 +15,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from rs5m.data import records, runfolder
-from rs5m.pub11 import cluster
+from rs5m.data import cluster, records, runfolder
 from rs5m.pub11.curation import NOTHING, Curation
 from rs5m.pub11.download import content
 from rs5m.pub11.duplicates import duplicates, pictures, valid

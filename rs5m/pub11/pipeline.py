@@ -3,7 +3,7 @@ every drop.
 
 Paper: PUB11. Chapter: pub11. The stages in order are `STAGES`. The work is divided into shards of
 URLs (`rs5m.data.runfolder`). With RAY_ADDRESS set, workers of that Ray cluster make and write the
-shards (`rs5m.pub11.cluster`): its machines then share the disk of the output folder.
+shards (`rs5m.data.cluster`): its machines then share the disk of the output folder.
 
 A run's folder holds kept.parquet, dropped.parquet (stage, reason), copies.parquet (which pair
 joined near-copies, by what score), unmatched/ (rows that stage 1 stops), attrition.parquet,
@@ -32,9 +32,9 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from rs5m import dedup, files, keywords, web
-from rs5m.data import images, records, runfolder
+from rs5m.data import cluster, images, records, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11 import card, cluster, curation, report
+from rs5m.pub11 import card, curation, report
 from rs5m.pub11.curation import Curation
 from rs5m.pub11.download import download
 from rs5m.pub11.input import inputs, listed, select, shards, unparsed

@@ -28,10 +28,9 @@ import torch
 
 from rs5m import captions
 from rs5m.captions.sentences import Record, count_left_out, sentence
+from rs5m.data import cluster, records, runfolder
 from rs5m.data import images as pictures
-from rs5m.data import records, runfolder
 from rs5m.data.runfolder import save, shard_path
-from rs5m.pub11 import cluster
 from rs5m.rs3 import shares
 from rs5m.rs3.documents import Metadata
 from rs5m.rs3.input import content, facts, one_rendering, sorted_out, sources

@@ -10,9 +10,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from rs5m.data import runfolder
+from rs5m.data import cluster, runfolder
 from rs5m.data.runfolder import shard_path
-from rs5m.pub11 import cluster
 
 EACH = 4  # shares for each place of the cluster: a slow machine holds up no more than one
 

@@ -1,5 +1,5 @@
 """Shards of a stage on a Ray cluster: the worker that makes a shard writes it, and the driver sees
-its number alone. Chapter: pub11.
+its number alone. Chapters: pub11, rs3.
 
 * the run's folder has to be on a disk that every machine of the cluster has under the same path;
   workers are in the driver's folder where they have it, so that relative paths mean the same
@@ -27,6 +27,7 @@ from rs5m.data.runfolder import shard_path
 
 CURE = "check RAY_ADDRESS and this machine's Ray, or unset RAY_ADDRESS to work here alone"
 PATIENCE = 10  # seconds
+HELLO = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + bytes([0, 0, 0, 4, 0, 0, 0, 0, 0])  # no settings
 WORDS = ("auto", "local")  # of Ray's own
 AHEAD = 2  # tasks for each that can run, so that no worker waits for the driver
 
@@ -66,8 +67,8 @@ def places(cores: float, gpu: bool) -> float:
 
 
 def check() -> None:
-    """OSError in one sentence, before any work, where RAY_ADDRESS is set and nothing answers there;
-    Ray itself would ask for minutes.
+    """OSError in one sentence, before any work, where RAY_ADDRESS is set and no Ray answers there
+    in PATIENCE; Ray itself would ask for minutes.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     if address and not find_spec("ray"):
@@ -78,9 +79,19 @@ def check() -> None:
     if not (host and port.isdecimal()):  # Ray itself ends the process
         raise OSError(f"RAY_ADDRESS is {address}, not HOST:PORT or auto: {CURE}")
     try:
-        socket.create_connection((host.strip("[]"), int(port)), PATIENCE).close()
+        _greet(host.strip("[]"), int(port))
     except (OSError, OverflowError) as error:
         raise OSError(f"no Ray answers at {address} ({error}): {CURE}") from error
+
+
+def _greet(host: str, port: int) -> None:
+    """OSError unless HTTP/2 is spoken there, as by every server of Ray: its first words are its
+    settings.
+    """
+    with socket.create_connection((host, port), PATIENCE) as there:
+        there.sendall(HELLO)
+        if os.environ.get("RAY_USE_TLS", "0") == "0" and there.recv(9)[3:4] != HELLO[-6:-5]:
+            raise OSError("it speaks another protocol")
 
 
 def _joined():
