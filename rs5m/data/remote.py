@@ -5,6 +5,8 @@ Addresses are those that Arrow knows (s3://, gs://) and hf://datasets/OWNER/NAME
 credentials, endpoint and region come from the usual environment alone (AWS_ACCESS_KEY_ID,
 AWS_PROFILE, AWS_ENDPOINT_URL, HF_TOKEN and so on). Chapter: setup.
 
+* a server that AWS_ENDPOINT_URL names has PATIENCE for its first answer; one that falls silent
+  later ends a run when Arrow has asked it 31 times, for 3 s each
 * [NOT IMPLEMENTED] a run that works on the store itself: shards are made on a local disk
 """
 
@@ -22,12 +24,13 @@ from pathlib import Path
 from pyarrow import fs
 from tqdm.auto import tqdm
 
-from rs5m import files
+from rs5m import files, web
 from rs5m.data import runfolder
 from rs5m.web import hub
 
 BLOCK = 2**23  # bytes held at a time
 MARKS = "*?["
+PATIENCE = 20  # seconds
 STORES = ("s3://", "gs://")
 HUB = re.compile(r"hf://datasets/([^/@]+/[^/@]+)(?:@([^/]+))?(?:/(.*))?")
 
@@ -57,8 +60,23 @@ def _opened(url: str) -> tuple[fs.FileSystem, str]:
         raise ValueError(
             f"{url} is not the address of an object store: begin it with s3://, gs:// or hf://"
         )
+    if url.startswith("s3://"):
+        _greet(os.environ.get("AWS_ENDPOINT_URL_S3") or os.environ.get("AWS_ENDPOINT_URL", ""))
     with _told(url):
         return fs.FileSystem.from_uri(url.rstrip("/"))
+
+
+def _greet(server: str) -> None:
+    """OSError where a server takes a question and gives no whole answer in time; what it answers
+    is no matter.
+    """
+    allowed = {"redirects": 0, "retries": 0, "allow_loopback": True, "allow_private": True}
+    limits = web.Limits(timeout=PATIENCE, connect=PATIENCE, **allowed)
+    if server and web.fetch(server, limits).status == "timeout":
+        raise OSError(
+            f"{server} gives no answer within {PATIENCE} s: check AWS_ENDPOINT_URL and the network,"
+            " then run it again"
+        )
 
 
 # ---------------------------------------------------------------- from there
