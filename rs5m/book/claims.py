@@ -116,7 +116,7 @@ def _real_captions(claim: str) -> list[dict]:
     values, lines = record["values"], []
     why = (
         f"other towers, a linear head, {values['images']:,} captioned images, three seeds; no copy "
-        "of a test image among them"
+        "of a test image found among them"
     )
     for name, found in values["tests"].items():
         touched = contact.said(values.get("named", {}).get(name), name, "rsicd")
