@@ -12,6 +12,9 @@ fits into the image, where torchvision draws up to ten times and then takes the 
 import copy
 import hashlib
 import os
+import signal
+import sys
+import threading
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
@@ -23,7 +26,7 @@ from torch.utils import data
 from tqdm.auto import tqdm
 
 from rs5m import clip
-from rs5m.data import indexed, records
+from rs5m.data import datasets, indexed, records
 from rs5m.data.shards import local
 from rs5m.tune.augment import DRAWS, PUBLISHED, View, cut, decode
 from rs5m.web.download import LIMITS
@@ -80,7 +83,8 @@ class Shards(data.Dataset):
         self._open = {}  # files by shard, opened when first read from
         if not self.names:
             others = " holds" if len(found) == 1 else " and the other shards hold"
-            why = "; ".join(self.damaged[:3]) or "it is empty"
+            strange = datasets.in_words({why: one.names for why, one in self.others.items()})
+            why = "; ".join(self.damaged[:3]) or strange or "it is empty"
             raise ValueError(f"{self.paths[0]}{others} no whole pair ({why})")
 
     def __len__(self) -> int:
@@ -242,7 +246,7 @@ def stream(source: data.Dataset, items: Iterable[tuple], workers: int = 0) -> It
         generator=torch.Generator(),
     )
     try:
-        yield from loader
+        yield from _begun(loader)
     except Exception as error:
         _, _, told = str(error).partition("Original Traceback")
         if not told:
@@ -250,9 +254,27 @@ def stream(source: data.Dataset, items: Iterable[tuple], workers: int = 0) -> It
         raise type(error)(told.strip().splitlines()[-1].partition(": ")[2]) from error
 
 
+def _begun(loader: data.DataLoader) -> Iterator[Batch]:
+    """The loader's batches, whose workers do not hear Ctrl-C: it ends this process, which ends
+    them. In the middle of a fork it would be lost, so that it is heard right after.
+    """
+    if threading.current_thread() is not threading.main_thread():  # which alone hears it
+        return iter(loader)
+    heard = []
+    before = signal.signal(signal.SIGINT, lambda *_: heard.append(True))
+    try:
+        return iter(loader)
+    finally:
+        signal.signal(signal.SIGINT, before)
+        if heard:
+            signal.raise_signal(signal.SIGINT)
+
+
 def _as_it_is(batch: Batch) -> Batch:
     return batch
 
 
 def _alone(worker: int) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    sys.excepthook = lambda *_: None  # of its thread that a parent which was stopped has left
     cv2.setNumThreads(0)  # a worker is one core; OpenCV's threads do not survive a fork

@@ -1,10 +1,11 @@
-"""Ctrl-C in `rs5m tune` and `rs5m rs3` at many moments: one line, exit code 130, and the same
-command ends with the bytes of a run that nobody interrupted.
+"""Ctrl-C in `rs5m tune` and `rs5m rs3` at many moments: one line, exit code 130, no process left,
+and the same command ends with the bytes of a run that nobody interrupted.
 """
 
 import os
 import signal
 import sys
+import time
 from pathlib import Path
 
 import killed
@@ -25,12 +26,18 @@ TUNE = ["tune", "--model", MODEL, "--data", "pairs.csv", "--batch-size", "4", "-
 RS3 = ["rs3", "--images", "images", "--candidates", "6"]
 MOMENTS = {  # files that were opened or renamed before, each time from the last one's leftovers
     "tune": (TUNE, (2, 22, 12), "open_clip_*"),
+    # first when the worker opens the shard
+    "tune, a worker": ([*TUNE, "--workers", "1"], (20, 8), "open_clip_*"),
+    "tune, two workers": ([*TUNE, "--workers", "2"], (22, 12), "open_clip_*"),
     "rs3": (RS3, (4, 8, 7), "*.[pt]a*"),
 }
 
 
 def run(words: list[str], folder: Path, step: int) -> None:
-    """One command in a process of its own, with a cheap model and a signal at a step."""
+    """One command in a group of processes of its own, with a cheap model and a signal at a step to
+    all of them, as a terminal sends it.
+    """
+    os.setsid()
     os.chdir(folder)
     said = os.open(folder / "said.txt", os.O_CREAT | os.O_WRONLY | os.O_TRUNC)
     os.dup2(said, 1)
@@ -39,7 +46,7 @@ def run(words: list[str], folder: Path, step: int) -> None:
     small_clip.register(folder / "models")
     rs3._captioner = lambda _: (Cheap, "cheap")
     rs3._rankers = lambda _: (cheap_rankers, "cheap")
-    killed.at(step, "out", signal.SIGINT)
+    killed.at(step, "out", signal.SIGINT, group=True)
     sys.exit(cli.main([*words, "--out", "out"]))
 
 
@@ -67,6 +74,10 @@ def ended(processes, folder: Path, words: list[str], step: int) -> tuple[int, li
     process = processes.Process(target=run, args=(words, folder, step))
     process.start()
     process.join()
+    with pytest.raises(ProcessLookupError):  # no worker is left of the group
+        for _ in range(100):
+            os.killpg(process.pid, 0)
+            time.sleep(0.1)
     said = (folder / "said.txt").read_text().replace("\r", "\n").splitlines()
     return process.exitcode, [line for line in said if line.strip() and "it/s" not in line]
 

@@ -24,16 +24,16 @@ def ready() -> ForkServerContext:
     return context
 
 
-def at(step: int, folder: Path, number: int = signal.SIGKILL) -> None:
-    """Send this process a signal, its death unless another is named, when it opens or renames a
-    file of a folder for the step-th time, from 1; the file is not there yet, or is half there, or
-    has its temporary name.
+def at(step: int, folder: Path, number: int = signal.SIGKILL, group: bool = False) -> None:
+    """Send this process, or its whole group as a terminal does, a signal, its death unless another
+    is named, when it or a process forked from it opens or renames a file of a folder for the
+    step-th time, from 1; the file is not there yet, or is half there, or has its temporary name.
     """
     steps, below = count(1), str(folder)
 
     def watch(event: str, arguments: tuple) -> None:
         ours = event in ("open", "os.rename") and str(arguments[0]).startswith(below)
         if ours and next(steps) == step:
-            os.kill(os.getpid(), number)
+            (os.killpg if group else os.kill)(os.getpgid(0) if group else os.getpid(), number)
 
     sys.addaudithook(watch)
