@@ -15,7 +15,7 @@ from rs5m.web.download import LIMITS, fetch, folder
 from rs5m.web.limits import Limits
 
 ENDINGS = (".tar", ".tgz", *(f".tar.{packed}" for packed in ("gz", "bz2", "xz", "zst", "lz4")))
-HOLD = (*ENDINGS, *tables.ENDINGS, *(f".{kind}" for kind in PICTURES))  # of what may hold pairs
+HOLD = (*ENDINGS, ".zip", *tables.ENDINGS, *(f".{kind}" for kind in PICTURES))  # of what may hold pairs
 BESIDE = "beside the shards that are read"  # tables, pictures and other shards of a folder
 SHARD = re.compile(r".*[.](tar([.](gz|bz2|xz|zst|lz4))?|tgz)", re.IGNORECASE | re.DOTALL)
 
@@ -51,7 +51,7 @@ def local(shards: str | Path | Iterable[str | Path], limits: Limits = LIMITS) ->
 
 
 def beside(given: Iterable[str | Path], read: Iterable[Path]) -> list[str]:
-    """What else lies in the folders given of which shards are read: other shards, tables and
+    """What else lies in the folders given of which shards are read: other shards, zips, tables and
     pictures, which nobody opens.
     """
     there, found = {path.resolve() for path in read}, []

@@ -24,10 +24,10 @@ MODEL = small_clip.NAMES[True]
 SET = "epochs=2 warm_up=1 compiled=off precision=float32 checkpoint_every=2".split()
 TUNE = ["tune", "--model", MODEL, "--data", "pairs.csv", "--batch-size", "4", "--set", *SET]
 RS3 = ["rs3", "--images", "images", "--candidates", "6"]
+FORK = -1  # in place of a step: while a worker is forked
 MOMENTS = {  # files that were opened or renamed before, each time from the last one's leftovers
     "tune": (TUNE, (2, 22, 12), "open_clip_*"),
-    # first when the worker opens the shard
-    "tune, a worker": ([*TUNE, "--workers", "1"], (20, 8), "open_clip_*"),
+    "tune, a worker": ([*TUNE, "--workers", "1"], (FORK, 10, 11), "open_clip_*"),
     "tune, two workers": ([*TUNE, "--workers", "2"], (22, 12), "open_clip_*"),
     "rs3": (RS3, (4, 8, 7), "*.[pt]a*"),
 }
@@ -46,6 +46,8 @@ def run(words: list[str], folder: Path, step: int) -> None:
     small_clip.register(folder / "models")
     rs3._captioner = lambda _: (Cheap, "cheap")
     rs3._rankers = lambda _: (cheap_rankers, "cheap")
+    if step == FORK:
+        os.register_at_fork(after_in_parent=lambda: os.killpg(0, signal.SIGINT))
     killed.at(step, "out", signal.SIGINT, group=True)
     sys.exit(cli.main([*words, "--out", "out"]))
 

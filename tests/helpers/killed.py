@@ -34,6 +34,6 @@ def at(step: int, folder: Path, number: int = signal.SIGKILL, group: bool = Fals
     def watch(event: str, arguments: tuple) -> None:
         ours = event in ("open", "os.rename") and str(arguments[0]).startswith(below)
         if ours and next(steps) == step:
-            (os.killpg if group else os.kill)(os.getpgid(0) if group else os.getpid(), number)
+            os.kill(0 if group else os.getpid(), number)
 
     sys.addaudithook(watch)

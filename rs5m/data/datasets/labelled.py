@@ -114,7 +114,8 @@ def _of_zip(name: str, path: Path, inside: str) -> Classes:
     left_out |= {"an earlier member of the same name": twice} if twice else {}
     left_out |= {f"outside {inside}/": outside} if outside else {}
     if not kept:
-        raise ValueError(f"{path} has no images under {inside}/: fetch it again")
+        why = in_words(left_out) or "it is empty"
+        raise ValueError(f"{path} has no images under {inside}/ ({why}): fetch it again")
 
     def read(i: int) -> bytes:
         with lock:
