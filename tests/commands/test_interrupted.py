@@ -2,6 +2,7 @@
 and the same command ends with the bytes of a run that nobody interrupted.
 """
 
+import multiprocessing
 import os
 import signal
 import sys
@@ -46,6 +47,7 @@ def run(words: list[str], folder: Path, step: int) -> None:
     small_clip.register(folder / "models")
     rs3._captioner = lambda _: (Cheap, "cheap")
     rs3._rankers = lambda _: (cheap_rankers, "cheap")
+    multiprocessing.set_start_method("fork", force=True)  # of workers, as where nobody names one
     if step == FORK:
         os.register_at_fork(after_in_parent=lambda: os.killpg(0, signal.SIGINT))
     killed.at(step, "out", signal.SIGINT, group=True)
