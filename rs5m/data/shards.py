@@ -15,12 +15,7 @@ from rs5m.web.download import LIMITS, fetch, folder
 from rs5m.web.limits import Limits
 
 ENDINGS = (".tar", ".tgz", *(f".tar.{packed}" for packed in ("gz", "bz2", "xz", "zst", "lz4")))
-HOLD = (
-    *ENDINGS,
-    ".zip",
-    *tables.ENDINGS,
-    *(f".{kind}" for kind in PICTURES),
-)  # of what may hold pairs
+HOLD = (*ENDINGS, ".zip", *tables.ENDINGS, *(f".{kind}" for kind in PICTURES))  # may hold pairs
 BESIDE = "beside the shards that are read"  # tables, pictures and other shards of a folder
 SHARD = re.compile(r".*[.](tar([.](gz|bz2|xz|zst|lz4))?|tgz)", re.IGNORECASE | re.DOTALL)
 
