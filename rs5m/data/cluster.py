@@ -4,7 +4,7 @@ its number alone. Chapters: pub11, rs3.
 * the run's folder has to be on a disk that every machine of the cluster has under the same path;
   workers are in the driver's folder where they have it, so that relative paths mean the same
 * there are no waves: a shard that waits for a slow host holds up no other
-* near-copies are one task of one worker, for every picture may meet every other
+* a task may spread what it does over the workers in turn (`spread`)
 """
 
 from __future__ import annotations
@@ -174,6 +174,17 @@ def _came(ray, done, what: str, address: str) -> None:
         raise _failed(what, address, error.cause) from error
     except ray.exceptions.RayError as error:
         raise _failed(what, address, error) from error
+
+
+def spread(function: Callable, held: object) -> Callable[[Sequence], list]:
+    """In a task of the cluster: a function from parts to `function(held, part)` of each, in order,
+    by all workers. A machine gets `held` once; a worker that waits for others leaves its core to
+    them.
+    """
+    import ray
+
+    remote, shared = ray.remote(num_cpus=1, max_retries=3)(function), ray.put(held)
+    return lambda parts: ray.get([remote.remote(shared, part) for part in parts])
 
 
 def _failed(what: str, address: str, error: BaseException) -> OSError:

@@ -20,9 +20,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "sides",
             "threshold_curve",
         ],
-        "copies": ["CUT", "groups", "leaks", "scored_pairs"],
+        "copies": ["CUT", "groups", "leaks", "looked", "scored_pairs"],
         "hamming": ["components", "hash_pairs", "merge"],
-        "ondisk": ["bucket_pairs", "room"],
+        "ondisk": ["bucket_pairs", "opened", "room"],
         "thumbnails": [
             "CROPS",
             "HALVES",

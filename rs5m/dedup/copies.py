@@ -16,6 +16,7 @@ pairs to groups.
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -120,6 +121,7 @@ def scored_pairs(
     limits: Thresholds = THRESHOLDS,
     folder: str | Path | None = None,
     least: float = 0.0,
+    look: Callable[[np.ndarray], list[pd.DataFrame]] | None = None,
 ):
     """DataFrame i, j, distance (bits), orientation, score, road of all candidate pairs, before any
     threshold on the score.
@@ -135,6 +137,7 @@ def scored_pairs(
         limits: of the closer look, see `rs5m.dedup.registration.Thresholds`.
         folder: where candidates lie until they are looked at, for sets beyond memory.
         least: the lowest score of a pair that is handed back.
+        look: `looked` of candidates (m, 2) of this set, elsewhere; None: here.
     """
     same, b = b is None, a if b is None else b
     width, tables = len(b["thumb"]), []
@@ -145,7 +148,7 @@ def scored_pairs(
         numbers = _numbers(candidates(a, b, max_distance, how, join), how, same, width)
         for some in ondisk.distinct(numbers, width, folder) if folder else [_distinct(numbers)]:
             pair = np.stack(np.divmod(some, max(width, 1)), 1)
-            tables += _looked(a, b, pair, how, limits, least)
+            tables += look(pair) if look else looked(a, b, pair, how, limits, least)
     table = (
         pd.concat(tables)
         if tables
@@ -159,8 +162,21 @@ def scored_pairs(
     return table.drop_duplicates(["i", "j"], ignore_index=True).astype(COLUMNS)
 
 
-def _looked(a: dict, b: dict, pair: np.ndarray, how: int, limits: Thresholds, least: float):
-    """The rows of `scored_pairs` for candidates (m, 2), in tables."""
+def looked(
+    a: dict,
+    b: dict,
+    pair: np.ndarray,
+    how: int = 0,
+    limits: Thresholds = THRESHOLDS,
+    least: float = 0.0,
+) -> list[pd.DataFrame]:
+    """The rows of `scored_pairs` for candidates (m, 2), in tables.
+
+    Args:
+        a, b, limits, least: those of `scored_pairs`.
+        pair: positions in a and b.
+        how: the orientation of `a`, see `orient`.
+    """
     if not len(pair):
         return []
     with ThreadPoolExecutor(os.cpu_count()) as pool:

@@ -47,6 +47,13 @@ def _array(folder: str | Path | None, name: str, kind: type, shape: tuple) -> np
         raise files.unwritten(path, error) from error
 
 
+def opened(folder: str | Path) -> dict[str, np.ndarray]:
+    """A filled `room`'s files, of this process or of another one, to be read."""
+    names = ("thumb", "colour", "hash")
+    found = {name: np.load(Path(folder, f"{name}.npy"), mmap_mode="r") for name in names}
+    return found | {"hash": found["hash"].T}
+
+
 # ---------------------------------------------------------------- near hashes
 
 

@@ -1,12 +1,14 @@
 """Stage 4 of PUB11: copies of a picture, byte by byte or nearly. Chapter: pub11.
 
-What compares pictures reads their signatures, 2.2 kB each, from the finished shards; on a cluster
-it is a task of one worker, and the driver gets the pairs that met.
+What compares pictures reads their signatures, 2.2 kB each, from the finished shards. On a cluster a
+task of one worker finds candidates, all workers take a closer look at them, and the driver gets the
+pairs that met.
 """
 
 from __future__ import annotations
 
 import hashlib
+import os
 import shutil
 from functools import partial
 from pathlib import Path
@@ -22,6 +24,7 @@ from rs5m.data.runfolder import shard_path
 from rs5m.pub11.stages import LOOKED, arrow, lost
 
 BEYOND = 200_000  # pictures whose signatures are held in memory
+PART = 2**13  # candidates that a worker looks at
 SIGNED = ("thumb", "colour", "hash")
 FACTS = tuple(name for name in LOOKED.names[2:] if name not in SIGNED)
 COPIES = pa.schema(
@@ -105,7 +108,7 @@ def _near(sha256: pd.Series, shards: int, out: Path) -> pd.DataFrame:
     """Pairs of near-copies among pictures of these digests, as `dedup.scored_pairs` has them."""
     name = hashlib.sha256("".join(sha256).encode()).hexdigest()[:16]
     path = partial(_near_path, name)  # of other pictures there is nothing
-    write = partial(_write_near, path, shards)
+    write = partial(_write_near, path, shards, bool(os.environ.get("RAY_ADDRESS")))
     cluster.work(cluster.Task("near", path, write, 1), {0: range(len(sha256))}, out)
     return pq.read_table(path(out, 0)).to_pandas()
 
@@ -114,19 +117,19 @@ def _near_path(name: str, out: Path, number: int) -> Path:
     return out / "near" / f"{name}.parquet"
 
 
-def _write_near(path, shards: int, out: Path, number: int, given: range) -> None:
+def _write_near(path, shards: int, spread: bool, out: Path, number: int, given: range) -> None:
     """Write the pairs among the valid pictures of a run, one of each set of equal bytes."""
     found = valid(pictures(shards, out, ("invalid", "sha256")))
     unique = found[dedup.exact(found.sha256) == np.arange(len(found))]
     if len(unique) != len(given):
         raise lost("near", number, len(unique), len(given), out)
-    pairs = pa.Table.from_pandas(_pairs(unique, out), preserve_index=False)
+    pairs = pa.Table.from_pandas(_pairs(unique, out, spread), preserve_index=False)
     runfolder.save(pairs.replace_schema_metadata(None), path(out, number))
 
 
-def _pairs(unique: pd.DataFrame, out: Path) -> pd.DataFrame:
+def _pairs(unique: pd.DataFrame, out: Path, spread: bool) -> pd.DataFrame:
     """Pairs of near-copies as `dedup.scored_pairs` has them. Of more than BEYOND pictures
-    signatures and candidates lie in files of the run's folder meanwhile.
+    signatures and candidates lie in files of the run's folder meanwhile. spread: over a cluster.
     """
     folder = out / ".near" if len(unique) > BEYOND else None
     if folder:
@@ -140,7 +143,23 @@ def _pairs(unique: pd.DataFrame, out: Path) -> pd.DataFrame:
         for name in SIGNED:
             values = np.frombuffer(b"".join(part[name]), room[name].dtype)
             room[name][place[part.key]] = values.reshape(len(part), *room[name].shape[1:])
-    found = dedup.scored_pairs(room, folder=folder, least=dedup.MIN_SCORE)
+    look = _everywhere(room, folder) if spread else None
+    found = dedup.scored_pairs(room, folder=folder, least=dedup.MIN_SCORE, look=look)
     if folder:
         shutil.rmtree(folder)
     return found
+
+
+def _everywhere(room: dict, folder: Path | None):
+    """The closer look at candidates, by all workers of the cluster."""
+    if folder:
+        for name in SIGNED:
+            room[name].base.flush()  # other machines read it
+    parts = cluster.spread(_look, folder or room)
+    return lambda pair: sum(parts(np.split(pair, range(PART, len(pair), PART))), [])
+
+
+def _look(held: dict | Path, pair: np.ndarray) -> list[pd.DataFrame]:
+    """On a worker: the candidates that are near-copies."""
+    room = dedup.opened(held) if isinstance(held, Path) else held
+    return dedup.looked(room, room, pair, least=dedup.MIN_SCORE)

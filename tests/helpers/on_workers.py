@@ -8,6 +8,7 @@ import sys
 import time
 from itertools import count
 from pathlib import Path
+from unittest import mock
 
 
 def clock_is_wrong():
@@ -44,3 +45,18 @@ def dies(write, marks: str, times: int, *given) -> None:
 
     webdataset.TarWriter.write = dying if left else put
     write(*given)
+
+
+def looks(marks: str, beyond: int, *given) -> None:
+    """As `_write_near` with small parts and another BEYOND; whoever looks leaves its number."""
+    from rs5m.pub11 import duplicates
+
+    look = duplicates._look
+
+    def marked(held, pair):
+        Path(marks, f"{os.getpid()}-{type(held).__name__}-{pair.tobytes().hex()}").touch()
+        return look(held, pair)
+
+    Path(marks, f"{os.getpid()}-candidates").touch()
+    with mock.patch.multiple(duplicates, PART=4, BEYOND=beyond, _look=marked):
+        duplicates._write_near(*given)

@@ -106,6 +106,23 @@ def test_workers_compare_pictures_and_write_the_tars(site, again, alone, on_ray,
     assert stats["count"] == TAR
 
 
+@pytest.mark.parametrize(("beyond", "held"), [(200_000, "dict"), (10, "PosixPath")])
+def test_workers_take_the_closer_look(
+    beyond, held, site, again, alone, on_ray, tmp_path, monkeypatch
+):
+    shutil.rmtree(again / "near")
+    marks = tmp_path / "marks"
+    marks.mkdir()
+    monkeypatch.setattr(duplicates, "_write_near", partial(on_workers.looks, str(marks), beyond))
+    go(site, again)
+    assert ends(again) == alone and not (again / ".near").exists()
+    names = [path.name.split("-") for path in marks.iterdir()]
+    (finder,) = [name[0] for name in names if name[1] == "candidates"]
+    lookers = [name[0] for name in names if name[1] == held]
+    assert len(lookers) == len(names) - 1 > 1, "a few candidates each, once"
+    assert finder not in lookers
+
+
 def test_tars_that_are_there_are_not_made_again(site, again, alone, on_ray):
     go(site, again)
     for name in ("dropped.parquet", "pub11-train-0001.tar"):
