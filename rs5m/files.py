@@ -231,6 +231,7 @@ KINDS = (  # the first bytes of files that come under another's name
     (b"\x1f\x8b", "compressed by gzip"),
     (b"\x28\xb5\x2f\xfd", "compressed by zstd"),
     (b"ARROW1", "Arrow's own format"),
+    (b"%PDF", "a PDF"),
     (b"<", "a web page or XML"),
     (b"{", "json"),
     (b"[", "json"),

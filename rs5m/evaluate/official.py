@@ -139,6 +139,9 @@ def find_all(
     for one in several:
         there, not_there = find(tasks, one, asked.image, asked.label)
         found, left_out = found + there, left_out + not_there
+        for task in tasks:
+            if not any(f.task == task for f in there):
+                print(f"{task}: no set of this task is in {one}")
     names = [(f.task, f.name) for f in found]
     if twice := [name for name in names if names.count(name) > 1]:
         raise ValueError(
@@ -189,9 +192,6 @@ def find(
                     )
     if not found and not world and "zeroshot" in tasks and (own := labelled.own(data)):
         return [Found("zeroshot", own.name, own)], []
-    for task in tasks:
-        if not any(f.task == task for f in found):
-            print(f"{task}: no set of this task is in {data}")
     if not found and world:
         raise FileNotFoundError(
             f"the pocket world has no set of {', '.join(tasks)}: give another task or a folder"

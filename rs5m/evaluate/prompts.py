@@ -14,6 +14,7 @@ from rs5m.data.datasets import Classes, Labelled
 if TYPE_CHECKING:  # names and protocols need no torch
     from rs5m.clip import Model
 
+NUMBER = re.compile(r"\d+([.]\d*)?")  # as a table with empty cells spells it
 WORDS = {  # folder names of UC Merced and WHU-RS19 that run words together
     "baseballdiamond": "baseball diamond",
     "denseresidential": "dense residential area",
@@ -58,7 +59,7 @@ class Words(NamedTuple):
             told = {"no name for": fewer, "no folder of": more}
             wrong = [f"{say} {', '.join(sorted(some))}" for say, some in told.items() if some]
             raise ValueError(f"--classnames: {'; '.join(wrong)}: give a line for each class folder")
-        if unnamed and all(name.isdecimal() for name in classes):
+        if unnamed and all(NUMBER.fullmatch(name) for name in classes):
             raise ValueError(
                 f"{set_name} has the numbers {classes[0]} to {classes[-1]} for classes: give their "
                 "names with --classnames, a line each"

@@ -273,11 +273,26 @@ def empty_split(folder):
     return folder
 
 
+def decimals(folder):
+    path = csv(folder)
+    lines = (f"{i}.png,{i % 2}.0" for i in range(6))
+    path.write_text("\n".join(["path,label", *lines]))
+    return path
+
+
+def a_pdf(folder):
+    folder.mkdir()
+    (folder / "set.csv").write_text("%PDF-1.7\n%%EOF")
+    return folder / "set.csv"
+
+
 BAD = {
     "two that fit": (lambda f: csv(f, head="path{},label,class".format("")), "2 columns called"),
     "one class": (one_class, "set has the one label red: zero-shot"),
     "no label": (lambda f: csv(f, head="path{}what"), "has no column 'label' or of a like name"),
     "empty split": (empty_split, "mine has nothing in its split test: fill the folder"),
+    "decimals": (decimals, "set has the numbers 0.0 to 1.0 for classes: give their"),
+    "a pdf": (a_pdf, "set.csv is a PDF: give parquet, csv, tsv or jsonl"),
     "numbers": (lambda f: parquet(f, False), "set has the numbers 0 to 2 for classes: give their"),
 }
 
@@ -345,6 +360,12 @@ def test_names_are_for_the_sets_that_they_fit(tmp_path, evaluated, capsys):
     names.write_text("blue,indigo\ngreen,lime\nred,rust\n")
     evaluated("--data", *sets, "--classnames", names, code=2)
     assert "set has the numbers 0 to 2 for classes" in capsys.readouterr().err
+
+
+def test_a_task_without_a_set_is_said(tmp_path, evaluated, capsys):
+    path = csv(tmp_path / "mine")
+    evaluated("--data", path, "--tasks", "zeroshot,retrieval")
+    assert f"retrieval: no set of this task is in {path}" in capsys.readouterr().out
 
 
 def test_two_sets_of_one_name_are_refused(tmp_path, evaluated, capsys):
