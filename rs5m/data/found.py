@@ -128,7 +128,7 @@ def _beside(folder: Path, every: list[Path]) -> Iterator[Pair]:
         if kind not in (*records.PICTURES, "txt", "json") or kind in samples.get(stem, ()):
             yield Pair(file.relative_to(folder).as_posix(), fault="belongs to no pair")
         elif not file.is_file():  # whoever reads a pipe waits for ever
-            yield Pair(file.relative_to(folder).as_posix(), fault="is not a file, or a broken link")
+            yield Pair(file.relative_to(folder).as_posix(), fault=datasets.NO_FILE)
         else:
             samples.setdefault(stem, {})[kind] = file
     for paths in samples.values():

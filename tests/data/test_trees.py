@@ -146,7 +146,7 @@ def test_linked_and_nested_class_folders_are_read(tmp_path):
     found = datasets.classes("aid", tmp_path)
     assert found.images.names == ["Beach/1.jpg", "Beach/deep/deeper/2.jpg", "Port/3.jpg"]
     assert [found.images.read(i) for i in range(3)] == [b"1", b"2", b"1"]
-    assert found.left_out == {"a link to nothing": ["Port/4.jpg"]}
+    assert found.left_out == {"is not a file, or a broken link": ["Port/4.jpg"]}
 
 
 def test_a_pointer_of_git_lfs_is_named_wherever_it_stands(tmp_path):

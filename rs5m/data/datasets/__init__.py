@@ -16,6 +16,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "Images",
             "LAYOUTS",
             "LeftOut",
+            "NO_FILE",
             "UNREAD",
             "classes",
             "in_words",

@@ -26,7 +26,7 @@ LAYOUTS = {  # folder with a folder for each class, where it lies, zips that hol
 }
 ENDINGS = tuple(f".{kind}" for kind in PICTURES)
 LeftOut = dict[str, list[str]]  # names by the reason why they are left out
-UNREAD = "cannot be read"
+UNREAD, NO_FILE = "cannot be read", "is not a file, or a broken link"
 
 
 class Images(NamedTuple):
@@ -163,7 +163,7 @@ def listed(folder: Path, endings: Sequence[str], below: int = 0) -> tuple[dict[s
         left_out.setdefault(reason, []).append(name)
     kept = [name for name in kept if name not in reasons]
     if gone := [name for name in kept if not paths[name].is_file()]:
-        left_out["a link to nothing"] = gone
+        left_out[NO_FILE] = gone
     absent = set(gone)
     return {name: paths[name] for name in kept if name not in absent}, left_out
 
