@@ -202,7 +202,7 @@ def test_an_index_of_another_model_is_refused(photos, model, capsys):
 DAMAGED = {  # what is changed in an index, and what is said of it
     "width": (lambda a: a["image"][:, :5], "image", "vectors of 5 numbers, and the model's have"),
     "axes": (lambda a: a["image"][0], "image", "of shape (32,): give floats with 2 axes"),
-    "none": (lambda a: a["image"][:0], "image", "give floats with 2 axes"),
+    "none": (lambda a: a["image"][:0], "image", "image is empty (shape (0, 32))"),
     "nan": (lambda a: a["image"] * np.nan, "image", "6 of 6 rows of image are zeros or not"),
     "names": (lambda a: a["names"][1:], "names", "has 5 names and 6 vectors: run rs5m embed again"),
     "no json": (lambda a: "{", "about", "is not an index of images"),
