@@ -66,10 +66,10 @@ def test_at_the_scales_of_clip_rs3_s_images_are_eurosat_s(tmp_path, monkeypatch)
     classes = ("AnnualCrop", "Forest", "SeaLake")
     for name in classes:
         (tmp_path / "2750" / name).mkdir(parents=True)
-        for i in range(2):
+        for i in range(5):
             pixels = np.full((64, 64, 3), 40 * i, np.uint8)
             Image.fromarray(pixels).save(tmp_path / f"2750/{name}/{name}_{i}.jpg")
     monkeypatch.setenv("RS5M_DATA", str(tmp_path))
     known = runs.labelled_records(scales.get("colab"))
-    assert sorted(known) == [f"{name}_{i}" for name in classes for i in range(2)]
-    assert known["AnnualCrop_0"].labels == ("annual crop",)
+    assert [name.split("_")[0] for name in known] == [name for name in classes for _ in range(2)]
+    assert next(iter(known.values())).labels == ("annual crop",), "half of a class, rounded down"
