@@ -12,6 +12,7 @@ package index there.
 import ipaddress
 import os
 import re
+import signal
 import socket
 import sys
 from functools import cache
@@ -21,6 +22,8 @@ import pytest
 
 # Before torch: threads that spin for long crawl on a busy machine.
 os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+# A shell that starts this in the background has Ctrl-C ignored, and so would what tests start.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 REAL = {name: getattr(socket.socket, name) for name in ("connect", "connect_ex", "sendto")}
 RESOLVE = socket.getaddrinfo
 ROOMS = "adapters|captions|clip|commands|pocket|pub11|rs3|tune"
