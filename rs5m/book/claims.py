@@ -66,9 +66,8 @@ def rows() -> list[dict]:
 def _row(claim: str, scale: str, what: str, gain: dict, **more) -> dict:
     """A row from gain, low and high in points. `line` and `scale` are for the figure."""
     numbers = {"ours": gain["gain"], "low": gain["low"], "high": gain["high"], "unit": "points"}
-    about = {"claim": claim, "scale": scale, "line": f"{claim}: {what}"}
-    about |= {"what": f"{what}, scale {scale}"}
-    return about | {"same_setting": False} | numbers | more
+    about = {"claim": claim, "scale": scale, "what": f"{what}, scale {scale}"}
+    return about | {"line": f"{claim}: {what}", "same_setting": False} | numbers | more
 
 
 def _published_weights(claim: str) -> list[dict]:
@@ -123,6 +122,7 @@ def _real_captions(claim: str) -> list[dict]:
         lines.append(_on_rsicd(claim, NAMES[name], found, why, touched))
         if new := found.get("unheard"):
             said = f"{why}; images of {', '.join(new['classes'])} alone, answers among all classes"
+            said += "; the interval does not cover which classes"
             what = f"{NAMES[name]}, classes new to the captions"
             lines.append(_on_rsicd(claim, what, new, said, contact.NONE))
     return lines
@@ -245,9 +245,8 @@ def _size(claim: str) -> list[dict]:
                 f"{pub11:,} of PUB11 from a small web of known truth, {rs3:,} of RS3: "
                 "made to show every stage"
             )
-            what = f"pairs built, scale {scale}"
-            line = {"claim": claim, "scale": scale, "what": what, "ours": pub11 + rs3}
-            lines.append(line | {"reason": why})
+            about = {"claim": claim, "scale": scale, "what": f"pairs built, scale {scale}"}
+            lines.append(about | {"ours": pub11 + rs3, "reason": why})
     return lines
 
 

@@ -65,7 +65,8 @@ def read(path: str | Path, image: str = "", label: str = "") -> Classes | Severa
 
     Args:
         path: of a file or folder; of train, validation and test the test part is read, and said.
-        image, label: the names of a table's columns; guessed, and said, where not given.
+        image, label: the names of a table's columns, the label's of a shard's json, too; guessed,
+            and said, where not given.
     """
     path = Path(path).resolve()
     held = _of_split(path, _held(path)) if path.is_dir() else [path]
@@ -74,7 +75,7 @@ def read(path: str | Path, image: str = "", label: str = "") -> Classes | Severa
     name = path.name if path.is_dir() else path.stem
     left_out: LeftOut = {}
     if shards.SHARD.fullmatch(held[0].name):
-        rows, meaning = list(samples(held, left_out)), []
+        rows, meaning = list(samples(held, left_out, label)), []
         several = any(isinstance(labels, tuple) for _, _, labels in rows)
         if unread := shards.beside([path], held):
             left_out[shards.BESIDE] = unread
@@ -223,7 +224,8 @@ def _set(
         given = [one for i, one in enumerate(given) if i not in twice]
     if not rows:
         why = datasets.in_words(left_out) or "nothing is there"
-        raise ValueError(f"{name} has no image with a label: {why}")
+        cure = "; name the one that counts with --label-column" if SEVERAL in left_out else ""
+        raise ValueError(f"{name} has no image with a label: {why}{cure}")
     every = sorted({label for one in given for label in one}, key=_order)
     classes = meaning or every
     place = {str(i): i for i in range(len(meaning))} if meaning else {}

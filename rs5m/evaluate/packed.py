@@ -32,15 +32,17 @@ def labels_of(value: object) -> list[str]:
 
 
 def samples(
-    paths: list[Path], left_out: LeftOut
+    paths: list[Path], left_out: LeftOut, label: str = ""
 ) -> Iterator[tuple[str, Callable[[], bytes], list[str]]]:
-    """The samples with an image and a label, in `cls` or in the `json` under one of NAMES."""
+    """The samples with an image and a label, in `cls` or in the `json` under one of NAMES; label:
+    the one name in the `json` that counts.
+    """
     for path in paths:
         with path.open("rb") as stream:
             inside = records.samples(stream.fileno(), {*records.KINDS, "cls"})
             for stem, members in inside.held.items():
                 pictures = [kind for kind in records.PICTURES if kind in members]
-                given = _label_of(stream.fileno(), members)
+                given = _label_of(stream.fileno(), members, label)
                 fault = "" if given and pictures else NO_LABEL if pictures else found.NO_IMAGE
                 if fault:
                     left_out.setdefault(fault, []).append(stem)
@@ -54,21 +56,24 @@ def samples(
             left_out.setdefault(reason, []).extend(f"{path.name} {name}" for name in names)
 
 
-def _label_of(file: int, members: dict[str, tuple[int, int]]) -> list[str] | tuple[str, ...]:
+def _label_of(
+    file: int, members: dict[str, tuple[int, int]], label: str
+) -> list[str] | tuple[str, ...]:
     """The labels of a sample; a tuple where they stand in a list."""
 
     def text(kind: str) -> str:
         start, length = members[kind]
         return sample.spelled(os.pread(file, min(length, records.LONGEST_TEXT), start)).strip()
 
-    if "cls" in members:
+    if "cls" in members and not label:
         return labels_of(text("cls"))
     try:
         told = json.loads(text("json")) if "json" in members else {}
     except (ValueError, RecursionError):
         return []
     told = told if isinstance(told, dict) else {}
-    values = [told[key] for key in told if tables.squeezed(key) in NAMES]
+    wanted = (tables.squeezed(label),) if label else NAMES
+    values = [told[key] for key in told if tables.squeezed(key) in wanted]
     listed = any(isinstance(value, list) for value in values)
     several = (one for value in values for one in (value if isinstance(value, list) else [value]))
     given = [label for one in several for label in labels_of(one)]

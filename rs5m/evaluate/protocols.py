@@ -165,7 +165,7 @@ def recall(
 
 
 def chance(right: np.ndarray, ks: Sequence[int]) -> dict[str, float]:
-    """What `recall` is, on average, of scores drawn at random: the values of its first answer.
+    """What the values of `recall` are, on average, of scores drawn at random.
 
     right: bool (images, texts), as `recall` takes it.
     """

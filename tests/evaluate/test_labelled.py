@@ -194,6 +194,18 @@ def test_a_sample_with_two_labels_has_no_first_one(tmp_path):
     assert data.left_out == {"has several labels": ["0002.png"]} and len(data.labels) == 2
 
 
+def test_of_two_names_in_a_shard_s_json_one_is_named(tmp_path):
+    told = [json.dumps({"label": n, "label_name": c}).encode() for n, c in enumerate(nc.COLOURS)]
+    pictures = [nc.picture(colour, 0) for colour in nc.COLOURS]
+    nc.tar(tmp_path / "a.tar", [{"png": p, "json": t} for p, t in zip(pictures, told, strict=True)])
+    with pytest.raises(ValueError, match="several labels.*; name the one .* with --label-column"):
+        labelled.read(tmp_path / "a.tar")
+    data = labelled.read(tmp_path / "a.tar", label="Label-Name")
+    assert data.classes == sorted(nc.COLOURS) and data.left_out == {}
+    with pytest.raises(ValueError, match=r"no image with a label: \d \(has no label\)$"):
+        labelled.read(tmp_path / "a.tar", label="kind")
+
+
 def test_what_lies_beside_is_named(tmp_path):
     folder = imagefolder(tmp_path / "mine")
     (folder / "test/pictures").mkdir()
