@@ -57,10 +57,7 @@ def _add_data(add) -> None:
         "--features)."
     )
     image = "A table's column of paths or images (default: guessed by its name, and printed)."
-    label = (
-        "A table's column of labels, or of lists of them, or their name in the json of shards "
-        "(default: guessed, and printed of tables)."
-    )
+    label = "A table's column of labels or lists, or their name in shards' json (default: guessed)."
     protocol = (
         "The protocol of other papers that is measured beside the paper's: rs5m for the paper's "
         "alone, clip, skyscript, remoteclip, or all of them side by side (default: %(default)s)."
