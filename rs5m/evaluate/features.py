@@ -9,7 +9,6 @@ runs/<scale>/, where the name of a tuned model stands for its weights.
 
 import hashlib
 import json
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import wraps
@@ -89,6 +88,10 @@ def cut(model: Model, texts: Sequence[str]) -> int:
 # ---------------------------------------------------------------- kept on disk
 
 
+class _NotKept(Exception):
+    """Carries what was encoded out of `Store.kept`."""
+
+
 class Store:
     """One model's vectors in runs/<room>/: loaded where this model met these data before, else
     encoded.
@@ -124,27 +127,35 @@ class Store:
         @wraps(make)  # the folder's name depends on the code of the module that makes it
         def timed(folder: Path) -> None:
             began = time.perf_counter()
-            make(folder)
-            self.seconds[stage] = self.seconds.get(stage, 0) + time.perf_counter() - began
+            try:
+                make(folder)
+            finally:
+                self.seconds[stage] = self.seconds.get(stage, 0) + time.perf_counter() - began
 
         return results.artefact(stage, self.room, (self.key, data), timed)
 
     def images(self, images: Images, name: str) -> Encoded:
-        """`encode` of a set's images; the skipped ones are counted and named."""
+        """`encode` of a set's images; the skipped ones are counted and named. Where some could not
+        be read, nothing is kept: the next run may find them.
+        """
 
         def make(folder: Path) -> None:
             found = encode(self.make_model(), images, name, **self.how)
+            if any(reason.startswith(datasets.UNREAD) for reason in found.skipped.values()):
+                raise _NotKept(found)  # and the folder is neither left nor said to be
             np.save(folder / "vectors.npy", found.vectors)
             np.save(folder / "kept.npy", found.kept)
             (folder / "skipped.json").write_text(json.dumps(found.skipped, ensure_ascii=False))
 
         self.digests[f"images-{name}"] = digest = data_digest(images)
-        folder = self.kept(f"images-{name}", digest, make)
-        skipped = json.loads((folder / "skipped.json").read_text())
-        datasets.tell_skipped(name, skipped)
-        found = Encoded(np.load(folder / "vectors.npy"), np.load(folder / "kept.npy"), skipped)
-        if any(reason.startswith(datasets.UNREAD) for reason in skipped.values()):
-            shutil.rmtree(folder)  # the next run may find these images
+        try:
+            folder = self.kept(f"images-{name}", digest, make)
+        except _NotKept as left:
+            (found,) = left.args
+        else:
+            skipped = json.loads((folder / "skipped.json").read_text())
+            found = Encoded(np.load(folder / "vectors.npy"), np.load(folder / "kept.npy"), skipped)
+        datasets.tell_skipped(name, found.skipped)
         return found
 
     def texts(self, texts: Sequence[str], name: str) -> np.ndarray:

@@ -3,6 +3,7 @@
 import io
 import json
 import os
+import re
 import tarfile
 import zipfile
 from pathlib import Path
@@ -242,8 +243,8 @@ def test_members_of_one_name_in_two_shards_are_two(tmp_path, evaluated):
 
 
 @pytest.mark.parametrize("moment", ["before its bytes are digested", "before it is encoded"])
-def test_an_image_that_vanishes_is_left_out(tmp_path, monkeypatch, evaluated, moment):
-    """And is there again in the next run, once it is back."""
+def test_an_image_that_vanishes_is_left_out(tmp_path, monkeypatch, evaluated, moment, capsys):
+    """And is there again in the next run, once it is back; vectors are said to be kept then."""
     path = csv(tmp_path / "mine")
     image = tmp_path / "mine/3.png"
     content, real = image.read_bytes(), features.data_digest
@@ -267,8 +268,11 @@ def test_an_image_that_vanishes_is_left_out(tmp_path, monkeypatch, evaluated, mo
     gone = "cannot be read (No such file or directory)"
     assert (entry["reason"], entry["files"]) == (gone, ["3.png"])
     assert report["extra"]["zeroshot set"]["images"] == 5
+    assert not re.search(r"images-\S+: computed, kept in", "".join(capsys.readouterr()))
     image.write_bytes(content)
     report = evaluated("--data", path)
+    said = "".join(capsys.readouterr())
+    assert re.search(r"images-\S+: computed, kept in", said)
     assert not report["left_out"] and report["extra"]["zeroshot set"]["images"] == 6
 
 
