@@ -82,7 +82,7 @@ def split(folder: Path, name: str, part: str) -> Split:
     if missing := [path for path in paths if not path.is_file()]:
         raise FileNotFoundError(
             f"{missing[0]} is not there, one of {len(missing)} missing images of {name}'s {part} "
-            "list"
+            "list: put them there, or take their rows out of the list"
         )
     return Split(name, paths, [tuple(filter(is_caption, texts)) for texts in captions.values()])
 

@@ -149,10 +149,10 @@ def test_the_shards_are_shuffled_the_same_bytes_each_time_and_written_once(
 
 def test_what_fails_leaves_no_folder(folder, tmp_path):
     os.remove(folder / "rsicd" / "RSICD_images" / "farm_4.jpg")
-    with pytest.raises(
-        FileNotFoundError,
-        match="farm_4.jpg is not there, one of 1 missing images of rsicd's train list",
-    ):
+    said = (
+        "farm_4.jpg is not there, one of 1 missing images of rsicd's train list: put them there, or"
+    )
+    with pytest.raises(FileNotFoundError, match=said):
         ret2.shards(folder, "ret2", tmp_path / "out" / "shards")
     assert not list((tmp_path / "out").iterdir())
 
