@@ -121,7 +121,7 @@ def _real_captions(claim: str) -> list[dict]:
         touched = contact.said(values.get("named", {}).get(name), name, "rsicd")
         lines.append(_on_rsicd(claim, NAMES[name], found, why, touched))
         if new := found.get("unheard"):
-            said = f"{why}; images of {', '.join(new['classes'])} alone, answers among all classes"
+            said = f"{why}; images of {contact.levels(new)} alone, answers among all classes"
             said += "; the interval does not cover which classes"
             what = f"{NAMES[name]}, classes new to the captions"
             lines.append(_on_rsicd(claim, what, new, said, contact.NONE))

@@ -47,6 +47,17 @@ def unheard(captions: list, data: Labelled) -> list[int]:
     return [c for c, own in enumerate(begins) if not any(h.startswith(tuple(own)) for h in held)]
 
 
+def levels(new: dict) -> str:
+    """The classes that are new to the captions (`rs5m.book.rsicd`, "unheard"), each with the share
+    that is right before and after.
+    """
+    right = new.get("by class", {})
+    before_after = {
+        name: f" ({one['general']:.0f} -> {one['tuned']:.0f} %)" for name, one in right.items()
+    }
+    return ", ".join(name + before_after.get(name, "") for name in new["classes"])
+
+
 def _words(texts: Iterable[str]) -> list[str]:
     return re.findall(r"[^\W\d_]+", " ".join(texts).lower())
 

@@ -18,17 +18,16 @@ import pandas as pd
 import torch
 
 from rs5m import clip, dedup, files, intervals, results, retrieval, tune, zeroshot
-from rs5m.book import colour, head, models, plots
+from rs5m.book import colour, head, models
 from rs5m.book import contact as touch
 from rs5m.book.scales import Scale, data_folder
-from rs5m.book.scorecard import NAMES
 from rs5m.clip import Model
 from rs5m.data import datasets
 from rs5m.evaluate import prompts
-from rs5m.intervals import in_words
 from rs5m.tune import ret2
 
 ZIP = "rsicd_112.zip"
+LEFT_OUT = "rsicd_left_out.csv"  # in results/local
 TESTS = ("eurosat", "ucm", "whurs19")
 ARMS = ("colour", "general", "tuned", "labels")
 VALIDATION = 0.1  # of the training images
@@ -141,8 +140,66 @@ def mean_recall(image: np.ndarray, captions: list[tuple[str, ...]], known: dict)
     return retrieval.recall(image, text, owner)["mean_recall"]
 
 
+class Material(NamedTuple):
+    """What the experiment reads: RSICD's halves, the sets tested on, their `Part`s by name, the
+    test half's as "rsicd-test"; `contact`; the training images that stay, with their captions; text
+    features by caption.
+    """
+
+    train: ret2.Split
+    test: ret2.Split
+    sets: dict[str, datasets.Classes]
+    parts: dict[str, Part]
+    copies: dict[str, pd.DataFrame]
+    keep: np.ndarray
+    seen: Part
+    captions: list[tuple[str, ...]]
+    known: dict[str, torch.Tensor]
+
+
+def material(scale: Scale) -> Material:
+    """All that the towers give, kept in runs/, less the training images that a test set holds."""
+    model, root = models.general(scale), folder(scale)
+    train, test = (ret2.split(root, "rsicd", half) for half in ("train", "test"))
+    seen = part(scale, "rsicd-train", files_of(train), head.TURNS)
+    sets = {name: datasets.classes(name, data_folder(scale)) for name in TESTS}
+    parts = {name: part(scale, name, found.images, (0,)) for name, found in sets.items()}
+    parts["rsicd-test"] = part(scale, "rsicd-test", files_of(test), (0,))
+    copies = contact(seen, parts)
+    copied = np.concatenate([pairs["train"] for pairs in copies.values()])
+    keep = ~np.isin(np.arange(len(seen.features)), copied)
+    captions = [texts for texts, kept in zip(train.captions, keep, strict=True) if kept]
+    seen = Part(seen.features[keep], seen.colours[keep], {})
+    known = known_texts(scale, model, [*captions, *test.captions])
+    return Material(train, test, sets, parts, copies, keep, seen, captions, known)
+
+
+def left_out(copies: dict[str, pd.DataFrame], train: list, tests: dict[str, list]) -> pd.DataFrame:
+    """DataFrame image, test_set, test_image, orientation (as in `rs5m.dedup.orient`), score: each
+    training image left out, with its best match in each set. Images by name.
+    """
+    rows = [
+        (train[pair.train], name, tests[name][pair.test], pair.orientation, round(pair.score, 2))
+        for name, pairs in copies.items()
+        for pair in pairs.sort_values("score", ascending=False).itertuples()
+    ]
+    table = pd.DataFrame(rows, columns=["image", "test_set", "test_image", "orientation", "score"])
+    table = table.drop_duplicates(["image", "test_set"])
+    return table.sort_values(["test_set", "image"], ignore_index=True)
+
+
+def _listed(found: Material) -> None:
+    """Write results/local/LEFT_OUT."""
+    names = {name: labelled.images.names for name, labelled in found.sets.items()}
+    names["rsicd-test"] = [path.name for path in found.test.paths]
+    table = left_out(found.copies, [path.name for path in found.train.paths], names)
+    with files.whole(results.root() / "results" / "local" / LEFT_OUT) as temporary:
+        table.to_csv(temporary, index=False, lineterminator="\n")
+
+
 def measure(scale: Scale) -> dict:
-    """The whole experiment; seconds where the trunk's features are in runs/, else minutes.
+    """The whole experiment; seconds where the trunk's features are in runs/, else minutes. Names of
+    what was left out go to results/local/LEFT_OUT.
 
     Keys: images, left_out (training images by the test set that holds a copy), contact (images of
     that set with a copy in the training half), named (`rs5m.book.contact.count`), settings, `tests`
@@ -151,18 +208,9 @@ def measure(scale: Scale) -> dict:
     recall on RSICD's test half before and after; not the published protocol: smaller images, nine
     tenths of them).
     """
-    model, root = models.general(scale), folder(scale)
-    train, test = (ret2.split(root, "rsicd", half) for half in ("train", "test"))
-    seen = part(scale, "rsicd-train", _files(train), head.TURNS)
-    sets = {name: datasets.classes(name, data_folder(scale)) for name in TESTS}
-    parts = {name: part(scale, name, found.images, (0,)) for name, found in sets.items()}
-    parts["rsicd-test"] = part(scale, "rsicd-test", _files(test), (0,))
-    copies = contact(seen, parts)
-    copied = np.concatenate([pairs["train"] for pairs in copies.values()])
-    keep = ~np.isin(np.arange(len(seen.features)), copied)
-    captions = [texts for texts, kept in zip(train.captions, keep, strict=True) if kept]
-    seen = Part(seen.features[keep], seen.colours[keep], {})
-    known = _known(scale, model, [*captions, *test.captions])
+    model, found = models.general(scale), material(scale)
+    _listed(found)
+    seen, captions, known = found.seen, found.captions, found.known
     settings = chosen(model, seen.features, captions, known)
     run = replace(SETTINGS, **{key: settings[key] for key in ("learning_rate", "epochs")})
     heads = [
@@ -170,30 +218,31 @@ def measure(scale: Scale) -> dict:
         for seed in SEEDS
     ]
     six = colour.fit_head(seen.colours, captions, run, model, known)
-    images = parts["rsicd-test"].features[:, 0]
+    images, asked = found.parts["rsicd-test"].features[:, 0], found.test.captions
     return {
-        "images": int(keep.sum()),
-        "left_out": {name: pairs["train"].nunique() for name, pairs in copies.items()},
-        "contact": {name: pairs["test"].nunique() for name, pairs in copies.items()},
-        "named": {name: touch.count(captions, found) for name, found in sets.items()},
+        "images": len(captions),
+        "left_out": {name: pairs["train"].nunique() for name, pairs in found.copies.items()},
+        "contact": {name: pairs["test"].nunique() for name, pairs in found.copies.items()},
+        "named": {name: touch.count(captions, one) for name, one in found.sets.items()},
         "settings": settings,
         "tests": {
-            name: _tested(model, found, parts[name], heads, six, touch.unheard(captions, found))
-            for name, found in sets.items()
+            name: _tested(model, one, found.parts[name], heads, six, touch.unheard(captions, one))
+            for name, one in found.sets.items()
         },
         "retrieval": {
-            "before": mean_recall(images @ head.weight(model).T, test.captions, known),
-            "after": [mean_recall(images @ one.T, test.captions, known) for one in heads],
+            "before": mean_recall(images @ head.weight(model).T, asked, known),
+            "after": [mean_recall(images @ one.T, asked, known) for one in heads],
         },
     }
 
 
-def _files(split: ret2.Split) -> datasets.Images:
+def files_of(split: ret2.Split) -> datasets.Images:
+    """Its images, to be read."""
     names = [path.name for path in split.paths]
     return datasets.Images(names, lambda i: split.paths[i].read_bytes())
 
 
-def _known(scale: Scale, model: Model, captions: list) -> dict[str, torch.Tensor]:
+def known_texts(scale: Scale, model: Model, captions: list) -> dict[str, torch.Tensor]:
     """Normalised features of every caption, kept in runs/: there are 30,000 distinct ones."""
     texts = sorted({text for group in captions for text in group})
 
@@ -229,8 +278,14 @@ def _tested(
     if unheard:
         some = np.isin(labels, unheard)
         fewer = {arm: [one[some] for one in each] for arm, each in hits.items()}
-        names = [prompts.class_prompt(found.classes[c]) for c in unheard]
-        values["unheard"] = _arms(fewer, labels[some]) | chance | {"classes": names}
+        names = {c: prompts.class_prompt(found.classes[c]) for c in unheard}
+        values["unheard"] = _arms(fewer, labels[some]) | chance | {"classes": list(names.values())}
+        values["unheard"]["by class"] = {
+            name: {
+                arm: 100 * float(np.mean(each, 0)[labels == c].mean()) for arm, each in hits.items()
+            }
+            for c, name in names.items()
+        }
     return values
 
 
@@ -243,55 +298,3 @@ def _arms(hits: dict[str, list[np.ndarray]], labels: np.ndarray) -> dict:
         "over general": intervals.gain_over_seeds(hits["general"][0], tuned, labels),
         "over colour": intervals.gain_over_seeds(hits["colour"][0], tuned, labels),
     }
-
-
-def experiment(scale: Scale) -> dict | None:
-    """`measure`, or what was stored, see `rs5m.results.measured`."""
-    return results.measured("rsicd", "local", there(scale), lambda: measure(scale))
-
-
-def table(values: dict) -> pd.DataFrame:
-    """Balanced zero-shot accuracy in % by test set and arm, with the gains and their intervals."""
-
-    rows = {}
-    for name, found in values["tests"].items():
-        arms = {arm: in_words(one, "gain") for arm, one in found["arms"].items()}
-        rows[NAMES[name]] = {"chance": f"{found['chance']:.1f}"} | arms
-        rows[NAMES[name]] |= {
-            k: in_words(found[k], "gain", sign="+") for k in ("over general", "over colour")
-        }
-    return pd.DataFrame(rows).T
-
-
-def headline(values: dict | None) -> dict[str, float]:
-    """The numbers of the section's first paragraph; NaN where none is stored."""
-    if values is None:
-        return {"images": np.nan} | {f"{name}_{arm}": np.nan for name in TESTS for arm in ARMS}
-    numbers = {"images": values["images"]}
-    for name, found in values["tests"].items():
-        numbers |= {f"{name}_{arm}": found["arms"][arm]["gain"] for arm in ARMS}
-    return numbers
-
-
-def new_classes(values: dict | None) -> str:
-    """What tuning does for the classes that are new to the captions, in words."""
-    said = []
-    for name, found in values["tests"].items() if values else ():
-        if new := found.get("unheard"):
-            level = {arm: in_words(one, "gain") for arm, one in new["arms"].items()}
-            said.append(
-                f"{', '.join(new['classes'])} of {NAMES[name]} go from {level['general']} to "
-                f"{level['tuned']} % on their {new['images']:,} images, colour reaches "
-                f"{level['colour']} %"
-            )
-    return "; ".join(said) or "no stored run has any"
-
-
-def figure(values: dict):
-    """The arms of every test set with their intervals."""
-    points = [
-        (NAMES[name], arm, one["gain"], one["low"], one["high"])
-        for name, found in values["tests"].items()
-        for arm, one in found["arms"].items()
-    ]
-    return plots.intervals(points, "balanced zero-shot accuracy, %")

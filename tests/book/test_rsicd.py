@@ -3,6 +3,7 @@
 from types import SimpleNamespace
 
 import numpy as np
+import pandas as pd
 import pytest
 import torch
 
@@ -79,6 +80,23 @@ def test_turned_copies_of_a_test_image_are_contact():
     assert {(5, 8), (11, 9)} <= copies and len(copies) <= 4
 
 
+def test_what_is_left_out_is_listed_with_its_best_match():
+    columns = ["test", "train", "distance", "orientation", "score"]
+    rows = [(0, 2, 1, 0, 0.71), (1, 2, 3, 5, 0.93), (0, 1, 0, 0, 0.8)]
+    copies = {
+        "a": pd.DataFrame(rows, columns=columns),
+        "b": pd.DataFrame(rows[:1], columns=columns),
+    }
+    found = rsicd.left_out(copies, ["x", "y", "z"], {"a": ["p", "q"], "b": ["r"]})
+    assert found.values.tolist() == [
+        ["y", "a", "p", 0, 0.8],
+        ["z", "a", "q", 5, 0.93],
+        ["z", "b", "r", 0, 0.71],
+    ]
+    none = rsicd.left_out({"a": copies["a"][:0]}, [], {"a": []})
+    assert none.empty and list(none) == list(found)
+
+
 def test_classes_new_to_the_captions_are_tested_among_all(monkeypatch):
     part, captions, known, kind, text = world()
     classes = datasets.Classes("made", None, kind, [f"kind {k}" for k in range(12)], {})
@@ -92,16 +110,11 @@ def test_classes_new_to_the_captions_are_tested_among_all(monkeypatch):
     answers = (part.features[:, 0] @ heads[0].T @ text.T).argmax(1)
     right = [(answers == kind)[kind == c].mean() for c in (3, 7)]
     assert fewer["arms"]["general"]["gain"] == pytest.approx(100 * np.mean(right))
+    seen = (six(part.colours) @ text.T).argmax(1) == kind
+    told = [level["colour"] for level in fewer["by class"].values()]
+    assert told == pytest.approx([100 * seen[kind == c].mean() for c in (3, 7)])
+    assert told[0] != told[1]
     assert fewer["over general"]["gain"] == 0
-
-
-def test_new_classes_are_told_with_their_levels():
-    assert rsicd.new_classes(None) == rsicd.new_classes({"tests": {"ucm": {}}})
-    level = {"gain": 4.0, "low": 3.0, "high": 5.0}
-    arms = dict.fromkeys(("general", "tuned", "colour"), level)
-    new = {"classes": ["chaparral"], "images": 100, "arms": arms}
-    said = rsicd.new_classes({"tests": {"ucm": {"unheard": new}}})
-    assert said.startswith("chaparral of UC Merced go from 4.0 [3.0, 5.0] to 4.0")
 
 
 def test_a_probe_with_labels_is_cross_validated():
@@ -109,13 +122,6 @@ def test_a_probe_with_labels_is_cross_validated():
     assert colour.probe(part.features[:, 0], kind).mean() > 0.8
     shuffled = np.random.default_rng(1).permutation(kind)
     assert colour.probe(part.features[:, 0], shuffled).mean() < 0.2, "it sees no label it is asked"
-
-
-def test_without_data_what_was_stored_is_shown_and_without_that_nothing(monkeypatch):
-    assert not rsicd.there(MINI)
-    monkeypatch.setattr(rsicd.results, "load", lambda name, scale: None)
-    assert rsicd.experiment(MINI) is None
-    assert np.isnan(rsicd.headline(None)["whurs19_tuned"])
 
 
 def test_the_zip_is_unpacked_into_the_official_layout(tmp_path, monkeypatch):

@@ -503,13 +503,14 @@ def test_classes_new_to_the_captions_are_a_line_without_contact(here):
     arms = dict.fromkeys(("general", "tuned", "colour"), GOOD)
     found = {"arms": arms, "over general": GOOD, "over colour": NONE, "chance": 5.0}
     new = found | {"classes": ["golf course", "chaparral"]}
+    new["by class"] = {"golf course": {"general": 0.2, "tuned": 97.6}}
     named = {"level": "class names in captions", "pairs": 90, "named": 50}
     values = {"images": 90, "named": {"ucm": named, "eurosat": named}}
     values["tests"] = {"ucm": found | {"unheard": new}, "eurosat": found}
     put(here, {("rsicd", "local"): values})
     lines = [row for row in scorecard.rows() if row["claim"] == "ZSC"]
     assert [scorecard.clean(row) for row in lines] == [False, True, False]
-    assert "images of golf course, chaparral alone" in lines[1]["reason"]
+    assert "images of golf course (0 -> 98 %), chaparral alone" in lines[1]["reason"]
     assert scorecard.table(lines)["chance"].tolist() == ["5.0"] * 3
 
 

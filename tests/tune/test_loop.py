@@ -157,8 +157,10 @@ def test_gains_biases_and_the_temperature_do_not_decay():
         "logit_scale",
         "visual.ln_post.weight",
         "visual.transformer.resblocks.0.mlp.c_fc.bias",
+        "visual.class_embedding",
     } <= rest
     assert {"visual.conv1.weight", "visual.proj", "token_embedding.weight"} <= decay
+    assert {"positional_embedding", "visual.positional_embedding"} <= decay, "unlike ITRA's"
 
 
 def test_a_batch_is_cut_into_chunks_of_at_most_so_many():

@@ -286,3 +286,11 @@ def test_the_overview_has_a_line_for_each():
     lines = recipes.overview().splitlines()
     assert [line.split()[0] for line in lines] == ALL
     assert "ViT-B-32-quickgelu openai, full, epochs 5, batch 600, learning rate 1e-05" in lines[0]
+
+
+def test_what_the_chapter_says_of_itra_can_be_set():
+    wanted = ["turns=none", "mirror=off", "precision=fp16"]
+    changed = recipes.change(recipes.get("georsclip-ft-ret2"), wanted)
+    settings = Settings(**changed.settings)
+    assert settings.view() == (0.9, "none", False) and settings.precision == "fp16"
+    assert not {"betas", "epsilon"} & vars(settings).keys(), "the chapter's table says so"
