@@ -16,7 +16,7 @@ import numpy as np
 from PIL import Image, ImageOps
 from scipy.ndimage import label
 
-VERSION = 3  # of signatures: those of one run are of one version
+VERSION = 4  # of signatures: those of one run are of one version
 SIDE = 32  # side of the grey thumbnail, as in the usual DCT hash
 LUMA = np.float32([0.299, 0.587, 0.114])
 BATCH = 32  # images a task: threads cost time too
@@ -25,10 +25,11 @@ FINE = 128  # side at which a subject is looked for
 # Only a light or a black one: a dark plain may be the sea, and then it is the subject.
 RING, PLAIN, BLACK, LIGHT = 0.6, 4, 4, 170
 # A subject: grey levels of contrast with the ground; share of that below which a pixel is a
-# watermark's, and share that each part reaches somewhere: a letter of a watermark does not; share
-# of the side that it is at least high and wide; share of ground along its box from which it has an
-# outline of its own. A footer: largest height, and where it ends at the highest
-BOLD, PALE, STRONG, SMALLEST, OPEN = 30, 0.45, 0.85, 0.125, 0.15
+# watermark's, and share that each part reaches somewhere: a letter of a watermark does not, but
+# is smaller than the share of the picture from which any part counts; share of the side that a
+# subject is at least high and wide; share of ground along its box from which it has an outline of
+# its own. A footer: largest height, and where it ends at the highest
+BOLD, PALE, STRONG, LARGE, SMALLEST, OPEN = 30, 0.4, 0.85, 0.005, 0.125, 0.15
 FOOTER, LOW = 0.12, 0.9
 # Windows (y0, y1, x0, x1) that are hashed: whole, two centre and four corner crops; then four
 # halves, since a caption rarely touches all of them. The set maps onto itself under the eight
@@ -98,8 +99,9 @@ def _inner(grey: np.ndarray, ground: float) -> tuple[int, int, int, int] | None:
     if contrast < BOLD:
         return None
     parts, count = label(away > PALE * contrast, np.ones((3, 3)))
-    strong = np.zeros(count + 1, bool)
+    strong = np.bincount(parts.ravel(), minlength=count + 1) >= LARGE * parts.size
     strong[parts[away >= STRONG * contrast]] = True
+    strong[0] = False  # what is no part
     away = strong[parts]
     if not (rows := away.sum(1) > len(away) // 64).any():
         return None
@@ -107,6 +109,23 @@ def _inner(grey: np.ndarray, ground: float) -> tuple[int, int, int, int] | None:
     if not (columns := away[top:bottom].sum(0) > len(away) // 64).any():
         return None
     return top, bottom, *_span(columns, footer=False)
+
+
+def _page(grey: np.ndarray, ground: float, inner: tuple) -> tuple[int, int, int, int]:
+    """Box of the page that `inner` lies on, where that is plain and of another level than the
+    ground: what is bold on a page can hide its edge. Else `inner`.
+    """
+    wide = len(grey) // 64
+    y0, y1, x0, x1 = inner
+    level = _ground(grey[max(y0 - wide, 0) : y1 + wide, max(x0 - wide, 0) : x1 + wide])
+    if level is None or abs(level - ground) <= 2 * PLAIN:
+        return inner
+    page = np.abs(grey - level) <= PLAIN
+    rows = np.flatnonzero(page.mean(1) > 0.5)
+    columns = np.flatnonzero(page.mean(0) > 0.5)
+    if not len(rows) or not len(columns):
+        return inner
+    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
 
 
 def subject(grey: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
@@ -126,7 +145,10 @@ def subject(grey: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
         inner = _inner(grey[y0:y1, x0:x1], ground)
         if inner is None or min(inner[1] - inner[0], inner[3] - inner[2]) < SMALLEST * len(grey):
             break
-        box = y0 + inner[0], y0 + inner[1], x0 + inner[2], x0 + inner[3]
+        inner = _page(grey[y0:y1, x0:x1], ground, inner)
+        found = y0 + inner[0], y0 + inner[1], x0 + inner[2], x0 + inner[3]
+        ends = zip(box, found, (y0, y1, x0, x1), strict=True)
+        box = tuple(whole if at == cut else at for whole, at, cut in ends)  # the inset cut it
         before = ground
     return box, before
 

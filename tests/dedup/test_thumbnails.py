@@ -149,7 +149,17 @@ def test_the_subject_lies_in_a_page_in_a_frame():
     grey[40:80, 30:70] = 90
     assert thumbnails.subject(grey) == ((40, 80, 30, 70), 255)
     grey[40:118, 30:70] = 90  # down to the page's lower edge
-    assert thumbnails.subject(grey) == ((40, 116, 30, 70), 255)
+    assert thumbnails.subject(grey) == ((40, 118, 30, 70), 255)
+
+
+@pytest.mark.parametrize("page", [(0, 128, 0, 128), (5, 123, 5, 123)])
+def test_the_subject_hides_no_page(page):
+    """It is so bold that the page's own contrast with the frame is no more than a watermark's."""
+    grey = np.full((128, 128), 255.0)
+    y0, y1, x0, x1 = page
+    grey[y0:y1, x0:x1] = 215
+    grey[40:80, 30:70] = 20
+    assert thumbnails.subject(grey) == ((40, 80, 30, 70), 215)
 
 
 def test_colours_are_the_mean_and_the_median():
@@ -167,5 +177,14 @@ def test_letters_of_a_watermark_are_not_the_subject():
     grey[60:90, 66:80] = 170  # a pale part of the subject, which touches it
     boxed = thumbnails.subject(grey)
     assert boxed == ((40, 90, 30, 80), 255)
-    grey[10:20, 10:30] = grey[95:105, 90:120] = 170
+    grey[10:18, 10:20] = grey[95:105, 90:98] = 170
     assert thumbnails.subject(grey) == boxed
+
+
+def test_a_large_part_is_the_subject_though_it_is_pale():
+    grey = np.full((128, 128), 255.0)
+    grey[40:80, 30:70] = 90
+    grey[50:57, 90:101] = 170  # less than .005 of the picture
+    assert thumbnails.subject(grey)[0] == (40, 80, 30, 70)
+    grey[50:58, 90:101] = 170
+    assert thumbnails.subject(grey)[0] == (40, 80, 30, 101)
