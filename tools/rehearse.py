@@ -6,9 +6,10 @@
 
 In runs/rehearsal/<scale>/ it builds a folder in the published layout (`published`), networks of the
 scale's architectures, shallow and narrow, with seeded weights, behind a hub on this machine under
-the names of the real ones, and a copy of the book whose pages are marked as a rehearsal. The
-chapters then run there as `make reproduce SCALE=` runs them. No number of it is a result: none goes
-into results/. A table at the end has what each chapter took and where it stopped.
+the names of the real ones (BLIP-2 is fetched from it beforehand, as a reader has to), and a copy of
+the book whose pages are marked as a rehearsal. The chapters then run there as `make reproduce
+SCALE=` runs them. No number of it is a result: none goes into results/. A table at the end has what
+each chapter took and where it stopped.
 """
 
 import argparse
@@ -36,6 +37,7 @@ WATERMARK = """body::before {
   font-size: 18vw; opacity: 0.08; transform: rotate(-20deg); pointer-events: none;
 }
 """
+FETCH = [Path(sys.executable).with_name("hf"), "download", "Salesforce/blip2-opt-6.7b", "--quiet"]
 STARTUP = """from rs5m.clip import open_clip
 open_clip.add_model_config({folder!r})
 """
@@ -58,7 +60,9 @@ def networks(folder: Path) -> None:
     """configs/ for open_clip, and hub/ with the weights under their addresses."""
     import torch
     from safetensors.torch import save_file
+    from small_blip2 import tiny_blip2
 
+    from rs5m.captions import BLIP2
     from rs5m.clip import hub, open_clip, released, remote
 
     (folder / "configs").mkdir(parents=True)
@@ -78,6 +82,7 @@ def networks(folder: Path) -> None:
             path = folder / "hub" / released.REPO / "ckpt" / release.file
             path.parent.mkdir(parents=True, exist_ok=True)
             torch.save(open_clip.create_model(release.architecture).state_dict(), path)
+    tiny_blip2(folder / "hub" / BLIP2, "20KB")
 
 
 def book(folder: Path) -> None:
@@ -155,7 +160,9 @@ def main() -> None:
     command += ["--chapters", *options.chapters] if options.chapters else []
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # and so ends the chapters, too
     with served(folder / "networks" / "hub") as hub:
-        ran = subprocess.run(command, env=environment(folder, hub.address))
+        env = environment(folder, hub.address)
+        subprocess.run(FETCH, env=env, check=True)
+        ran = subprocess.run(command, env=env)
     print(f"rehearsed {options.scale} in {time.perf_counter() - start:.0f} s; nothing of it counts")
     raise SystemExit(ran.returncode)
 

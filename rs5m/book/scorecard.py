@@ -5,14 +5,24 @@ Rows for `rs5m.paper.compare`, made of the files in results/ alone: what has no 
 number here.
 """
 
+from collections import Counter
 from pathlib import Path
 
+import matplotlib.pyplot as plt
 import pandas as pd
 
 from rs5m import intervals, paper, results
 from rs5m.book import contact, plots
 from rs5m.book.claims import NAMES, TURNED, found, rows
 from rs5m.book.published import measure, published, reports
+
+OUTCOMES = {  # and their colours
+    "reproduced": plots.COLOURS[3],
+    "direction only": plots.AFTER,
+    "undecided": plots.BEFORE,
+    "too small": plots.COLOURS[5],
+    "opposite": plots.THIRD,
+}
 
 
 def outcome(row: dict) -> str:
@@ -34,13 +44,33 @@ def clean(row: dict) -> bool:
     return row.get("ours") is not None and row.get("contact") == contact.NONE
 
 
+def measured(lines: list[dict]) -> list[dict]:
+    """The rows that test something and have a number."""
+    return [row for row in lines if row.get("ours") is not None and "contact" in row]
+
+
+def finding(lines: list[dict]) -> str:
+    """The page's first sentence: how many gains point the paper's way, in what setting, and how
+    many are `clean`.
+    """
+    some = measured(lines)
+    said, alone = Counter(map(outcome, some)), sum(map(clean, some))
+    same, up = said["reproduced"], said["reproduced"] + said["direction only"]
+    return (
+        f"Of {len(some)} measured gains, {up} point{'s' if up == 1 else ''} the paper's way; "
+        f"{same or 'none'} confirm{'' if same > 1 else 's'} it in its own setting, and "
+        f"{alone or 'none'} {'were' if alone > 1 else 'was'} measured on a test that the tuning "
+        "pairs, as far as we know, had no contact with."
+    )
+
+
 def untouched(lines: list[dict]) -> str:
     """How many of the rows that test something are `clean`, in words: "none of 26 measured gains
     is", to be followed by what they are free of.
     """
-    measured = [row for row in lines if row.get("ours") is not None and "contact" in row]
-    count = sum(map(clean, measured))
-    return f"{count or 'none'} of {len(measured)} measured gains {'are' if count > 1 else 'is'}"
+    some = measured(lines)
+    count = sum(map(clean, some))
+    return f"{count or 'none'} of {len(some)} measured gains {'are' if count > 1 else 'is'}"
 
 
 def free(lines: list[dict]) -> str:
@@ -110,6 +140,28 @@ def figure(path: Path | None = None):
     return drawn
 
 
+def overview(lines: list[dict]):
+    """The measured gains, a bar for each kind of contact, parted by outcome."""
+    plots.theme()
+    some = [(row["contact"].partition(" (")[0], outcome(row)) for row in measured(lines)]
+    kinds = [name for name, _ in Counter(kind for kind, _ in some).most_common()]
+    kinds.sort(key=contact.NONE.__ne__)  # the clean ones on top
+    drawn, axis = plt.subplots(figsize=(7.5, 1.4 + 0.34 * len(kinds)))
+    said, ends, counts = [one for _, one in some], dict.fromkeys(kinds, 0), Counter(some)
+    shown = [name for name in OUTCOMES if name in said]
+    for name in shown:
+        width = [counts[kind, name] for kind in kinds]
+        bars = axis.barh(kinds, width, left=list(ends.values()), color=OUTCOMES[name], label=name)
+        axis.bar_label(bars, [n or "" for n in width], label_type="center", color="white")
+        ends = {kind: ends[kind] + n for kind, n in zip(kinds, width, strict=True)}
+    axis.invert_yaxis()
+    axis.grid(axis="y", visible=False)
+    axis.set(xlabel="measured gains")
+    drawn.legend(loc="lower center", ncols=len(shown), frameon=False)
+    drawn.tight_layout(rect=(0, 0.1, 1, 1))
+    return drawn
+
+
 def gains():
     """Every gain with its interval, a line for each claim and a colour for each scale; the paper's
     range as a band.
@@ -139,12 +191,15 @@ __all__ = [
     "TURNED",
     "clean",
     "figure",
+    "finding",
     "found",
     "free",
     "gains",
     "measure",
+    "measured",
     "names_alone",
     "outcome",
+    "overview",
     "published",
     "reports",
     "rows",

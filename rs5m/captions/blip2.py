@@ -7,7 +7,7 @@ import torch
 from tqdm.auto import tqdm
 
 from rs5m.captions.candidates import CANDIDATES, Images, check
-from rs5m.captions.nucleus import LONGEST, image_seeds, sampling
+from rs5m.captions.nucleus import LONGEST, TOP_K, image_seeds, sampling
 from rs5m.clip.openclip import quiet_transformers
 from rs5m.device import device
 from rs5m.files import refuse_pointer
@@ -51,8 +51,9 @@ class Blip2Captioner:
         self.net = (net if adapter is None else _merged(net, Path(adapter))).to(device()).eval()
         self.batch_size, self.seed, self.quiet = batch_size, seed, quiet
 
-    def generate(self, images: Images, n: int = CANDIDATES) -> list[list[str]]:
-        """n candidates for each uint8 image (h, w, 3); a rerun gives the same text, see `Nucleus`.
+    def generate(self, images: Images, n: int = CANDIDATES, top_k: int = TOP_K) -> list[list[str]]:
+        """n candidates for each uint8 image (h, w, 3); a rerun gives the same text, see `Nucleus`;
+        top_k 1 is greedy.
 
         "Max length 50" counted new tokens in the transformers of the official code; today's
         `max_length` would count the 32 places of the image too and leave 17 words, so new tokens
@@ -63,18 +64,19 @@ class Blip2Captioner:
         for start in tqdm(
             range(0, len(images), size), "captions", unit="batch", disable=self.quiet
         ):
-            texts += self._generate(images[start : start + size], n)
+            texts += self._generate(images[start : start + size], n, top_k)
         return texts
 
     @torch.inference_mode()
-    def _generate(self, images: Images, n: int) -> list[list[str]]:
+    def _generate(self, images: Images, n: int, top_k: int) -> list[list[str]]:
         inputs = self.processor(
             images=list(images), input_data_format="channels_last", return_tensors="pt"
         )
         config, text = self.net.config, self.net.config.text_config
         seeds = image_seeds(images, self.seed)
         never = [config.image_token_index]  # the image's places are not words
-        options = sampling(seeds, n, LONGEST, text.eos_token_id, text.pad_token_id, never=never)
+        ends = text.eos_token_id, text.pad_token_id
+        options = sampling(seeds, n, LONGEST, *ends, top_k, never)
         pixels = inputs.pixel_values.to(self.net.device, self.net.dtype)
         tokens = self.net.generate(pixels, **options)
         # the image's places and the start of text come back, too

@@ -2,12 +2,20 @@
 records.
 """
 
+from pathlib import Path
+
+import loopback_hub
 import numpy as np
 import pandas as pd
+import pytest
+from huggingface_hub import snapshot_download
 from PIL import Image
+from small_blip2 import tiny_blip2
 
 from rs5m import pocket
 from rs5m.book import runs, scales
+from rs5m.book.runs import captioning
+from rs5m.captions import BLIP2, Blip2Captioner
 from rs5m.pocket import webpages
 
 
@@ -73,3 +81,61 @@ def test_at_the_scales_of_clip_rs3_s_images_are_eurosat_s(tmp_path, monkeypatch)
     known = runs.labelled_records(scales.get("colab"))
     assert [name.split("_")[0] for name in known] == [name for name in classes for _ in range(2)]
     assert next(iter(known.values())).labels == ("annual crop",), "half of a class, rounded down"
+
+
+@pytest.fixture
+def hub(tmp_path, monkeypatch):
+    """The address of a hub that has a small BLIP-2; nothing of it is here, nor a data folder's."""
+    tiny_blip2(tmp_path / "hub" / BLIP2, "20KB")
+    (tmp_path / "data").mkdir()
+    monkeypatch.setenv("RS5M_DATA", str(tmp_path / "data"))
+    with loopback_hub.served(tmp_path / "hub") as served:
+        loopback_hub.at(served.address, tmp_path, monkeypatch)
+        yield served
+
+
+def fetched(hub) -> Path:
+    """What `hf download` does."""
+    return Path(snapshot_download(BLIP2, endpoint=hub.address))
+
+
+@pytest.mark.parametrize("where", ["hub", "data"])
+def test_at_the_scales_of_clip_blip_2_writes_where_it_is(hub, tmp_path, capsys, where):
+    if where == "hub":
+        folder = fetched(hub)
+        assert len(list(folder.glob("model-*.safetensors"))) > 1
+    else:
+        folder = tiny_blip2(tmp_path / "data" / "blip2-opt-6.7b")
+    asked = len(hub.asked)
+    made = runs.captioner(scales.get("colab"))
+    assert (
+        isinstance(made, Blip2Captioner)
+        and f"{BLIP2} of {folder} writes" in capsys.readouterr().out
+    )
+    texts = made.generate([np.zeros((32, 32, 3), np.uint8)], 3)
+    assert len(texts[0]) == 3
+    name = runs.captioner_name(scales.get("colab"))
+    (folder / "generation_config.json").write_text("{}")
+    assert name.startswith(BLIP2) and runs.captioner_name(scales.get("colab")) != name
+    assert len(hub.asked) == asked, "what is here is not asked for"
+
+
+@pytest.mark.parametrize("held", ["nothing", "a part"])
+def test_blip_2_is_never_fetched_unasked(hub, monkeypatch, capsys, held):
+    if held == "a part":
+        next(fetched(hub).glob("model-*.safetensors")).unlink()
+    monkeypatch.setattr(captioning.prefix, "load", lambda *_: "small")
+    monkeypatch.setattr(captioning, "captioner_folder", lambda scale: Path("captioner-12ab"))
+    asked = len(hub.asked)
+    assert runs.captioner(scales.get("colab"), "model") == "small"
+    said = capsys.readouterr().out
+    assert "a small captioner writes" in said and f"hf download {BLIP2}" in said and "31 GB" in said
+    assert runs.captioner_name(scales.get("colab")) == "captioner-12ab"
+    assert len(hub.asked) == asked
+
+
+def test_the_laptop_s_scales_ask_for_no_blip_2(hub, monkeypatch, capsys):
+    fetched(hub)
+    monkeypatch.setattr(captioning.prefix, "load", lambda *_: "small")
+    monkeypatch.setattr(captioning, "captioner_folder", lambda scale: Path("captioner-12ab"))
+    assert runs.captioner(scales.get("mini"), "model") == "small" and not capsys.readouterr().out

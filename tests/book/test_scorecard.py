@@ -448,6 +448,29 @@ def test_the_halves_have_a_line_each_and_harm_is_called_so(here):
     assert [row["contact"] for row in rows] == ["none", "same set"]
 
 
+def a_gain(ours, low, high, touched, **more):
+    row = {"claim": "ZSC", "what": "w", "ours": ours, "low": low, "high": high, "unit": "points"}
+    return row | {"same_setting": False, "reason": "r", "contact": touched} | more
+
+
+def test_the_first_sentence_and_figure_count_what_the_lines_say():
+    some = [a_gain(40.0, 30.0, 50.0, "same set") for _ in range(2)]
+    some += [a_gain(-5.0, -9.0, -1.0, f"{contact.NAMES} (3 of 9 pairs)")]
+    lines = [*some, {"claim": "GAP", "what": "w", "reason": "not run"}]
+    said = scorecard.finding(lines)
+    assert said.startswith("Of 3 measured gains, 2 point the paper's way; none confirms it in")
+    assert " and none was measured on a test " in said
+    assert "1 was measured on" in scorecard.finding([*lines, a_gain(4.0, 3.5, 5.0, contact.NONE)])
+    same = a_gain(5.0, 3.0, 8.0, contact.NONE, same_setting=True)
+    assert "; 1 confirms it in its own" in scorecard.finding([same])
+    assert "; 2 confirm it in its own" in scorecard.finding([same, same])
+    axis = scorecard.overview([*lines, same]).axes[0]
+    kinds = [label.get_text() for label in axis.get_yticklabels()]
+    assert kinds == [contact.NONE, "same set", contact.NAMES]
+    bars = {box.get_label(): [bar.get_width() for bar in box] for box in axis.containers}
+    assert bars == {"reproduced": [1, 0, 0], "direction only": [0, 2, 0], "opposite": [0, 0, 1]}
+
+
 def test_contact_and_levels_come_from_the_results(here):
     touched = {"level": "class names in captions", "pairs": 1668, "named": 602}
     model = {"balanced": 41.2, "low": 40.0, "high": 42.0}

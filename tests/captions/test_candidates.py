@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from safetensors.torch import load_file
 from small import model as small_model
 from small import vit
+from small_blip2 import WORDS, tiny_blip2
 
 from rs5m import captions, clip, files
 from rs5m.captions import Blip2Captioner, blip2, clean, named, nucleus, prefix, rank
@@ -21,10 +22,6 @@ from rs5m.captions.prefix import CaptionerSettings
 from rs5m.clip import Model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-WORDS = (
-    "a an view of land water river forest field city "
-    "seen from space above green blue old new road bridge"
-).split()
 CLASSES = (
     "open water",
     "evergreen forest",
@@ -43,79 +40,6 @@ def some_images(count: int = 5) -> list[np.ndarray]:
     generator = np.random.default_rng(0)
     sizes = [(15, 15), (3, 40), (40, 3), (32, 32), (7, 90)]
     return [generator.integers(0, 256, (*sizes[i % 5], 3), np.uint8) for i in range(count)]
-
-
-SPECIAL = ["<pad>", "<s>", "</s>", "<unk>", "<image>"]
-
-
-def tiny_tokenizer():
-    """One token a word, of twenty words."""
-    from tokenizers import Tokenizer, models, pre_tokenizers
-    from transformers import PreTrainedTokenizerFast
-
-    numbers = {word: i for i, word in enumerate(SPECIAL + WORDS)}
-    tokenizer = Tokenizer(models.WordLevel(numbers, unk_token="<unk>"))
-    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
-    return PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        pad_token="<pad>",
-        bos_token="<s>",
-        eos_token="</s>",
-        unk_token="<unk>",
-        additional_special_tokens=["<image>"],
-    )
-
-
-def tiny_config():
-    """BLIP-2's three parts, one layer each."""
-    from transformers import Blip2Config, OPTConfig
-
-    text = OPTConfig(
-        vocab_size=len(SPECIAL) + len(WORDS),
-        hidden_size=16,
-        num_hidden_layers=1,
-        ffn_dim=32,
-        num_attention_heads=2,
-        max_position_embeddings=64,
-        word_embed_proj_dim=16,
-        pad_token_id=0,
-        bos_token_id=1,
-        eos_token_id=2,
-    )
-    size = {
-        "hidden_size": 16,
-        "num_hidden_layers": 1,
-        "num_attention_heads": 2,
-        "intermediate_size": 32,
-    }
-    vision = {**size, "image_size": 32, "patch_size": 16}
-    qformer = {**size, "vocab_size": 30, "max_position_embeddings": 16}
-    return Blip2Config(
-        vision_config=vision,
-        qformer_config=qformer,
-        text_config=text.to_dict(),
-        num_query_tokens=4,
-        image_token_index=4,
-    )
-
-
-def tiny_blip2(folder):
-    """BLIP-2's classes with a few thousand random weights, saved as safetensors."""
-    from transformers import Blip2ForConditionalGeneration, Blip2Processor, BlipImageProcessor
-
-    torch.manual_seed(0)
-    net = Blip2ForConditionalGeneration(tiny_config())
-    with torch.no_grad():
-        for parameter in net.parameters():
-            if parameter.ndim > 1:  # at the library's own scale every image would look the same
-                parameter.normal_(std=0.3)
-        net.language_projection.weight *= 5
-        # nobody trained it to avoid padding
-        net.language_model.get_output_embeddings().weight[0] *= 0
-    net.save_pretrained(folder)
-    pictures = BlipImageProcessor(size={"height": 32, "width": 32})
-    Blip2Processor(pictures, tiny_tokenizer(), 4).save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="module")
@@ -178,6 +102,8 @@ def test_a_text_depends_on_its_image_and_seed_alone(folder, captioner):
         "neither position nor torch's own stream"
     )
     assert captioner.generate(images, 2) == [texts[:2] for texts in got]
+    greedy = captioner.generate(images, 2, top_k=1)
+    assert all(a == b for a, b in greedy) and greedy != [texts[:2] for texts in got]
     other = Blip2Captioner(folder, batch_size=5, quiet=True)
     assert other.generate(images, 4) == got
     other.seed = 1

@@ -10,7 +10,7 @@ from pathlib import Path
 from loopback_server import running
 
 FILE = re.compile(r"/(?:datasets/)?([^/]+(?:/[^/]+)?)/resolve/[^/]+/(.+)")
-LISTED = re.compile(r"/api/datasets/([^/]+/[^/]+)(?:/revision/[^/]+)?")
+LISTED = re.compile(r"/api/(?:datasets|models)/([^/]+/[^/]+)(?:/(revision|tree)/[^/]+)?")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         status = hub.status or (200 if known or path.is_file() else 404)
         body = b""
         if status == 200:
-            body = self.listing(listed[1]) if listed else path.read_bytes()
+            body = self.listing(*listed.groups()) if listed else path.read_bytes()
         if hub.once and asked:  # not the library's own questions
             hub.status = None
         first = re.fullmatch(r"bytes=(\d+)-", self.headers.get("Range") or "")
@@ -57,10 +57,14 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = bool(hub.cut)
             hub.cut = None  # the next attempt gets the rest
 
-    def listing(self, repo: str) -> bytes:
-        held = sorted((self.server.folder / repo).rglob("*.*"))
-        names = [path.relative_to(self.server.folder / repo).as_posix() for path in held]
-        return json.dumps({"id": repo, "siblings": [{"rfilename": one} for one in names]}).encode()
+    def listing(self, repo: str, what: str | None) -> bytes:
+        folder = self.server.folder / repo
+        held = [(path.relative_to(folder).as_posix(), path) for path in folder.rglob("*.*")]
+        if what == "tree":
+            files = [{"path": n, "size": p.stat().st_size} for n, p in sorted(held)]
+            return json.dumps([{"type": "file", "oid": "0"} | file for file in files]).encode()
+        files = [{"rfilename": name} for name, _ in sorted(held)]
+        return json.dumps({"id": repo, "sha": "0" * 40, "siblings": files}).encode()
 
 
 @contextmanager

@@ -22,6 +22,8 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
             "annotated",
             "captioner_folder",
             "captioner",
+            "captioner_name",
+            "blip2_folder",
             "rankers_folder",
             "RANKERS",
             "rankers",

@@ -1,4 +1,5 @@
-"""The captioned set, the captioner and the two rankers that learn from it. Chapter: captions.
+"""The captioned set, the captioner and the two rankers that learn from it; or BLIP-2, where it is.
+Chapter: captions.
 
 Nothing learned here has seen Europe or Africa, where the pocket world is tested, or the test split
 of UC Merced.
@@ -6,6 +7,7 @@ of UC Merced.
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from functools import cache
 from pathlib import Path
@@ -15,10 +17,11 @@ import numpy as np
 from rs5m import clip, pocket, results
 from rs5m.book import head, models, sets
 from rs5m.book.runs.web import crawl, web_pairs
-from rs5m.book.scales import Scale
-from rs5m.captions import prefix
+from rs5m.book.scales import Scale, data_folder
+from rs5m.captions import BLIP2, Blip2Captioner, prefix
 from rs5m.data import datasets
 from rs5m.data.datasets import Pairs
+from rs5m.rs3.input import folder_digest
 
 # its chips and their composed captions play the captioned set; RS3 has the other continents
 ANNOTATED = "Americas"
@@ -70,11 +73,53 @@ def captioner_folder(scale: Scale) -> Path:
     return results.artefact("captioner", scale.name, _key(scale), make)
 
 
-def captioner(scale: Scale, model: clip.Model | None = None) -> prefix.PrefixCaptioner:
-    """The prefix captioner of `captioner_folder`; model: the scale's general model, if it is loaded
-    already.
+def blip2_folder(scale: Scale) -> Path | None:
+    """The paper's captioner, where colab and paper have it without fetching its 31 GB: a folder of
+    its name in the data folder, or all of its weights in the hub's cache; else None.
     """
+    if scale.lock_text:
+        return None
+    given = data_folder(scale) / Path(BLIP2).name
+    if given.is_dir():
+        return given
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import LocalEntryNotFoundError
+
+    try:
+        folder = Path(snapshot_download(BLIP2, local_files_only=True))
+    except LocalEntryNotFoundError:
+        return None
+    index = folder / "model.safetensors.index.json"
+    files = ["model.safetensors"]
+    if index.is_file():
+        files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
+    return folder if all((folder / name).is_file() for name in {"config.json", *files}) else None
+
+
+def captioner(
+    scale: Scale, model: clip.Model | None = None
+) -> prefix.PrefixCaptioner | Blip2Captioner:
+    """BLIP-2 where `blip2_folder` finds it, else the prefix captioner of `captioner_folder`; at
+    colab and paper it is said which.
+
+    model: the scale's general model, if it is loaded already.
+    """
+    if folder := blip2_folder(scale):
+        print(f"{BLIP2} of {folder} writes the captions")
+        return Blip2Captioner(folder)
+    if not scale.lock_text:
+        print(
+            f"{BLIP2} is not here, and a small captioner writes: for BLIP-2 itself run `hf download"
+            f' {BLIP2} --exclude "*.bin"` first (31 GB; 16 GB of a GPU), or put its files into '
+            f"{data_folder(scale) / Path(BLIP2).name}"
+        )
     return prefix.load(captioner_folder(scale), model or models.general(scale))
+
+
+def captioner_name(scale: Scale) -> str:
+    """Which captioner writes, for what is made of its captions: it changes with the captioner."""
+    folder = blip2_folder(scale)
+    return f"{BLIP2} {folder_digest(folder)}" if folder else captioner_folder(scale).name
 
 
 def rankers_folder(scale: Scale) -> Path:

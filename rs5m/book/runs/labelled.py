@@ -18,7 +18,7 @@ from rs5m.book import head, sets
 from rs5m.book.runs.captioning import (
     ANNOTATED,
     captioner,
-    captioner_folder,
+    captioner_name,
     continents,
     rankers,
     rankers_folder,
@@ -95,7 +95,7 @@ def _bigearthnet(scale: Scale, folder: Path | None) -> dict[str, Record]:
 
 def labelled_set(scale: Scale) -> Path:
     """RS3 at the pocket's size, chosen over quarter turns: the folder, with images/ and out/."""
-    identity = f"{captioner_folder(scale).name} {rankers_folder(scale).name}"
+    identity = f"{captioner_name(scale)} {rankers_folder(scale).name}"
 
     def make(folder: Path) -> None:
         (folder / "images").mkdir()
