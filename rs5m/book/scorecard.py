@@ -58,9 +58,9 @@ def finding(lines: list[dict]) -> str:
     same, up = said["reproduced"], said["reproduced"] + said["direction only"]
     return (
         f"Of {len(some)} measured gains, {up} point{'s' if up == 1 else ''} the paper's way; "
-        f"{same or 'none'} confirm{'' if same > 1 else 's'} it in its own setting, and "
-        f"{alone or 'none'} {'were' if alone > 1 else 'was'} measured on a test that the tuning "
-        "pairs, as far as we know, had no contact with."
+        f"{same or 'none'} confirm{'' if same > 1 else 's'} a claim in the paper's own setting, "
+        f"and {alone or 'none'} {'were' if alone > 1 else 'was'} measured on a test with which the "
+        "tuning pairs, as far as we know, had no contact."
     )
 
 
@@ -156,7 +156,7 @@ def overview(lines: list[dict]):
         ends = {kind: ends[kind] + n for kind, n in zip(kinds, width, strict=True)}
     axis.invert_yaxis()
     axis.grid(axis="y", visible=False)
-    axis.set(xlabel="measured gains")
+    axis.set(xlabel="measured gains", ylabel="contact with the test")
     drawn.legend(loc="lower center", ncols=len(shown), frameon=False)
     drawn.tight_layout(rect=(0, 0.1, 1, 1))
     return drawn

@@ -458,12 +458,12 @@ def test_the_first_sentence_and_figure_count_what_the_lines_say():
     some += [a_gain(-5.0, -9.0, -1.0, f"{contact.NAMES} (3 of 9 pairs)")]
     lines = [*some, {"claim": "GAP", "what": "w", "reason": "not run"}]
     said = scorecard.finding(lines)
-    assert said.startswith("Of 3 measured gains, 2 point the paper's way; none confirms it in")
+    assert said.startswith("Of 3 measured gains, 2 point the paper's way; none confirms a claim in")
     assert " and none was measured on a test " in said
     assert "1 was measured on" in scorecard.finding([*lines, a_gain(4.0, 3.5, 5.0, contact.NONE)])
     same = a_gain(5.0, 3.0, 8.0, contact.NONE, same_setting=True)
-    assert "; 1 confirms it in its own" in scorecard.finding([same])
-    assert "; 2 confirm it in its own" in scorecard.finding([same, same])
+    assert "; 1 confirms a claim in the paper's own" in scorecard.finding([same])
+    assert "; 2 confirm a claim in the paper's own" in scorecard.finding([same, same])
     axis = scorecard.overview([*lines, same]).axes[0]
     kinds = [label.get_text() for label in axis.get_yticklabels()]
     assert kinds == [contact.NONE, "same set", contact.NAMES]
