@@ -38,6 +38,7 @@ WATERMARK = """body::before {
 }
 """
 FETCH = [Path(sys.executable).with_name("hf"), "download", "Salesforce/blip2-opt-6.7b", "--quiet"]
+FETCH += ["--exclude", "*.bin"]  # as the chapter says
 STARTUP = """from rs5m.clip import open_clip
 open_clip.add_model_config({folder!r})
 """

@@ -86,7 +86,7 @@ def test_at_the_scales_of_clip_rs3_s_images_are_eurosat_s(tmp_path, monkeypatch)
 @pytest.fixture
 def hub(tmp_path, monkeypatch):
     """The address of a hub that has a small BLIP-2; nothing of it is here, nor a data folder's."""
-    tiny_blip2(tmp_path / "hub" / BLIP2, "20KB")
+    (tiny_blip2(tmp_path / "hub" / BLIP2, "20KB") / "pytorch_model.bin").write_bytes(b"large")
     (tmp_path / "data").mkdir()
     monkeypatch.setenv("RS5M_DATA", str(tmp_path / "data"))
     with loopback_hub.served(tmp_path / "hub") as served:
@@ -95,8 +95,10 @@ def hub(tmp_path, monkeypatch):
 
 
 def fetched(hub) -> Path:
-    """What `hf download` does."""
-    return Path(snapshot_download(BLIP2, endpoint=hub.address))
+    """What `hf download` does with --exclude "*.bin": the same weights once more, unread."""
+    folder = Path(snapshot_download(BLIP2, endpoint=hub.address, ignore_patterns=["*.bin"]))
+    assert not list(folder.glob("*.bin"))
+    return folder
 
 
 @pytest.mark.parametrize("where", ["hub", "data"])

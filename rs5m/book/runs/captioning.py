@@ -82,18 +82,16 @@ def blip2_folder(scale: Scale) -> Path | None:
     given = data_folder(scale) / Path(BLIP2).name
     if given.is_dir():
         return given
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import LocalEntryNotFoundError
+    from huggingface_hub import try_to_load_from_cache
 
-    try:
-        folder = Path(snapshot_download(BLIP2, local_files_only=True))
-    except LocalEntryNotFoundError:
+    cached = try_to_load_from_cache(BLIP2, "config.json")
+    if not isinstance(cached, str):
         return None
+    folder, files = Path(cached).parent, ["model.safetensors"]
     index = folder / "model.safetensors.index.json"
-    files = ["model.safetensors"]
     if index.is_file():
         files = json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()
-    return folder if all((folder / name).is_file() for name in {"config.json", *files}) else None
+    return folder if all((folder / name).is_file() for name in files) else None
 
 
 def captioner(
