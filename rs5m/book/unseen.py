@@ -65,10 +65,10 @@ def deeper() -> pd.DataFrame:
     """
     values = causes.stored("deeper")
     recall, told = _recall(values), {}
-    epochs = {row["arm"]: row["epochs"] for row in values.get("choice", {}).get("arms", ())}
+    epochs = {row["arm"]: row["epochs"] for row in values["arms"]}
     for name, arms in values.get("tests", {}).items():
         for arm, found in arms.items():
-            row = told.setdefault(arm, {"epochs more": epochs.get(arm, 0)})
+            row = told.setdefault(arm, {"epochs more": epochs[arm]})
             row["validation recall, %"] = round(recall[arm], 1)
             first = arm == BEFORE
             row[_named(name)] = (
@@ -80,11 +80,11 @@ def deeper() -> pd.DataFrame:
 
 
 def _recall(values: dict) -> dict[str, float]:
-    """Mean recall on the validation split by arm, at the rate that it chose."""
-    choice = values.get("choice", {})
-    best = {GENERAL: choice.get("general"), BEFORE: choice.get("before")}
-    for row in choice.get("arms", ()):
-        best[row["arm"]] = max(row["mean recall"], best.get(row["arm"], 0))
+    """Mean recall on the validation split by arm, seed 0, at the rate that it chose."""
+    best = {}
+    for row in values["arms"]:
+        if row["seed"] == 0:
+            best[row["arm"]] = max(row["mean recall"], best.get(row["arm"], 0))
     return best
 
 
@@ -95,12 +95,12 @@ def _named(name: str) -> str:
 
 
 def deeper_in_words() -> dict[str, str]:
-    """What the prose says of bench/deeper.py: seeds, `validation` (recall by arm), and `found`:
-    where each arm is ahead of the head before, or behind it, with its whole interval.
+    """What the prose says of bench/deeper.py: `validation` (recall by arm), and `found`: where each
+    arm is ahead of the head before, or behind it, with its whole interval.
     """
     values = causes.stored("deeper")
     if "tests" not in values:
-        return dict.fromkeys(("seeds", "validation", "found"), "not measured")
+        return dict.fromkeys(("validation", "found"), "not measured")
     recall, found = _recall(values), []
     for arm in recall:
         if arm in (GENERAL, BEFORE):
@@ -109,15 +109,14 @@ def deeper_in_words() -> dict[str, str]:
         sides = {
             "ahead of the head before on": [n for n, one in over.items() if one["low"] > 0],
             "behind it on": [n for n, one in over.items() if one["high"] < 0],
-            "neither on": [n for n, one in over.items() if one["low"] <= 0 <= one["high"]],
+            "level with it on": [n for n, one in over.items() if one["low"] <= 0 <= one["high"]],
         }
         said = (f"{side} {_listed(names)}" for side, names in sides.items() if names)
         found.append(f"{arm} is {'; '.join(said)}")
-    count = values["seeds"]
+    seeds = "one seed" if values["seeds"] == 1 else f"{values['seeds']} seeds"
     return {
-        "seeds": "one seed" if count == 1 else f"{count} seeds",
         "validation": ", ".join(f"{arm} {value:.1f} %" for arm, value in recall.items()),
-        "found": ". ".join(found).replace(". the", ". The"),
+        "found": f"{'. '.join(found).replace('. the', '. The')} ({seeds})",
     }
 
 
