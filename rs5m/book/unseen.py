@@ -90,8 +90,8 @@ def _recall(values: dict) -> dict[str, float]:
 
 def _named(name: str) -> str:
     """A set of bench/deeper.py as tables call it."""
-    of, comma, rest = name.partition(",")
-    return NAMES[of] + comma + rest
+    of, _, new = name.partition(", ")
+    return f"{new} of {NAMES[of]}" if new else NAMES[of]
 
 
 def deeper_in_words() -> dict[str, str]:
@@ -107,9 +107,9 @@ def deeper_in_words() -> dict[str, str]:
             continue
         over = {name: arms[arm]["over the head"] for name, arms in values["tests"].items()}
         sides = {
-            "ahead of the head before on": [n for n, one in over.items() if one["low"] > 0],
-            "behind it on": [n for n, one in over.items() if one["high"] < 0],
-            "level with it on": [n for n, one in over.items() if one["low"] <= 0 <= one["high"]],
+            "ahead on": [n for n, one in over.items() if one["low"] > 0],
+            "behind on": [n for n, one in over.items() if one["high"] < 0],
+            "level on": [n for n, one in over.items() if one["low"] <= 0 <= one["high"]],
         }
         said = (f"{side} {_listed(names)}" for side, names in sides.items() if names)
         found.append(f"{arm} is {'; '.join(said)}")

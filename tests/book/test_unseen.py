@@ -68,8 +68,8 @@ def test_deeper_tuning_is_told_as_it_was_found(monkeypatch):
     monkeypatch.setattr(unseen.causes, "stored", lambda name: deep())
     told = unseen.deeper_in_words()
     assert told["found"] == (
-        "more is ahead of the head before on UC Merced and UC Merced, new classes. "
-        "less is behind it on UC Merced; level with it on UC Merced, new classes (one seed)"
+        "more is ahead on UC Merced and new classes of UC Merced. "
+        "less is behind on UC Merced; level on new classes of UC Merced (one seed)"
     )
     assert "more 27.0 %" in told["validation"]
     table = unseen.deeper()
