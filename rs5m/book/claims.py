@@ -124,7 +124,8 @@ def _real_captions(claim: str) -> list[dict]:
             said = f"{why}; images of {contact.levels(new)} alone, answers among all classes"
             said += "; the interval does not cover which classes"
             what = f"{NAMES[name]}, classes new to the captions"
-            lines.append(_on_rsicd(claim, what, new, said, contact.NONE))
+            line = _on_rsicd(claim, what, new, said, contact.NONE)
+            lines.append(line | {"classes": contact.levels(new)})
     return lines
 
 

@@ -74,9 +74,12 @@ def untouched(lines: list[dict]) -> str:
 
 
 def free(lines: list[dict]) -> str:
-    """The rows that are `clean`, with gain and outcome, in brackets; "" where none is."""
+    """The rows that are `clean`, with gain, outcome and what each class has of it, in brackets; ""
+    where none is.
+    """
     said = [
         f"{row['line']}, {intervals.in_words(row, 'ours', sign='+')} points, {outcome(row)}"
+        + (f": {row['classes']}" if "classes" in row else "")
         for row in filter(clean, lines)
     ]
     return f" ({'; '.join(said)})" if said else ""

@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 
 from rs5m import results
-from rs5m.book import causes, plots, rsicd
+from rs5m.book import causes, contact, plots, rsicd
 from rs5m.book.rsicd import ARMS, LEFT_OUT, TESTS
 from rs5m.book.scales import Scale
 from rs5m.book.scorecard import NAMES
@@ -52,7 +52,7 @@ def new_classes(values: dict | None) -> str:
         if new := found.get("unheard"):
             level = {arm: in_words(one, "gain") for arm, one in new["arms"].items()}
             said.append(
-                f"{', '.join(new['classes'])} of {NAMES[name]} go from {level['general']} to "
+                f"{contact.levels(new)} of {NAMES[name]}, together from {level['general']} to "
                 f"{level['tuned']} % on their {new['images']:,} images, colour reaches "
                 f"{level['colour']} %"
             )

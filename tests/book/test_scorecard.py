@@ -534,6 +534,7 @@ def test_classes_new_to_the_captions_are_a_line_without_contact(here):
     lines = [row for row in scorecard.rows() if row["claim"] == "ZSC"]
     assert [scorecard.clean(row) for row in lines] == [False, True, False]
     assert "images of golf course (0 -> 98 %), chaparral alone" in lines[1]["reason"]
+    assert lines[1]["classes"] == "golf course (0 -> 98 %), chaparral"
     assert scorecard.table(lines)["chance"].tolist() == ["5.0"] * 3
 
 
@@ -557,6 +558,7 @@ def test_the_head_of_the_page_names_what_is_free_and_what_has_names_alone(here):
     assert scorecard.free(lines) == (
         " (ZSC: UC Merced, new, +4.0 [+3.5, +5.5] points, direction only)"
     )
+    assert scorecard.free([lines[0] | {"classes": "x (0 -> 9 %)"}]).endswith("only: x (0 -> 9 %))")
     assert scorecard.free(lines[1:]) == ""
     lines += [row | {"what": f"{of}: x", "contact": names} for of in ("EuroSAT", "pocket world")]
     told = scorecard.names_alone(lines)

@@ -14,7 +14,7 @@ NEW = {"classes": ["chaparral"], "by class": BY_CLASS, "images": 100, "arms": AR
 def test_new_classes_are_told_with_their_levels():
     assert unseen.new_classes(None) == unseen.new_classes({"tests": {"ucm": {}}})
     said = unseen.new_classes({"tests": {"ucm": {"unheard": NEW}}})
-    assert said.startswith("chaparral of UC Merced go from 4.0 [3.0, 5.0] to 4.0")
+    assert said.startswith("chaparral (0 -> 9 %) of UC Merced, together from 4.0 [3.0, 5.0] to 4.0")
 
 
 def test_each_new_class_has_its_row():
