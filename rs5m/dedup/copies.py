@@ -32,7 +32,7 @@ from rs5m.dedup.registration import THRESHOLDS, Thresholds, scores
 from rs5m.dedup.structure import isolated
 from rs5m.dedup.thumbnails import CROPS, INVERSE, orient, signatures, window_hashes
 
-OTHER_COLOUR = 0.775  # factor on the score of pictures on light ground, or grey, in other colours
+OTHER_COLOUR = 0.79  # factor on the score of pictures on light ground, or grey, in other colours
 CUT = 225  # mean level of a channel some of whose pixels are probably cut off at 255
 COLUMNS = dict.fromkeys(("i", "j", "distance", "orientation"), np.int64)
 COLUMNS |= {"score": np.float64, "road": np.int8}  # of `scored_pairs`

@@ -468,7 +468,7 @@ def looked(a: dict, b: dict, how: int) -> dict[tuple[int, int], tuple[float, int
         colours = a["colour"][one], b["colour"][two]
         near = same_colour(*(c.tolist() for c in colours))
         if near or drawing or any(np.ptp(c, axis=1).max() < 1 for c in colours):
-            score = max(fine, coarse) * (1 if near else 0.775)
+            score = max(fine, coarse) * (1 if near else 0.79)
             found[one, two] = score, 2 if coarse > fine else int(drawing)
     return found
 
