@@ -34,6 +34,7 @@ from rs5m import adapters, clip, intervals, results, rotation, tune, zeroshot
 from rs5m.adapters.towers import FIRST_STAGE
 from rs5m.book import contact, head, models, rsicd, scales, unseen
 from rs5m.book.scales import data_folder
+from rs5m.book.unseen import BEFORE, GENERAL
 from rs5m.data import datasets
 from rs5m.evaluate import prompts
 from rs5m.tune import ret2
@@ -47,7 +48,6 @@ ARMS = {  # arm: rates to choose from
     HEAD: (3e-4, 1e-3, 3e-3),
 }
 EPOCHS = 1  # behind the head's own
-GENERAL, BEFORE = "the general model", "the head before"
 SEEDS = (0, 1, 2)
 EVERY = 10  # image of EuroSAT is tested
 RANK = 16

@@ -121,11 +121,10 @@ def _page(grey: np.ndarray, ground: float, inner: tuple) -> tuple[int, int, int,
     if level is None or abs(level - ground) <= 2 * PLAIN:
         return inner
     page = np.abs(grey - level) <= PLAIN
-    rows = np.flatnonzero(page.mean(1) > 0.5)
-    columns = np.flatnonzero(page.mean(0) > 0.5)
-    if not len(rows) or not len(columns):
+    rows, columns = page.mean(1) > 0.5, page.mean(0) > 0.5
+    if not (rows.any() and columns.any()):
         return inner
-    return int(rows[0]), int(rows[-1]) + 1, int(columns[0]), int(columns[-1]) + 1
+    return *_span(rows, footer=False), *_span(columns, footer=False)
 
 
 def subject(grey: np.ndarray) -> tuple[tuple[int, int, int, int], float]:
