@@ -9,6 +9,7 @@ Every figure is of pictures that the detector at hand was not fitted on.
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -21,6 +22,7 @@ from rs5m.book.rsicd import folder as rsicd_folder
 from rs5m.book.scales import Scale, data_folder
 from rs5m.book.wordlists import JUDGED, READINGS
 from rs5m.data import datasets
+from rs5m.device import processors
 from rs5m.intervals import in_words
 
 SIZE = 224  # pixels, those of the judged vectors
@@ -146,14 +148,18 @@ def cross_validated(
         size: how many judged hits it may learn from, 0 for all.
     """
     from sklearn.model_selection import StratifiedGroupKFold
+    from threadpoolctl import threadpool_limits
 
-    scores, others = np.zeros(len(hits)), np.zeros(len(photographs))
+    jobs = []
     for seed in range(REPEATS):
         folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
         for train, test in folds.split(hits, label, like):
-            if size:
-                train = _some(train, label, size, seed)
-            detector = learn(hits[train], label[train])
+            jobs.append((_some(train, label, size, seed) if size else train, test))
+    scores, others = np.zeros(len(hits)), np.zeros(len(photographs))
+    # a fit on each core is faster than one on all: its products of matrix and vector are narrow
+    with threadpool_limits(1), ThreadPoolExecutor(processors()) as pool:
+        detectors = pool.map(lambda job: learn(hits[job[0]], label[job[0]]), jobs)
+        for (_, test), detector in zip(jobs, detectors, strict=True):
             scores[test] += _odds(detector, hits[test]) / REPEATS
             others += _odds(detector, photographs) / REPEATS / FOLDS
     return scores, others
@@ -189,8 +195,10 @@ def measure(scale: Scale) -> dict:
     def learn(x, y, strength=STRENGTH):
         return learned(x, y, real, photo, strength)
 
+    unjudged = learn(hits[:0], np.zeros(0, bool))
+
     def alone(x, y):
-        return learn(x[:0], y[:0])
+        return unjudged
 
     readings, added, model = {}, {}, _model()
     prompted = criteria.score_odds(model, unseen)
@@ -213,13 +221,17 @@ def measure(scale: Scale) -> dict:
         found = cross_validated(x, label, near, unseen[:1], way, size)
         return intervals.named(filters.auc, found[0], label)
 
-    _keep(learn(x, label), readings["wide"]["judged hits too"])
+    full = readings["wide"]["judged hits too"]
+    _keep(learn(x, label), full)
     return {
         "hits": len(kinds),
         "readings": readings,
         "added": added,
         "curve": {str(size): auc(learn, size) for size in SIZES},
-        "strengths": {str(c): auc(partial(learn, strength=c)) for c in STRENGTHS},
+        "strengths": {
+            str(c): full["auc"] if c == STRENGTH else auc(partial(learn, strength=c))
+            for c in STRENGTHS
+        },
     }
 
 

@@ -16,12 +16,12 @@ import pandas as pd
 
 from rs5m import dedup, intervals, results
 from rs5m.book import rsicd
+from rs5m.book import sets as tested
 from rs5m.book.scales import Scale, data_folder
 from rs5m.data import datasets
 from rs5m.tune import ret2
 
 NAMES = {"rsicd": "RSICD", "ucm": "UC Merced", "eurosat": "EuroSAT", "whurs19": "WHU-RS19"}
-EVERY = {"eurosat": 5}  # every fifth image of the largest set, for time
 SAMPLE = 30  # pairs drawn to be judged by eye
 # Pairs that show one picture, of SAMPLE, by one judge on a sheet of both pictures side by side; not
 # counted as right: two stadiums that may be one
@@ -48,14 +48,9 @@ def sets(scale: Scale) -> tuple[dict[str, Set], int]:
     paths = [*halves[0], *halves[1]]
     found = {"rsicd": datasets.Images([p.name for p in paths], lambda i: paths[i].read_bytes())}
     for name in rsicd.TESTS:
-        images = datasets.classes(name, data_folder(scale)).images
-        found[name] = _every(images, EVERY.get(name, 1))
+        found[name] = tested.classes(name, scale).images
     signed = {name: Set(found[name], _signed(scale, name, found[name])) for name in NAMES}
     return signed, len(halves[0])
-
-
-def _every(images: datasets.Images, step: int) -> datasets.Images:
-    return datasets.Images(images.names[::step], lambda i: images.read(step * i))
 
 
 def picture(images: datasets.Images, i: int) -> np.ndarray:

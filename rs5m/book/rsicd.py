@@ -18,7 +18,7 @@ import pandas as pd
 import torch
 
 from rs5m import clip, dedup, files, intervals, results, retrieval, tune, zeroshot
-from rs5m.book import colour, head, models
+from rs5m.book import colour, head, models, sets
 from rs5m.book import contact as touch
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
@@ -162,8 +162,8 @@ def material(scale: Scale) -> Material:
     model, root = models.general(scale), folder(scale)
     train, test = (ret2.split(root, "rsicd", half) for half in ("train", "test"))
     seen = part(scale, "rsicd-train", files_of(train), head.TURNS)
-    sets = {name: datasets.classes(name, data_folder(scale)) for name in TESTS}
-    parts = {name: part(scale, name, found.images, (0,)) for name, found in sets.items()}
+    found = {name: sets.classes(name, scale) for name in TESTS}
+    parts = {name: part(scale, name, one.images, (0,)) for name, one in found.items()}
     parts["rsicd-test"] = part(scale, "rsicd-test", files_of(test), (0,))
     copies = contact(seen, parts)
     copied = np.concatenate([pairs["train"] for pairs in copies.values()])
@@ -171,7 +171,7 @@ def material(scale: Scale) -> Material:
     captions = [texts for texts, kept in zip(train.captions, keep, strict=True) if kept]
     seen = Part(seen.features[keep], seen.colours[keep], {})
     known = known_texts(scale, model, [*captions, *test.captions])
-    return Material(train, test, sets, parts, copies, keep, seen, captions, known)
+    return Material(train, test, found, parts, copies, keep, seen, captions, known)
 
 
 def left_out(copies: dict[str, pd.DataFrame], train: list, tests: dict[str, list]) -> pd.DataFrame:

@@ -22,6 +22,7 @@ class Scale:
     needs: str  # what to fetch when the data folder lacks it; empty: nothing
     # of every tuning run, in place of epochs: runs of other sizes then take equally many
     steps: int = 0
+    every: int = 1  # image of EuroSAT is tested; more than 1 to save time
 
     @property
     def lock_text(self) -> bool:
@@ -86,6 +87,7 @@ SCALES = {
             "ucm_q92.zip are read as well): put captions/ucm_captions.json beside them, and name "
             "the folder in RS5M_DATA",
             40,
+            every=5,
         ),
         Scale(
             "colab",

@@ -7,7 +7,7 @@ from rs5m.book.scales import Scale, data_folder
 from rs5m.captions.places import NEAR, named, near
 from rs5m.captions.sentences import Record, make
 from rs5m.data import datasets
-from rs5m.data.datasets import Labelled, Pairs, eurosat, subset, ucm, ucm_captions
+from rs5m.data.datasets import Classes, Images, Labelled, Pairs, subset, ucm, ucm_captions
 
 OFFICIAL = ("resisc45", "aid")  # scored where the folder of colab or paper holds them
 
@@ -23,8 +23,17 @@ def tests(scale: Scale) -> tuple[str, ...]:
     return (*scale.tests, *held)
 
 
+def classes(name: str, scale: Scale) -> Classes:
+    """A labelled set as files, whole, but for EuroSAT, of which a scale tests every n-th image."""
+    found, step = datasets.classes(name, data_folder(scale)), scale.every
+    if name != "eurosat" or step == 1:
+        return found
+    images = Images(found.images.names[::step], lambda i: found.images.read(step * i))
+    return found._replace(images=images, labels=found.labels[::step])
+
+
 def test_set(name: str, scale: Scale) -> Labelled:
-    """The test set of that name: pocket (Europe and Africa), eurosat (all images), ucm
+    """The test set of that name: pocket (Europe and Africa), eurosat (see `classes`), ucm
     (UCM-captions' test split), or one of OFFICIAL, whose images are decoded when they are asked
     for.
     """
@@ -35,7 +44,7 @@ def test_set(name: str, scale: Scale) -> Labelled:
         ]
         return Labelled("pocket", list(chips.images), chips.labels, chips.classes, places, [])
     if name == "eurosat":
-        return eurosat(data_folder(scale))
+        return datasets.decoded(classes(name, scale))
     if name == "ucm":
         data = ucm(data_folder(scale))
         return subset(data, ucm_captions(data_folder(scale), data)[1] == "test")
