@@ -185,30 +185,24 @@ def measure(scale: Scale) -> dict:
     Keys: hits; readings: wide, strict -> arm -> `figures`; added: reading -> what the score adds
     to the AUC; by the wide reading, curve: judged pictures -> auc, and strengths: C -> auc.
     """
-    with np.load(data_folder(scale) / JUDGED) as held:
-        hits, kinds = held["hit"].astype(np.float64), held["hit_label"].astype(str)
-        photo, unseen = held["photo"].astype(np.float64), held["test_photo"].astype(np.float64)
-        like = criteria.alike(hits, held["hit_text"], photo)
+    hits, kinds, like, photo, unseen = _judged(data_folder(scale) / JUDGED)
     real, (web, answers) = real_sets(scale), pocket_web(scale)
     pocket = filters.fit_detector(web, answers, weights=np.ones(len(web)), strength=STRENGTH)
 
     def learn(x, y, strength=STRENGTH):
         return learned(x, y, real, photo, strength)
 
-    unjudged = learn(hits[:0], np.zeros(0, bool))
-
-    def alone(x, y):
-        return unjudged
-
+    never = {"pocket web": pocket, "real sets alone": learn(hits[:0], np.zeros(0, bool))}
     readings, added, model = {}, {}, _model()
     prompted = criteria.score_odds(model, unseen)
     for name, right in READINGS.items():
         asked, label = _asked(kinds, name, right)
         x, near = hits[asked], like[asked]
-        found = {"pocket web": figures(_odds(pocket, x), label, _odds(pocket, unseen))}
-        for arm, way in (("real sets alone", alone), ("judged hits too", learn)):
-            score, others = cross_validated(x, label, near, unseen, way)
-            found[arm] = figures(score, label, others)
+        found = {
+            arm: figures(_odds(one, x), label, _odds(one, unseen)) for arm, one in never.items()
+        }
+        score, others = cross_validated(x, label, near, unseen, learn)
+        found["judged hits too"] = figures(score, label, others)
         told = criteria.score_odds(model, x)
         found[criteria.SCORE] = figures(told, label, prompted)
         both, rest = criteria.joined(told, score, label, (prompted, others))
@@ -233,6 +227,16 @@ def measure(scale: Scale) -> dict:
             for c in STRENGTHS
         },
     }
+
+
+def _judged(path: Path) -> tuple[np.ndarray, ...]:
+    """Inner vectors of the hits, their kinds and `criteria.alike`; photographs to learn from and
+    others to test with.
+    """
+    with np.load(path) as held:
+        hits, photo, unseen = (held[k].astype(float) for k in ("hit", "photo", "test_photo"))
+        like = criteria.alike(hits, held["hit_text"], photo)
+        return hits, held["hit_label"].astype(str), like, photo, unseen
 
 
 def _asked(kinds: np.ndarray, name: str, right: str) -> tuple[np.ndarray, np.ndarray]:
