@@ -12,6 +12,7 @@ from functools import cache
 from importlib.metadata import packages_distributions
 from pathlib import Path
 
+import chapter
 import nbformat
 import notebooks
 import pytest
@@ -296,6 +297,21 @@ def test_reproduce_runs_once_and_again_only_what_changed(small_book):
     assert ran.read_text() == "miniminimini" and result.read_bytes() == found
     assert "clip        up to date" in tool("reproduce.py", small_book, "--render").stdout
     assert json.loads((small_book / "results/mini/timing.json").read_text()) == timing
+
+
+@pytest.mark.parametrize(("page", "stays"), [("clip", True), ("scorecard", False)])
+def test_a_report_on_all_scales_is_not_current_when_another_has_changed(page, stays, tmp_path):
+    one = chapter.Chapter(tmp_path, "mini", page, nbformat.v4.new_notebook())
+    other = tmp_path / "results/local/tune.json"
+    for path in (one.ran, other, tmp_path / f"results/mini/{page}.json"):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("{}")
+    wrote = {f"results/mini/{page}.json": chapter.file_digest(other)}
+    record = {"key": "k", "elsewhere": one.elsewhere(), "results": wrote}
+    one.record.write_text(json.dumps(record))
+    assert one.current("k") and not one.current("another")
+    other.write_text('{"gain": 1}')
+    assert one.current("k") == stays
 
 
 @pytest.mark.slow

@@ -32,6 +32,8 @@ BOOKKEEPING = re.compile(  # a chapter's first imports, numbers that are kept or
 TEACHES = re.compile(r"^ *(?:def|class|assert|with)\b", re.M)  # a method, a check, a try-out
 SHORT = 8  # lines that do not stand in anybody's way
 TIMING = "timing.json"
+# pages that keep numbers and report what other scales found, as those do that keep none
+REPORTS = {"scorecard"}
 
 
 def tags_of(cell: nbformat.NotebookNode) -> list[str]:
@@ -68,8 +70,9 @@ class Chapter:
         record = self.recorded()
         if not self.ran.exists() or record.get("key") != key:
             return False
-        if not record["results"]:  # it reports what others found, at other scales too
-            return record["elsewhere"] == self.elsewhere()
+        reports = self.page in REPORTS or not record["results"]
+        if reports and record["elsewhere"] != self.elsewhere():
+            return False
         kept = ((self.root / path, sha) for path, sha in record["results"].items())
         return all(path.exists() and file_digest(path) == sha for path, sha in kept)
 
