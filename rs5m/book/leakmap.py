@@ -7,6 +7,7 @@ runs/, the map in results/local.
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from pathlib import Path
 from typing import NamedTuple
@@ -19,6 +20,7 @@ from rs5m.book import rsicd
 from rs5m.book import sets as tested
 from rs5m.book.scales import Scale, data_folder
 from rs5m.data import datasets
+from rs5m.device import processors
 from rs5m.tune import ret2
 
 NAMES = {"rsicd": "RSICD", "ucm": "UC Merced", "eurosat": "EuroSAT", "whurs19": "WHU-RS19"}
@@ -87,11 +89,13 @@ def copies(a: dict, b: dict) -> pd.DataFrame:
 
 def pairs(found: dict[str, Set]) -> pd.DataFrame:
     """All copies across the sets: `copies` with the names a, b of the sets."""
-    tables = [
-        copies(found[a].signatures, found[b].signatures).assign(a=a, b=b)
-        for a, b in combinations(found, 2)
-    ]
-    return pd.concat(tables, ignore_index=True)
+
+    def of(names: tuple[str, str]) -> pd.DataFrame:
+        a, b = names
+        return copies(found[a].signatures, found[b].signatures).assign(a=a, b=b)
+
+    with ThreadPoolExecutor(processors()) as pool:  # numpy leaves Python's lock
+        return pd.concat(pool.map(of, combinations(found, 2)), ignore_index=True)
 
 
 def sample(table: pd.DataFrame) -> pd.DataFrame:

@@ -76,7 +76,7 @@ def deeper() -> pd.DataFrame:
                 if first
                 else in_words(found["over the head"], "gain", sign="+")
             )
-    return pd.DataFrame(told).T
+    return pd.DataFrame(told).T.fillna("not tested")
 
 
 def _recall(values: dict) -> dict[str, float]:
@@ -105,7 +105,7 @@ def deeper_in_words() -> dict[str, str]:
     for arm in recall:
         if arm in (GENERAL, BEFORE):
             continue
-        over = {name: arms[arm]["over the head"] for name, arms in values["tests"].items()}
+        over = {n: arms[arm]["over the head"] for n, arms in values["tests"].items() if arm in arms}
         sides = {
             "ahead on": [n for n, one in over.items() if one["low"] > 0],
             "behind on": [n for n, one in over.items() if one["high"] < 0],

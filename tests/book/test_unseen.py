@@ -51,15 +51,18 @@ def deep():
     return {
         "seeds": 1,
         "arms": [
-            *(row | {"arm": arm, "mean recall": value} for arm, value in [*rows, ("less", 20.0)]),
+            *(
+                row | {"arm": arm, "mean recall": value}
+                for arm, value in [*rows, ("less", 20.0), ("own", 21.0)]
+            ),
             row | {"arm": "more", "mean recall": 30.0, "seed": 1},
         ],
         "tests": {
-            name: {
-                arm: {"level": level, "over the head": one}
-                for arm, one in (arms | {"less": less}).items()
-            }
-            for name, less in (("ucm", over(-3, -1)), ("ucm, new classes", over(-1, 2)))
+            name: {arm: {"level": level, "over the head": one} for arm, one in (arms | few).items()}
+            for name, few in (
+                ("ucm", {"less": over(-3, -1), "own": over(-1, 1)}),
+                ("ucm, new classes", {"less": over(-1, 2)}),
+            )
         },
     }
 
@@ -69,13 +72,15 @@ def test_deeper_tuning_is_told_as_it_was_found(monkeypatch):
     told = unseen.deeper_in_words()
     assert told["found"] == (
         "more is ahead on UC Merced and new classes of UC Merced. "
-        "less is behind on UC Merced; level on new classes of UC Merced (one seed)"
+        "less is behind on UC Merced; level on new classes of UC Merced. "
+        "own is level on UC Merced (one seed)"
     )
     assert "more 27.0 %" in told["validation"]
     table = unseen.deeper()
     assert table.loc[unseen.BEFORE, "UC Merced"].startswith("41.0 [40.0, 42.0]")
     assert table.loc["less", "UC Merced"] == "-2.0 [-3.0, -1.0]"
     assert table.loc["more"].tolist()[:2] == [2, 27.0]
+    assert table.loc["own", "new classes of UC Merced"] == "not tested"
 
 
 def test_deeper_tuning_that_was_not_measured_is_not_told(monkeypatch):

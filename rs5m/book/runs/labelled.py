@@ -63,14 +63,19 @@ def _picture(pixels: np.ndarray, folder: Path | None, name: str) -> None:
 
 
 def _eurosat(scale: Scale, folder: Path | None) -> dict[str, Record]:
-    data, found = datasets.eurosat(data_folder(scale)), {}
+    data, found, skipped = datasets.classes("eurosat", data_folder(scale)), {}, {}
     half = int(np.bincount(data.labels).min()) // 2  # the rest is what the chapter tests on
     for i in some_of_each(data.labels, min(PER_CLASS, half)):
-        name = Path(data.names[i]).stem
-        _picture(data.images[i], folder, name)
+        name = Path(data.images.names[i]).stem
+        pixels, reason = datasets.decode(data.images.read(int(i)))
+        if pixels is None:
+            skipped[name] = reason
+            continue
+        _picture(pixels, folder, name)
         # "AnnualCrop"
         label = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", data.classes[data.labels[i]]).lower()
         found[name] = sentences.make(name, "bigearthnet", labels=(label,))  # from Sentinel-2, too
+    datasets.tell_skipped(data.name, skipped)
     return found
 
 
