@@ -316,8 +316,8 @@ def main(arguments: list[str] | None = None) -> None:
         values = values | {"date": datetime.now(UTC).strftime("%Y-%m-%d")}
         options.out.write_text(json.dumps({"values": values}, indent=1) + "\n")
 
-    torch.set_num_threads(1)
     deeper = Deeper()
+    torch.set_num_threads(1)
 
     def run(method, jobs):  # in threads of one core each
         with ThreadPoolExecutor(os.cpu_count()) as threads:

@@ -1,6 +1,10 @@
 """Chapter filters: scores, the detector, the joint rule and its thresholds."""
 
 import json
+import os
+import subprocess
+import sys
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -9,6 +13,9 @@ import pytest
 from rs5m import clip, filters
 from rs5m.book import models, scales
 from rs5m.filters import Thresholds
+
+# `filters.tower_digest` of the pocket model
+TOWER = "fe901002d6084de98cbfb5780f7faf2a649c2ec60587773a9b2ae98c05fbc2ab"
 
 
 def made(n=200, seed=0):
@@ -253,3 +260,22 @@ def test_auc_is_the_share_of_ordered_pairs():
     assert filters.auc(np.stack([score, -score]), np.stack([label] * 2)) == pytest.approx(
         [expected, 1 - expected]
     )
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("instructions", ["SSE4_2", "AVX2", "AVX512"])
+def test_the_pocket_tower_has_the_same_digits_on_every_processor(instructions):
+    """Else a detector that was fitted on one processor is refused on another."""
+    code = (
+        "from rs5m import filters; from rs5m.clip.pocket import pocket_model; "
+        "print(filters.tower_digest(pocket_model(64)))"
+    )
+    variables = os.environ | {"MKL_ENABLE_INSTRUCTIONS": instructions}
+    command = [sys.executable, "-c", code]
+    said = subprocess.run(command, env=variables, capture_output=True, text=True)
+    assert said.stdout.splitlines()[-1:] == [TOWER], said.stderr
+
+
+def test_the_stored_detector_knows_the_pocket_tower():
+    about = filters.about_detector(Path(__file__).parents[1] / "results/local/detector.npz")
+    assert about["tower"] == TOWER

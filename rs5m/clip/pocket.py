@@ -7,6 +7,7 @@ import io
 from dataclasses import replace
 from functools import cache
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn import functional
@@ -74,7 +75,10 @@ def fold(net: nn.Module) -> None:
     before = None
     for name, layer in list(net.named_children()):
         if isinstance(layer, nn.BatchNorm2d) and isinstance(before, nn.Conv2d):
-            scale = layer.weight.detach() / (layer.running_var + layer.eps).sqrt()
+            # torch's own root is MKL's, whose last digit depends on the processor; a detector
+            # knows its tower by all digits
+            root = torch.from_numpy(np.sqrt((layer.running_var + layer.eps).numpy()))
+            scale = layer.weight.detach() / root
             bias = 0 if before.bias is None else before.bias.detach()
             before.weight = nn.Parameter(before.weight.detach() * scale.view(-1, 1, 1, 1))
             before.bias = nn.Parameter(layer.bias.detach() + (bias - layer.running_mean) * scale)
