@@ -43,7 +43,7 @@ from rs5m.tune import ret2
 from rs5m.tune.schedule import batches
 
 HEAD, LAST, LORA = "the head alone", "the last stage in full", "LoRA from stage 4 on"
-OWN = "the head with this book's pairs, too"
+OWN = "the head on both kinds of pairs"
 STAGE = {LAST: 6, LORA: FIRST_STAGE}  # whose input is kept
 ARMS = {  # arm: rates to choose from
     LORA: (tune.Settings().learning_rate,),
