@@ -13,6 +13,7 @@ CODES = """exit codes:
   2    a wrong option or input, a package to install, a disk or network that failed, a loss that
        is not finite; one line says what to do
   130  interrupted; the same command goes on where it stopped
+  141  whoever read the output, such as `head`, has had enough
 
 `rs5m COMMAND --help` lists a command's options and shows an example. With argcomplete
 (pip install "rs5m[completion]") `eval "$(register-python-argcomplete rs5m)"` lets a shell complete
@@ -85,6 +86,16 @@ def _last(words: str) -> None:
     print(f"rs5m: {words}", file=sys.stderr)
 
 
+def _unread() -> bool:
+    """Whether nobody reads our output any more; what is left of it is dropped."""
+    try:
+        print(flush=True)  # an empty line more where the broken pipe was another one
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return True
+    return False
+
+
 def _arguments(argv: list[str] | None) -> argparse.Namespace:
     root = parser()
     if "_ARGCOMPLETE" in os.environ:  # a shell asks what could follow
@@ -102,12 +113,15 @@ def main(argv: list[str] | None = None) -> int:
     try:
         arguments = _arguments(argv)
         arguments.run(arguments)
+        sys.stdout.flush()
     except KeyboardInterrupt:
         if argv is None:  # the process is ours: one more Ctrl-C ends it at once, without a word
             signal.signal(signal.SIGINT, signal.SIG_DFL)
         _last("interrupted: run the same command again to go on")
         return 130
     except (ValueError, OSError, ImportError, FloatingPointError) as error:
+        if isinstance(error, BrokenPipeError) and _unread():
+            return 141
         _last(_said(error))
         return 2
     except Exception as error:

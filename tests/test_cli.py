@@ -263,7 +263,7 @@ def test_the_version_has_the_commit_where_there_is_one(monkeypatch, capsys):
 def test_the_help_has_the_exit_codes_and_every_command_an_example():
     parsers = every_parser()
     codes = re.findall(r"^  (\d+) ", parsers["rs5m"].format_help(), re.M)
-    assert codes == ["0", "1", "2", "130"]
+    assert codes == ["0", "1", "2", "130", "141"]
     for name in (name for name in parsers if name.count(" ") == 1):
         lines = parsers[name].format_help().partition("\nexample:\n")[2].replace("\\\n", "")
         words = [shlex.split(line) for line in lines.splitlines()]
@@ -516,6 +516,13 @@ sys.meta_path.insert(0, Stop)
 from rs5m.cli import main
 sys.exit(main())
 """
+
+
+@pytest.mark.parametrize("command", ["models", "sets"])
+def test_a_reader_that_has_had_enough_ends_a_command_without_a_word(command):
+    line = f"{sys.executable} -m rs5m.cli {command} | true; exit ${{PIPESTATUS[0]}}"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert (done.returncode, done.stdout, done.stderr) == (141, "", "")
 
 
 @pytest.mark.parametrize(
