@@ -2,15 +2,19 @@
 and the two joined. Chapter: filters.
 """
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
 import numpy as np
 import torch
 
 from rs5m import filters, intervals
+from rs5m.device import processors
 from rs5m.intervals import in_words
 from rs5m.zeroshot import logits
 
 SCORE, JOINED = "score of the prompts", "score and detector"
-FOLDS = 5
+FOLDS, REPEATS = 5, 3
 NEAR = 0.7  # cosine above which two pictures count as alike
 
 
@@ -25,6 +29,55 @@ def alike(vectors: np.ndarray, texts: np.ndarray, ground: np.ndarray) -> np.ndar
     scaled /= np.linalg.norm(scaled, axis=1, keepdims=True)
     near = (scaled @ scaled.T > NEAR) | (texts[:, None] == texts[None])
     return connected_components(near)[1]
+
+
+def cross_validated(
+    hits: np.ndarray,
+    label: np.ndarray,
+    like: np.ndarray,
+    photographs: np.ndarray,
+    learn: Callable,
+    size: int = 0,
+) -> tuple[np.ndarray, np.ndarray]:
+    """Mean log-odds of every hit (n,) and every photograph (m,) by detectors that did not learn
+    from that hit or one like it, over FOLDS and REPEATS.
+
+    Args:
+        hits, photographs: inner vectors (n, dim) and (m, dim).
+        label: bool (n,), True for remote sensing.
+        like: `alike`.
+        learn: hits and labels to a detector.
+        size: how many judged hits it may learn from, 0 for all.
+    """
+    from sklearn.model_selection import StratifiedGroupKFold
+    from threadpoolctl import threadpool_limits
+
+    jobs = []
+    for seed in range(REPEATS):
+        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
+        for train, test in folds.split(hits, label, like):
+            jobs.append((_some(train, label, size, seed) if size else train, test))
+    scores, others = np.zeros(len(hits)), np.zeros(len(photographs))
+    # a fit on each core is faster than one on all: its products of matrix and vector are narrow
+    with threadpool_limits(1), ThreadPoolExecutor(processors()) as pool:
+        detectors = pool.map(lambda job: learn(hits[job[0]], label[job[0]]), jobs)
+        for (_, test), detector in zip(jobs, detectors, strict=True):
+            scores[test] += odds(detector, hits[test]) / REPEATS
+            others += odds(detector, photographs) / REPEATS / FOLDS
+    return scores, others
+
+
+def _some(index: np.ndarray, label: np.ndarray, size: int, seed: int) -> np.ndarray:
+    """`size` of the positions with both labels among them."""
+    drawn = np.random.default_rng(seed).permutation(index)
+    first = [drawn[label[drawn] == kind][0] for kind in (True, False)]
+    return np.array([*first, *[i for i in drawn if i not in first][: size - 2]])
+
+
+def odds(detector: filters.Detector, vectors: np.ndarray) -> np.ndarray:
+    """Log-odds (n,) of a detector from inner vectors (n, dim), within 1e-12 of either end."""
+    likely = np.clip(filters.probability(detector, vectors), 1e-12, 1 - 1e-12)
+    return np.log(likely / (1 - likely))
 
 
 def score_odds(model, inner: np.ndarray) -> np.ndarray:

@@ -9,7 +9,6 @@ Every figure is of pictures that the detector at hand was not fitted on.
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 
@@ -22,7 +21,6 @@ from rs5m.book.rsicd import folder as rsicd_folder
 from rs5m.book.scales import Scale, data_folder
 from rs5m.book.wordlists import JUDGED, READINGS
 from rs5m.data import datasets
-from rs5m.device import processors
 from rs5m.intervals import in_words
 
 SIZE = 224  # pixels, those of the judged vectors
@@ -33,7 +31,6 @@ EACH = 400  # images of each real set
 HEAVY = 16
 STRENGTHS = (1e-4, 1e-3, 1e-2)  # C of the regression, `strengths` shows what each is worth
 STRENGTH = 1e-3  # the one taken
-FOLDS, REPEATS = 5, 3
 SIZES = (20, 40, 80, 140)  # judged pictures to learn from, for the learning curve
 FILE = "detector.npz"  # in results/local
 
@@ -129,54 +126,6 @@ def _share(hit: np.ndarray) -> dict[str, float]:
     return {"value": 100 * float(hit.mean()), "low": low, "high": high}
 
 
-def cross_validated(
-    hits: np.ndarray,
-    label: np.ndarray,
-    like: np.ndarray,
-    photographs: np.ndarray,
-    learn: Callable,
-    size: int = 0,
-) -> tuple[np.ndarray, np.ndarray]:
-    """Mean log-odds of every hit (n,) and every photograph (m,) by detectors that did not learn
-    from that hit or one like it, over FOLDS and REPEATS.
-
-    Args:
-        hits, photographs: inner vectors (n, dim) and (m, dim).
-        label: bool (n,), True for remote sensing.
-        like: `criteria.alike`.
-        learn: hits and labels to a detector.
-        size: how many judged hits it may learn from, 0 for all.
-    """
-    from sklearn.model_selection import StratifiedGroupKFold
-    from threadpoolctl import threadpool_limits
-
-    jobs = []
-    for seed in range(REPEATS):
-        folds = StratifiedGroupKFold(FOLDS, shuffle=True, random_state=seed)
-        for train, test in folds.split(hits, label, like):
-            jobs.append((_some(train, label, size, seed) if size else train, test))
-    scores, others = np.zeros(len(hits)), np.zeros(len(photographs))
-    # a fit on each core is faster than one on all: its products of matrix and vector are narrow
-    with threadpool_limits(1), ThreadPoolExecutor(processors()) as pool:
-        detectors = pool.map(lambda job: learn(hits[job[0]], label[job[0]]), jobs)
-        for (_, test), detector in zip(jobs, detectors, strict=True):
-            scores[test] += _odds(detector, hits[test]) / REPEATS
-            others += _odds(detector, photographs) / REPEATS / FOLDS
-    return scores, others
-
-
-def _some(index: np.ndarray, label: np.ndarray, size: int, seed: int) -> np.ndarray:
-    """`size` of the positions with both labels among them."""
-    drawn = np.random.default_rng(seed).permutation(index)
-    first = [drawn[label[drawn] == kind][0] for kind in (True, False)]
-    return np.array([*first, *[i for i in drawn if i not in first][: size - 2]])
-
-
-def _odds(detector: filters.Detector, vectors: np.ndarray) -> np.ndarray:
-    likely = np.clip(filters.probability(detector, vectors), 1e-12, 1 - 1e-12)
-    return np.log(likely / (1 - likely))
-
-
 def measure(scale: Scale) -> dict:
     """The judged half by reading: the detector cross-validated, the pocket web's beside it, how
     many judged pictures it takes. The detector of the wide reading, fitted on all, is written to
@@ -198,10 +147,10 @@ def measure(scale: Scale) -> dict:
     for name, right in READINGS.items():
         asked, label = _asked(kinds, name, right)
         x, near = hits[asked], like[asked]
-        found = {
-            arm: figures(_odds(one, x), label, _odds(one, unseen)) for arm, one in never.items()
-        }
-        score, others = cross_validated(x, label, near, unseen, learn)
+        found = {}
+        for arm, one in never.items():
+            found[arm] = figures(criteria.odds(one, x), label, criteria.odds(one, unseen))
+        score, others = criteria.cross_validated(x, label, near, unseen, learn)
         found["judged hits too"] = figures(score, label, others)
         told = criteria.score_odds(model, x)
         found[criteria.SCORE] = figures(told, label, prompted)
@@ -212,7 +161,7 @@ def measure(scale: Scale) -> dict:
     x, near = hits[asked], like[asked]
 
     def auc(way: Callable, size: int = 0) -> dict[str, float]:
-        found = cross_validated(x, label, near, unseen[:1], way, size)
+        found = criteria.cross_validated(x, label, near, unseen[:1], way, size)
         return intervals.named(filters.auc, found[0], label)
 
     full = readings["wide"]["judged hits too"]

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import zipfile
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from typing import NamedTuple
@@ -24,7 +23,6 @@ from rs5m.book import contact as touch
 from rs5m.book.scales import Scale, data_folder
 from rs5m.clip import Model
 from rs5m.data import datasets
-from rs5m.device import processors
 from rs5m.evaluate import prompts
 from rs5m.tune import ret2
 
@@ -106,11 +104,7 @@ def contact(train: Part, tests: dict[str, Part]) -> dict[str, pd.DataFrame]:
     """Test set -> `rs5m.dedup.leaks`: pairs of a test and a training image that are copies, turned
     and mirrored ones too.
     """
-    with ThreadPoolExecutor(processors()) as pool:  # numpy leaves Python's lock
-        found = pool.map(
-            lambda test: dedup.leaks(train.signatures, test.signatures), tests.values()
-        )
-        return dict(zip(tests, found, strict=True))
+    return {name: dedup.leaks(train.signatures, test.signatures) for name, test in tests.items()}
 
 
 def chosen(model: Model, features: np.ndarray, captions: list, known: dict) -> dict:

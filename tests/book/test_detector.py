@@ -33,18 +33,18 @@ def test_no_picture_is_scored_by_a_detector_that_learned_from_it():
         return found
 
     asked = []
-    real = detector._odds
+    real = criteria.odds
 
     def odds(found, x):
         asked.append((seen[found.weight.tobytes()], {row.tobytes() for row in x}))
         return real(found, x)
 
-    detector._odds = odds
+    criteria.odds = odds
     try:
-        score, _ = detector.cross_validated(vectors, label, np.arange(100), photographs, learn)
+        score, _ = criteria.cross_validated(vectors, label, np.arange(100), photographs, learn)
     finally:
-        detector._odds = real
-    assert len(seen) == detector.FOLDS * detector.REPEATS
+        criteria.odds = real
+    assert len(seen) == criteria.FOLDS * criteria.REPEATS
     assert len(asked) == 2 * len(seen)
     for learned, tested in asked[::2]:
         assert tested and not learned & tested
@@ -65,7 +65,7 @@ def test_pictures_alike_are_never_on_both_sides():
         learned.append([vectors[i].tobytes() in rows for i in range(100)])
         return fitted(x, y, photographs)
 
-    detector.cross_validated(vectors, label, like, photographs, learn)
+    criteria.cross_validated(vectors, label, like, photographs, learn)
     for row in learned:
         assert row[5] == row[70] and len(set(row[20:24])) == 1
 
@@ -73,7 +73,7 @@ def test_pictures_alike_are_never_on_both_sides():
 def test_labels_without_meaning_give_chance():
     vectors, label, photographs = world()
     shuffled = np.random.default_rng(1).permutation(label)
-    score, _ = detector.cross_validated(
+    score, _ = criteria.cross_validated(
         vectors, shuffled, np.arange(100), photographs, lambda x, y: fitted(x, y, photographs)
     )
     assert 0.3 < filters.auc(score, shuffled) < 0.7
@@ -93,7 +93,7 @@ def test_figures_are_read_at_the_recall():
 def test_a_small_share_of_the_judged_has_both_labels():
     label = np.arange(50) < 45
     for seed in range(20):
-        drawn = detector._some(np.arange(50), label, 6, seed)
+        drawn = criteria._some(np.arange(50), label, 6, seed)
         assert len(set(drawn)) == 6 and set(label[drawn]) == {True, False}
 
 
